@@ -1,0 +1,88 @@
+"""A conversation as data: what the prompt builder reads and every front end writes. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from higgs_core.errors import RequestError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Role = Literal["system", "user", "assistant"]
+ROLES: tuple[str, ...] = get_args(Role)
+
+
+@dataclass(frozen=True)
+class TextContent:
+    """Words. Nothing in them can become a control token."""
+
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class AudioContent:
+    """One clip, given in exactly one of four ways.
+
+    waveform: float32 [N] at 24 kHz, mono.
+    codes: integers [8, T], already encoded, undelayed.
+    path: an audio file on this machine (trusted callers only: the serving edge checks paths before it comes here).
+    raw_audio: base64 of an encoded audio file.
+
+    Raises RequestError when none or several are given.
+    """
+
+    waveform: np.ndarray[Any, Any] | None = None
+    codes: Any | None = None
+    path: str | None = None
+    raw_audio: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("waveform", "codes", "path", "raw_audio") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise RequestError(
+                f"AudioContent takes exactly one of waveform, codes, path and raw_audio; it got {given or 'none'}."
+            )
+
+
+Content = TextContent | AudioContent
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn. `content` may be a string, a part or a list of parts; `parts` is always a tuple of parts.
+
+    Raises RequestError for an unknown role or a part of another type.
+    """
+
+    role: Role
+    content: str | Content | list[Content] | tuple[Content, ...]
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise RequestError(f"Message role {self.role!r} is unknown; use one of {', '.join(ROLES)}.", field="role")
+        for part in self.parts:
+            if not isinstance(part, Content):
+                raise RequestError(
+                    f"Message content must be text or audio parts; it holds {type(part).__name__}.", field="content"
+                )
+
+    @property
+    def parts(self) -> tuple[Content, ...]:
+        if isinstance(self.content, str):
+            return (TextContent(self.content),)
+        if isinstance(self.content, Content):
+            return (self.content,)
+        return tuple(TextContent(part) if isinstance(part, str) else part for part in self.content)
+
+
+@dataclass(frozen=True)
+class ChatMLSample:
+    """The turns of one generation, in order. Raises RequestError when there is none."""
+
+    messages: list[Message] | tuple[Message, ...]
+
+    def __post_init__(self) -> None:
+        if not self.messages:
+            raise RequestError("A sample needs at least one message.", field="messages")

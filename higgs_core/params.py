@@ -1,0 +1,74 @@
+"""How one request is to be sampled. Imports no torch, so that the contract can be checked without it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from higgs_core.errors import RequestError
+
+DEFAULT_STOP_STRINGS = ("<|end_of_text|>", "<|eot_id|>")
+MAX_RAS_WINDOW = 64  # columns of history that a decode step keeps a row; 2.56 s of audio
+MAX_SEED = 2**63 - 1
+MAX_STOP_STRINGS = 16
+
+
+@dataclass(frozen=True)
+class GenerationParams:
+    """Sampling controls of one request.
+
+    max_new_tokens: decode steps, the synthetic first column of each segment among them.
+    temperature: 0 is greedy.  top_p in (0, 1], top_k >= 1; None turns either off.
+    ras_win_len: columns that repetition-aware sampling looks back; None or <= 0 turns it off.
+    ras_win_max_num_repeat: repeats in that window from which a codebook is drawn again.
+    seed: None lets the engine draw one and report it.
+    stop_strings: text that ends generation.  force_audio_gen: start speaking at once, without text first.
+
+    Raises RequestError naming field, value and range.
+    """
+
+    max_new_tokens: int = 1024
+    temperature: float = 0.3
+    top_p: float | None = 0.95
+    top_k: int | None = 50
+    ras_win_len: int | None = 7
+    ras_win_max_num_repeat: int = 2
+    seed: int | None = None
+    stop_strings: tuple[str, ...] = DEFAULT_STOP_STRINGS
+    force_audio_gen: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop_strings", tuple(self.stop_strings))
+        _require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
+        finite = math.isfinite(self.temperature)
+        _require(finite and 0 <= self.temperature <= 10, "temperature", self.temperature, "0 (greedy) to 10")
+        if self.top_p is not None:
+            _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1, or null for off")
+        if self.top_k is not None:
+            _require(self.top_k >= 1, "top_k", self.top_k, "at least 1, or null for off")
+        if self.ras_win_len is not None:
+            _require(
+                self.ras_win_len <= MAX_RAS_WINDOW,
+                "ras_win_len",
+                self.ras_win_len,
+                f"at most {MAX_RAS_WINDOW}, <= 0 is off",
+            )
+        _require(self.ras_win_max_num_repeat >= 1, "ras_win_max_num_repeat", self.ras_win_max_num_repeat, "at least 1")
+        if self.seed is not None:
+            _require(0 <= self.seed <= MAX_SEED, "seed", self.seed, "0 to 2**63 - 1")
+        _require(
+            len(self.stop_strings) <= MAX_STOP_STRINGS and all(isinstance(s, str) and s for s in self.stop_strings),
+            "stop_strings",
+            f"{len(self.stop_strings)} entries",
+            f"up to {MAX_STOP_STRINGS} non-empty strings",
+        )
+
+    @property
+    def ras_window(self) -> int:
+        """Columns that RAS looks back; 0 when it is off."""
+        return max(self.ras_win_len or 0, 0)
+
+
+def _require(holds: bool, field: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise RequestError(f"{field} is {value}; allowed is {allowed}.", field=field)

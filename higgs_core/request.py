@@ -1,0 +1,88 @@
+"""What a client asked for, checked and complete, before any reference is fetched. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from higgs_core.chatml import Role, TextContent
+from higgs_core.params import GenerationParams
+
+ChunkMethod = Literal["auto", "none", "word", "sentence", "speaker"]
+
+
+@dataclass(frozen=True)
+class ReferenceSource:
+    """Where one reference clip comes from: exactly one of url, base64, path and voice is set.
+
+    field: the payload's name for it ("references[0]"), for error messages.
+    speaker_tag: "SPEAKER0" without brackets, or None.
+    """
+
+    field: str
+    url: str | None = None
+    base64: str | None = None
+    path: str | None = None
+    voice: str | None = None
+    transcript: str | None = None
+    speaker_tag: str | None = None
+    file_extension: str | None = None
+
+
+@dataclass(frozen=True)
+class RequestMessage:
+    """A turn of `messages`: its audio parts are still sources."""
+
+    role: Role
+    parts: tuple[TextContent | ReferenceSource, ...]
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One entry of `speakers`: a clip, or a voice described in words."""
+
+    tag: str
+    reference: ReferenceSource | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One entry of `dialogue`. speaker is a tag without brackets ("SPEAKER0"), or None."""
+
+    speaker: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class SpeechRequest:
+    """One utterance to speak. Either `messages` is set, or `script` (a `dialogue` is turned into a tagged script by the parser).
+
+    system_prompt: None means no system turn; the default has been filled in by the parser.
+    system_prompt_is_default: the parser filled it in, so a better-suited built-in prompt may replace it.
+    """
+
+    script: str | None = None
+    script_speaker_tag: str | None = None
+    system_prompt: str | None = None
+    system_prompt_is_default: bool = True
+    scene_prompt: str | None = None
+    messages: tuple[RequestMessage, ...] | None = None
+    references: tuple[ReferenceSource, ...] = ()
+    speakers: tuple[Speaker, ...] = ()
+    ref_audio_in_system_message: bool = False
+    normalize: bool = True
+    chunk_method: ChunkMethod = "auto"
+    chunk_max_word_num: int = 100
+    chunk_max_num_turns: int = 1
+    generation_chunk_buffer_size: int | None = 2
+    params: GenerationParams = GenerationParams()
+
+    @property
+    def reference_sources(self) -> tuple[ReferenceSource, ...]:
+        """Every clip that has to be fetched, each once, in the order of first use."""
+        found = list(self.references)
+        found += [speaker.reference for speaker in self.speakers if speaker.reference is not None]
+        for message in self.messages or ():
+            found += [part for part in message.parts if isinstance(part, ReferenceSource)]
+        return tuple(dict.fromkeys(found))
