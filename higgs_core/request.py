@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from higgs_core.chatml import Role, TextContent
@@ -15,11 +15,11 @@ ChunkMethod = Literal["auto", "none", "word", "sentence", "speaker"]
 class ReferenceSource:
     """Where one reference clip comes from: exactly one of url, base64, path and voice is set.
 
-    field: the payload's name for it ("references[0]"), for error messages.
+    origin: the payload's name for it ("references[0]"), for error messages.
     speaker_tag: "SPEAKER0" without brackets, or None.
     """
 
-    field: str
+    origin: str
     url: str | None = None
     base64: str | None = None
     path: str | None = None
@@ -56,7 +56,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class SpeechRequest:
-    """One utterance to speak. Either `messages` is set, or `script` (a `dialogue` is turned into a tagged script by the parser).
+    """One utterance to speak: `messages`, or a `script` (the parser turns a `dialogue` into a tagged script).
 
     system_prompt: None means no system turn; the default has been filled in by the parser.
     system_prompt_is_default: the parser filled it in, so a better-suited built-in prompt may replace it.
@@ -76,7 +76,7 @@ class SpeechRequest:
     chunk_max_word_num: int = 100
     chunk_max_num_turns: int = 1
     generation_chunk_buffer_size: int | None = 2
-    params: GenerationParams = GenerationParams()
+    params: GenerationParams = field(default_factory=GenerationParams)
 
     @property
     def reference_sources(self) -> tuple[ReferenceSource, ...]:
