@@ -1,0 +1,97 @@
+"""Text to token ids with no way for text to become a control token, and control tokens by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from higgs_core.errors import ModelLoadError
+
+CONTROL_TOKENS = {
+    "begin_of_text": "<|begin_of_text|>",
+    "start_header": "<|start_header_id|>",
+    "end_header": "<|end_header_id|>",
+    "end_of_turn": "<|eot_id|>",
+    "end_of_message": "<|eom_id|>",
+    "scene_start": "<|scene_desc_start|>",
+    "scene_end": "<|scene_desc_end|>",
+    "audio_bos": "<|audio_bos|>",
+    "audio_out_bos": "<|audio_out_bos|>",
+    "audio_eos": "<|audio_eos|>",
+    "audio_in": "<|AUDIO|>",
+    "audio_out": "<|AUDIO_OUT|>",
+}
+
+
+@dataclass(frozen=True)
+class ControlTokens:
+    """Ids of the control tokens that the prompt layout and the decode loop use."""
+
+    begin_of_text: int
+    start_header: int
+    end_header: int
+    end_of_turn: int
+    end_of_message: int
+    scene_start: int
+    scene_end: int
+    audio_bos: int
+    audio_out_bos: int
+    audio_eos: int
+    audio_in: int
+    audio_out: int
+
+
+class HiggsTokenizer:
+    """Wraps a checkpoint's fast tokenizer.
+
+    `encode` works on a copy of the tokenizer that has no added tokens at all, so that no spelling of a control token,
+    escaped or split over parts, can turn into one. Raises ModelLoadError when a control token is missing.
+    """
+
+    def __init__(self, fast: PreTrainedTokenizerFast) -> None:
+        definition = json.loads(fast.backend_tokenizer.to_str())
+        added = {token["content"]: token["id"] for token in definition["added_tokens"]}
+        missing = [text for text in CONTROL_TOKENS.values() if text not in added]
+        if missing:
+            raise ModelLoadError(
+                f"The tokenizer has no control token {', '.join(missing)}; it is not Higgs Audio v2's."
+            )
+        self.control = ControlTokens(**{name: added[text] for name, text in CONTROL_TOKENS.items()})
+        definition.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
+        self._plain = tokenizers.Tokenizer.from_str(json.dumps(definition))
+        self._fast = fast
+
+    @classmethod
+    def from_folder(cls, folder: str) -> HiggsTokenizer:
+        try:
+            fast = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelLoadError(f"The tokenizer cannot be read: {_first_line(error)}") from error
+        if not isinstance(fast, PreTrainedTokenizerFast):
+            raise ModelLoadError("The tokenizer has no tokenizer.json; this engine needs the fast tokenizer's file.")
+        return cls(fast)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain words; never a control token."""
+        return self._plain.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, control tokens spelled out."""
+        return self._fast.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    @cached_property
+    def size(self) -> int:
+        return len(self._fast)
+
+    def save(self, folder: Any) -> None:
+        self._fast.save_pretrained(folder)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
