@@ -1,0 +1,44 @@
+# make run    every file of test_inputs/ through the real handler, audio into output/ (MODEL=tiny: random weights, noise)
+# make serve  the HTTP server on PORT;  make test, check, bench: what they say
+# Set-up happens once, in .venv, and again when the pins change.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+MODEL ?= tiny
+OUTPUT ?= output
+INPUTS ?= test_inputs/*.json
+PORT ?= 8000
+
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.set-up
+
+.PHONY: run serve test check bench set-up clean
+.DEFAULT_GOAL := run
+
+set-up: $(STAMP)
+
+$(STAMP): requirements-runpod.txt deploy/runpod/constraints.txt pyproject.toml scripts/set_up.sh
+	@PYTHON="$(PYTHON)" bash scripts/set_up.sh "$(VENV)"
+	@touch $(STAMP)
+
+run: $(STAMP)
+	HIGGS_AUDIO_MODEL_ID="$(MODEL)" $(PY) -m serverless.local_run --output "$(OUTPUT)" $(INPUTS)
+
+serve: $(STAMP)
+	HIGGS_AUDIO_MODEL_ID="$(MODEL)" PORT="$(PORT)" $(PY) -m serverless.http_server
+
+test: $(STAMP)
+	$(PY) -m pytest
+
+check: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	@if [ -x $(VENV)/bin/hadolint ]; then $(VENV)/bin/hadolint deploy/runpod/Dockerfile; fi
+
+bench: $(STAMP)
+	$(PY) -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) $(OUTPUT)
