@@ -1,0 +1,67 @@
+"""Boson's text rules: what its own scripts do to a text before the model reads it.
+
+Plain replacements only, so the time is linear in the text whatever it holds. Numbers, percent signs and currency stay
+as they are written: the model was trained to read them.
+"""
+
+from __future__ import annotations
+
+_ASCII_PUNCTUATION = str.maketrans(
+    {
+        "，": ", ",
+        "。": ".",
+        "：": ":",
+        "；": ";",
+        "？": "?",
+        "！": "!",
+        "（": "(",
+        "）": ")",
+        "【": "[",
+        "】": "]",
+        "《": "<",
+        "》": ">",
+        "“": '"',
+        "”": '"',
+        "‘": "'",
+        "’": "'",
+        "、": ",",
+        "—": "-",
+        "…": "...",
+        "·": ".",
+        "「": '"',
+        "」": '"',
+        "『": '"',
+        "』": '"',
+    }
+)
+_NO_PARENTHESES = str.maketrans("()", "  ")
+_UNITS = {"°F": " degrees Fahrenheit", "°C": " degrees Celsius"}
+EVENT_TAGS = {
+    "[laugh]": "<SE>[Laughter]</SE>",
+    "[humming start]": "<SE_s>[Humming]</SE_s>",
+    "[humming end]": "<SE_e>[Humming]</SE_e>",
+    "[music start]": "<SE_s>[Music]</SE_s>",
+    "[music end]": "<SE_e>[Music]</SE_e>",
+    "[music]": "<SE>[Music]</SE>",
+    "[sing start]": "<SE_s>[Singing]</SE_s>",
+    "[sing end]": "<SE_e>[Singing]</SE_e>",
+    "[applause]": "<SE>[Applause]</SE>",
+    "[cheering]": "<SE>[Cheering]</SE>",
+    "[cough]": "<SE>[Cough]</SE>",
+}
+"""What a user may write for a sound, and how the model knows it."""
+
+ENDINGS = (".", "!", "?", ",", ";", '"', "'", "</SE_e>", "</SE>")
+"""A text that ends in none of these gets a full stop."""
+
+
+def normalize(text: str) -> str:
+    """The text as the model expects it; "" when nothing but brackets and space was given."""
+    text = text.translate(_ASCII_PUNCTUATION).translate(_NO_PARENTHESES)
+    for written, spoken in (_UNITS | EVENT_TAGS).items():
+        text = text.replace(written, spoken)
+    lines = (" ".join(line.split()) for line in text.split("\n"))
+    text = "\n".join(line for line in lines if line)
+    if text and not text.endswith(ENDINGS):
+        text += "."
+    return text
