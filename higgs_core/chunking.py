@@ -32,9 +32,28 @@ _PHRASE_WORDS = 0.25
 _CLOSING = "\"'”’)]}>»」』】》）"
 _SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "…", "؟", "۔", "।")
 _CLAUSE_ENDS = (",", ";", ":", "，", "、", "；", "：", "،", "؛", "—", "–", "</SE>", "</SE_e>")
-_INITIALS = re.compile(r"\W*(?:[^\W\d_]\.)+")
+_INITIALS = re.compile(r"\W*(?:[A-Za-zÀ-ʯΑ-ԯ]\.)+")
 _ABBREVIATIONS = frozenset(
-    ("mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "vs", "gen", "sen", "gov", "capt", "lt", "col", "sgt", "rev")
+    (
+        "mr",
+        "mrs",
+        "ms",
+        "dr",
+        "prof",
+        "st",
+        "jr",
+        "sr",
+        "vs",
+        "gen",
+        "sen",
+        "gov",
+        "capt",
+        "lt",
+        "col",
+        "sgt",
+        "rev",
+        "approx",
+    )
 )
 
 
@@ -196,9 +215,7 @@ def _place(script: str, left: _Atom, right: _Atom) -> _Cut:
     word = script[left.start : left.end]
     bare = word.rstrip(_CLOSING)
     if bare.endswith(_SENTENCE_ENDS):
-        if bare.endswith(".") and (script[right.start].islower() or _is_abbreviation(bare)):
-            return _Cut.WORD
-        return _Cut.SENTENCE
+        return _Cut.WORD if bare.endswith(".") and _is_abbreviation(bare) else _Cut.SENTENCE
     return _Cut.CLAUSE if bare.endswith(_CLAUSE_ENDS) or word.endswith(_CLAUSE_ENDS) else _Cut.WORD
 
 
