@@ -13,7 +13,7 @@ BOSON_MODEL_TYPE = "higgs_audio"
 TRANSFORMERS_MODEL_TYPE = "higgs_audio_v2"
 
 AudioPath = Literal["dual", "shared", "skip"]
-"""What a layer does with an audio column: its own MLP and norms, the text ones, or nothing at all (Boson's fast-forward)."""
+"""A layer and an audio column: own MLP and norms, the text ones, or the column passes by (Boson's fast-forward)."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,9 @@ def _from_boson(raw: dict[str, Any]) -> tuple[HiggsAudioV2Config, tuple[AudioPat
         audio_stream_bos_id=raw["audio_stream_bos_id"],
         audio_stream_eos_id=raw["audio_stream_eos_id"],
         audio_token_id=raw["audio_out_token_idx"],
+        audio_delay_token_id=raw[
+            "audio_out_token_idx"
+        ],  # transformers' processor only; any id of the vocabulary will do
         audio_bos_token_id=raw.get("audio_out_bos_token_id"),
         dtype=raw.get("torch_dtype") or raw.get("dtype"),
     )

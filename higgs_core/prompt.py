@@ -28,7 +28,7 @@ _SCENE_END = CONTROL_TOKENS["scene_end"]
 class Prompt:
     """token_ids: unexpanded ids, one placeholder a clip (what usage counts).
 
-    positions [L]: ids with each placeholder repeated once a column of its clip.
+    positions [L]: ids with each placeholder repeated once a column of its clip.  is_audio: bool [L], where those are.
     columns [Q, A]: the columns of all clips in order, A = number of audio positions.
     history [Q, H]: the columns of assistant clips only, which the RAS window may reach into.
     prefix_length: positions up to the end of the last turn but one: what a later request with the same system turn and
@@ -37,6 +37,7 @@ class Prompt:
 
     token_ids: list[int]
     positions: torch.Tensor
+    is_audio: torch.Tensor
     columns: torch.Tensor
     history: torch.Tensor
     prefix_length: int
@@ -87,9 +88,11 @@ def build_prompt(
     builder.text(_turn_prefix("assistant", tokenizer, first=False))
     if force_audio:
         builder.text([control.audio_out_bos])
+    positions = torch.tensor(builder.positions, dtype=torch.long)
     return Prompt(
         token_ids=builder.token_ids,
-        positions=torch.tensor(builder.positions, dtype=torch.long),
+        positions=positions,
+        is_audio=(positions == control.audio_in) | (positions == control.audio_out),
         columns=builder.joined(builder.columns),
         history=builder.joined(builder.history),
         prefix_length=prefix_length,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from higgs_core.errors import ModelLoadError
 
@@ -70,12 +69,11 @@ class HiggsTokenizer:
     @classmethod
     def from_folder(cls, folder: str) -> HiggsTokenizer:
         try:
-            fast = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            return cls(PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True))
         except (OSError, ValueError, KeyError) as error:
-            raise ModelLoadError(f"The tokenizer cannot be read: {_first_line(error)}") from error
-        if not isinstance(fast, PreTrainedTokenizerFast):
-            raise ModelLoadError("The tokenizer has no tokenizer.json; this engine needs the fast tokenizer's file.")
-        return cls(fast)
+            raise ModelLoadError(
+                f"The tokenizer cannot be read ({type(error).__name__}); the folder must hold tokenizer.json."
+            ) from error
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain words; never a control token."""
@@ -85,13 +83,5 @@ class HiggsTokenizer:
         """Text of ids, control tokens spelled out."""
         return self._fast.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
-    @cached_property
-    def size(self) -> int:
-        return len(self._fast)
-
     def save(self, folder: Any) -> None:
         self._fast.save_pretrained(folder)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,194 @@
+"""Puts an engine's parts together: finds and loads the checkpoints, sizes slots from free memory, builds the loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from higgs_core.checkpoint import load_model
+from higgs_core.codec import AudioCodec
+from higgs_core.config import ModelConfig
+from higgs_core.decode_graph import StepRunner
+from higgs_core.decode_loop import DecodeLoop
+from higgs_core.decode_state import Advance, DecodeState
+from higgs_core.decoder import Decoder
+from higgs_core.errors import ModelLoadError
+from higgs_core.kernels import ops_for
+from higgs_core.kv_cache import KVCache
+from higgs_core.locate import locate
+from higgs_core.prefix_cache import PrefixCache
+from higgs_core.tiny import write_tiny
+from higgs_core.tokenizer import HiggsTokenizer
+from higgs_core.weights import DecoderWeights
+
+log = logging.getLogger(__name__)
+
+TINY = "tiny"
+DTYPES = {
+    "fp32": torch.float32,
+    "float32": torch.float32,
+    "fp16": torch.float16,
+    "float16": torch.float16,
+    "bf16": torch.bfloat16,
+    "bfloat16": torch.bfloat16,
+}
+_SHARE_OF_FREE_MEMORY = 0.8  # the rest: activations of prefill, the codec's work, the allocator's slack
+_PREFIX_SHARE = 0.1  # of the KV cache's bytes, for prefixes that come again
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """Everything that an engine runs on. codec is None when only codes are wanted."""
+
+    config: ModelConfig
+    weights: DecoderWeights
+    tokenizer: HiggsTokenizer
+    decoder: Decoder
+    loop: DecodeLoop
+    runner: StepRunner
+    prefixes: PrefixCache
+    codec: AudioCodec | None
+    device: torch.device
+    name: str
+    random_weights: bool
+
+
+def assemble(
+    model: str,
+    audio_tokenizer: str | None,
+    tokenizer: str | None,
+    revision: str | None,
+    audio_tokenizer_revision: str | None,
+    device: str | torch.device,
+    dtype: str | torch.dtype,
+    max_batch_size: int,
+    max_context: int,
+    *,
+    progress: bool,
+) -> Assembled:
+    """Load everything. Raises ModelLoadError, also for arguments that cannot work."""
+    if max_batch_size < 1 or max_context < 64:
+        raise ModelLoadError(
+            f"max_batch_size is {max_batch_size} and max_context {max_context}; allowed are at least 1 and at least 64."
+        )
+    where = _device(device)
+    kind = _dtype(dtype)
+    if model == TINY:
+        with tempfile.TemporaryDirectory(prefix="higgs-tiny-") as scratch:
+            folder, codec_folder = write_tiny(Path(scratch))
+            log.warning("The checkpoint 'tiny' has random weights: what it speaks is noise")
+            codec = (
+                codec_folder if audio_tokenizer in (None, TINY) else locate(audio_tokenizer, audio_tokenizer_revision)
+            )
+            return _build(TINY, folder, codec, folder, where, kind, max_batch_size, max_context, progress=False)
+    folder = locate(model, revision)
+    texts = folder if tokenizer in (None, model) else locate(tokenizer, what="tokenizer")
+    codec = None
+    if audio_tokenizer is not None:
+        codec = locate(audio_tokenizer, audio_tokenizer_revision, what="audio tokenizer")
+    return _build(model, folder, codec, texts, where, kind, max_batch_size, max_context, progress=progress)
+
+
+def _build(
+    name: str,
+    folder: Path,
+    codec_folder: Path | None,
+    tokenizer_folder: Path,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    slots: int,
+    context: int,
+    *,
+    progress: bool,
+) -> Assembled:
+    started = time.perf_counter()
+    tokenizer = HiggsTokenizer.from_folder(str(tokenizer_folder))
+    config, weights = load_model(folder, device, dtype, progress=progress)
+    codec = AudioCodec.from_folder(codec_folder, device) if codec_folder is not None else None
+    if codec is not None and codec.num_codebooks != config.num_codebooks:
+        raise ModelLoadError(
+            f"The audio tokenizer has {codec.num_codebooks} codebooks and the model speaks {config.num_codebooks}."
+        )
+    kept = weights.norm.dtype
+    slots, context = size_for_memory(config, kept, device, slots, context)
+    cache = KVCache(config, slots, context, device, kept)
+    ops = ops_for(config, device, kept)
+    decoder = Decoder(config, weights, cache, ops)
+    state = DecodeState.allocate(config, slots, cache.scratch, device)
+    advance = Advance(config, ops.sampler(config.num_codebooks, config.codebook_size, device), device)
+    runner = StepRunner(decoder, state, advance, capture=device.type == "cuda")
+    per_slot = cache.nbytes_per_slot_position * context
+    prefixes = PrefixCache(int(per_slot * slots * _PREFIX_SHARE))
+    loop = DecodeLoop(decoder, state, advance, runner, tokenizer, prefixes)
+    log.info(
+        "Ready on %s: %d slots of %d positions (%.2f GB of KV cache) in %.2f s",
+        device,
+        slots,
+        context,
+        per_slot * slots / 1e9,
+        time.perf_counter() - started,
+    )
+    return Assembled(
+        config, weights, tokenizer, decoder, loop, runner, prefixes, codec, device, name, random_weights=name == TINY
+    )
+
+
+def size_for_memory(
+    config: ModelConfig, dtype: torch.dtype, device: torch.device, slots: int, context: int
+) -> tuple[int, int]:
+    """As many of the wanted slots as fit what memory is free, then as much of the wanted context.
+
+    Raises ModelLoadError when not even one slot of 1024 positions fits.
+    """
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_host_memory()
+    per_position = KVCache.nbytes_per_position(config, dtype)
+    positions = int(free * _SHARE_OF_FREE_MEMORY / (1 + _PREFIX_SHARE)) // per_position
+    fitting_slots = min(slots, max(positions // (context + 1), 1))
+    fitting_context = min(context, positions // fitting_slots - 1)
+    if fitting_context < min(context, 1024):
+        raise ModelLoadError(
+            f"Only {free / 1e9:.1f} GB of memory are free beside the weights, too little for one request; use a larger "
+            "device or a smaller dtype."
+        )
+    if (fitting_slots, fitting_context) != (slots, context):
+        log.warning(
+            "Memory for %d slots of %d positions instead of %d of %d (%.1f GB free)",
+            fitting_slots,
+            fitting_context,
+            slots,
+            context,
+            free / 1e9,
+        )
+    return fitting_slots, fitting_context
+
+
+def _free_host_memory() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ModelLoadError(f"device is {device!r}; allowed is 'auto', 'cpu', 'cuda' or 'cuda:N'.") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ModelLoadError("device is 'cuda' but torch sees no GPU; check the driver or use device 'cpu'.")
+    return found
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        return None
+    if dtype not in DTYPES:
+        raise ModelLoadError(f"dtype is {dtype!r}; allowed is 'auto' or one of {', '.join(DTYPES)}.")
+    return DTYPES[dtype]

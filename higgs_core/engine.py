@@ -1,0 +1,371 @@
+"""`HiggsAudioEngine`: load a checkpoint once, then turn ChatML samples into codes and audio, many at a time."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+
+from higgs_core.assembly import Assembled, assemble
+from higgs_core.chatml import AudioContent, ChatMLSample, Message
+from higgs_core.codec_worker import CodecWorker
+from higgs_core.errors import GenerationCancelled, HiggsError, PromptTooLongError, RequestError
+from higgs_core.generation import Generation, GenerationResult, Timeline
+from higgs_core.params import MAX_SEED, GenerationParams
+from higgs_core.prompt import Prompt, build_prompt
+from higgs_core.scheduler import Scheduler
+from higgs_core.streaming import AudioChunk, AudioStream
+
+__all__ = ["AudioChunk", "AudioStream", "GenerationFuture", "GenerationResult", "HiggsAudioEngine"]
+
+log = logging.getLogger(__name__)
+
+SAMPLING_RATE = 24_000
+_LEAST_ROOM = 16  # steps that a prompt must leave of the context, unless fewer were asked for
+_ALREADY_STREAM_TOKENS = "codes of a clip must lie in 0..{largest}; they reach {found}."
+
+
+class GenerationFuture(Future[GenerationResult]):
+    """A generation under way. `cancel` works until the result is there and frees the slot within a few steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._generation: Generation | None = None
+        self._drop: Callable[[Generation], None] | None = None
+
+    @property
+    def columns_generated(self) -> int:
+        """Columns spoken so far; 25 make a second of audio."""
+        return self._generation.columns_generated if self._generation is not None else 0
+
+    def cancel(self) -> bool:
+        cancelled = super().cancel()
+        if cancelled and self._generation is not None and self._drop is not None:
+            self._drop(self._generation)
+        return cancelled
+
+    def _follow(self, generation: Generation, drop: Callable[[Generation], None]) -> None:
+        self._generation, self._drop = generation, drop
+
+    def _settle(self, work: Callable[[], GenerationResult]) -> None:
+        if not self.set_running_or_notify_cancel():
+            return
+        try:
+            self.set_result(work())
+        except BaseException as error:
+            self.set_exception(error)
+
+
+class HiggsAudioEngine:
+    """Safe to use from any number of threads. Make one with `from_pretrained`, end it with `close` or a `with` block."""
+
+    def __init__(self, parts: Assembled, *, max_waiting: int = 64) -> None:
+        self._parts = parts
+        self._codec = CodecWorker(parts.codec, parts.device) if parts.codec is not None else None
+        self._scheduler = Scheduler(parts.loop, max_waiting=max_waiting)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str,
+        audio_tokenizer: str | None = None,
+        tokenizer: str | None = None,
+        revision: str | None = None,
+        audio_tokenizer_revision: str | None = None,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        max_batch_size: int = 8,
+        max_context: int = 8192,
+        *,
+        max_waiting: int = 64,
+        progress: bool = False,
+    ) -> HiggsAudioEngine:
+        """Load a language model and, if named, a codec.
+
+        model: "tiny" (built-in random checkpoint: noise), a folder or a hub id, in Boson's or transformers' format.
+        audio_tokenizer: folder or hub id of the codec; without one a real model gives codes only. "tiny" has its own.
+        max_batch_size, max_context: slots and positions a slot; fewer if memory does not reach, which the log says.
+        max_waiting: requests that may wait for a slot before `submit` raises BusyError.
+        progress: show a bar while weights load.
+        Raises ModelLoadError.
+        """
+        parts = assemble(
+            str(model),
+            None if audio_tokenizer is None else str(audio_tokenizer),
+            None if tokenizer is None else str(tokenizer),
+            revision,
+            audio_tokenizer_revision,
+            device,
+            dtype,
+            max_batch_size,
+            max_context,
+            progress=progress,
+        )
+        return cls(parts, max_waiting=max_waiting)
+
+    @property
+    def model_name(self) -> str:
+        return self._parts.name
+
+    @property
+    def device(self) -> torch.device:
+        return self._parts.device
+
+    @property
+    def max_batch_size(self) -> int:
+        return self._parts.decoder.cache.slots
+
+    @property
+    def max_context(self) -> int:
+        return self._parts.decoder.cache.context
+
+    @property
+    def sampling_rate(self) -> int:
+        return SAMPLING_RATE
+
+    @property
+    def random_weights(self) -> bool:
+        """True for "tiny": whatever it speaks is noise."""
+        return self._parts.random_weights
+
+    @property
+    def healthy(self) -> bool:
+        return self._scheduler.healthy
+
+    def stats(self) -> dict[str, int]:
+        """Requests waiting and active, slots, and hits and misses of both caches."""
+        codec, prefixes = self._parts.codec, self._parts.prefixes
+        return {
+            "waiting": self._scheduler.waiting,
+            "active": self._scheduler.active,
+            "slots": self.max_batch_size,
+            "cache_hits": codec.cache_hits if codec else 0,
+            "cache_misses": codec.cache_misses if codec else 0,
+            "prefix_hits": prefixes.hits,
+            "prefix_misses": prefixes.misses,
+        }
+
+    def generate(self, sample: ChatMLSample, params: GenerationParams | None = None) -> GenerationResult:
+        """Generate and wait. Raises what `submit` raises, and what went wrong on the way."""
+        return self.submit(sample, params).result()
+
+    def submit(self, sample: ChatMLSample, params: GenerationParams | None = None) -> GenerationFuture:
+        """Queue a generation. Clips are encoded before it returns, so bad ones are refused here.
+
+        Raises RequestError, PromptTooLongError, BusyError, EngineStoppedError.
+        """
+        future = GenerationFuture()
+        generation = self._queue(
+            sample, params or GenerationParams(), lambda g: future._follow(g, self._scheduler.cancel)
+        )
+
+        def finished(done: Future[Generation]) -> None:
+            error = done.exception()
+            if error is not None:
+                future._settle(functools.partial(_raise, error))
+                return
+            self._decode_segments(done.result(), future)
+
+        generation.finished.add_done_callback(finished)
+        return future
+
+    def stream(self, sample: ChatMLSample, params: GenerationParams | None = None) -> AudioStream:
+        """Generate and iterate over audio as it is spoken; the chunks joined equal `generate`'s audio.
+
+        Raises as `submit` does, and RequestError when the engine has no codec.
+        """
+        if self._codec is None or self._parts.codec is None:
+            raise RequestError("This engine has no audio tokenizer, so it cannot stream audio; load it with one.")
+        started: list[Generation] = []
+        stream = AudioStream(
+            self._codec.decode,
+            self._codes_per_codebook,
+            self._parts.codec.hop_length,
+            cancel=lambda: self._scheduler.cancel(started[0]),
+        )
+
+        def hook(generation: Generation) -> None:
+            started.append(generation)
+            generation.on_columns = stream.on_columns
+
+        generation = self._queue(sample, params or GenerationParams(), hook)
+
+        def finished(done: Future[Generation]) -> None:
+            error = done.exception()
+            if error is not None:
+                stream.on_failed(error)
+            else:
+                stream.on_finished(done.result(), functools.partial(self._result, codec_seconds=0.0))
+
+        generation.finished.add_done_callback(finished)
+        return stream
+
+    def warm_up(self) -> None:
+        """Speak once, so that kernels, graphs and the codec are ready before the first request.
+
+        Raises HiggsError when what comes out is not finite.
+        """
+        started = time.perf_counter()
+        sample = ChatMLSample([Message("user", "Ready.")])
+        result = self.generate(sample, GenerationParams(max_new_tokens=48, seed=0))
+        if result.audio is not None and not np.isfinite(result.audio).all():
+            raise HiggsError("The model's first words are not finite numbers; its weights are damaged.")
+        log.info("Warmed up in %.2f s", time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Stop both threads. Generations under way end in EngineStoppedError."""
+        self._scheduler.close()
+        if self._codec is not None:
+            self._codec.close()
+
+    def __enter__(self) -> HiggsAudioEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _codes_per_codebook(self) -> int:
+        return self._parts.config.stream_bos  # real codes come before the two stream tokens
+
+    def _queue(
+        self, sample: ChatMLSample, params: GenerationParams, before: Callable[[Generation], None]
+    ) -> Generation:
+        """Build the prompt and hand it to the scheduler; `before` sees the generation first."""
+        timeline = Timeline()
+        self._scheduler.reserve()
+        try:
+            prompt = self._prompt(sample, params, timeline)
+            seed = secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed
+            generation = Generation(prompt, params, seed, Future(), timeline)
+            before(generation)
+        except BaseException:
+            self._scheduler.release()
+            raise
+        self._scheduler.submit(generation)
+        return generation
+
+    def _prompt(self, sample: ChatMLSample, params: GenerationParams, timeline: Timeline) -> Prompt:
+        parts = self._parts
+        if not params.force_audio_gen and parts.weights.text_head is None:
+            raise RequestError(
+                "force_audio_gen is false, but this checkpoint has no text head; allowed is true.",
+                field="force_audio_gen",
+            )
+        started = time.perf_counter()
+        prompt = build_prompt(
+            sample, parts.tokenizer, parts.config, self._clip_codes, force_audio=params.force_audio_gen
+        )
+        timeline.reference = time.perf_counter() - started
+        room = self.max_context - prompt.length
+        if room < min(_LEAST_ROOM, params.max_new_tokens):
+            raise PromptTooLongError(
+                f"The prompt takes {prompt.length} positions and the context has {self.max_context}; shorten the text or "
+                "use fewer or shorter references (25 positions a second)."
+            )
+        return prompt
+
+    def _clip_codes(self, clip: AudioContent) -> torch.Tensor:
+        """int64 [Q, T] of a clip in any of its four forms."""
+        if clip.codes is not None:
+            return self._checked_codes(clip.codes)
+        if self._codec is None:
+            raise RequestError("This engine has no audio tokenizer, so clips must be given as codes.")
+        return self._codec.encode(_waveform(clip)).result()
+
+    def _checked_codes(self, given: object) -> torch.Tensor:
+        codes = torch.as_tensor(np.asarray(given)).to(torch.long)
+        config = self._parts.config
+        if codes.ndim != 2 or codes.shape[0] != config.num_codebooks or codes.shape[1] == 0:
+            raise RequestError(
+                f"codes of a clip have shape {list(codes.shape)}; allowed is [{config.num_codebooks}, T]."
+            )
+        if not 0 <= int(codes.min()) <= int(codes.max()) < self._codes_per_codebook:
+            raise RequestError(
+                f"codes of a clip lie in {int(codes.min())}..{int(codes.max())}; allowed is 0..{self._codes_per_codebook - 1}."
+            )
+        return codes
+
+    def _decode_segments(self, generation: Generation, future: GenerationFuture) -> None:
+        """Audio of a finished generation, by the codec's thread; then the result."""
+        started = time.perf_counter()
+        codes = [segment.codes(self._codes_per_codebook) for segment in generation.segments]
+        if self._codec is None:
+            future._settle(lambda: self._result(generation, None, codec_seconds=0.0))
+            return
+        try:
+            decoding = [self._codec.decode(segment) for segment in codes if segment.shape[1]]
+        except HiggsError as stopped:
+            future._settle(functools.partial(_raise, stopped))
+            return
+        left = len(decoding)
+
+        def finish(_: object = None) -> None:
+            nonlocal left
+            left -= 1
+            if left > 0:
+                return
+
+            def result() -> GenerationResult:
+                parts = [part.result() for part in decoding]
+                audio = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+                return self._result(generation, audio, codec_seconds=time.perf_counter() - started)
+
+            future._settle(result)
+
+        if not decoding:
+            finish()
+        for part in decoding:
+            part.add_done_callback(finish)
+
+    def _result(self, generation: Generation, audio: np.ndarray | None, *, codec_seconds: float) -> GenerationResult:
+        assert generation.finish_reason is not None
+        return GenerationResult(
+            audio=audio,
+            sampling_rate=SAMPLING_RATE,
+            audio_codes=[segment.codes(self._codes_per_codebook) for segment in generation.segments],
+            delayed_audio_columns=[segment.delayed() for segment in generation.segments],
+            text=self._parts.tokenizer.decode(generation.text_token_ids),
+            text_token_ids=list(generation.text_token_ids),
+            prompt_token_ids=list(generation.prompt.token_ids),
+            usage=generation.usage(),
+            finish_reason=generation.finish_reason,
+            seed=generation.seed,
+            timings=generation.timeline.seconds(codec_seconds),
+        )
+
+
+def _raise(error: BaseException) -> GenerationResult:
+    if isinstance(error, CancelledError):
+        raise GenerationCancelled("The request was cancelled.") from error
+    raise error
+
+
+def _waveform(clip: AudioContent) -> np.ndarray:
+    """float32 [N] at 24 kHz of a clip that is not codes. Raises ReferenceAudioError."""
+    if clip.waveform is not None:
+        return np.asarray(clip.waveform, dtype=np.float32)
+    from higgs_core.audio_io import decode_audio  # needs soundfile, which an engine fed with codes does without
+
+    if clip.path is not None:
+        return decode_audio(Path(clip.path).read_bytes(), origin="path")
+    assert clip.raw_audio is not None
+    try:
+        data = base64.b64decode(
+            clip.raw_audio.partition(",")[2] if clip.raw_audio.startswith("data:") else clip.raw_audio, validate=True
+        )
+    except (binascii.Error, ValueError):
+        raise RequestError("Invalid base64 audio payload.", field="raw_audio") from None
+    return decode_audio(data, origin="raw_audio")
