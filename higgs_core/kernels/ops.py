@@ -1,0 +1,83 @@
+"""The operations of a decode step that have more than one implementation, as one record of callables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+
+from higgs_core.kernels.decode_attention import attention_mask, decode_attention
+from higgs_core.kernels.rms_norm import add_rms_norm, rms_norm
+from higgs_core.kernels.rope_kv import rope_kv_write
+from higgs_core.kernels.swiglu import swiglu
+from higgs_core.sampling import Sampler, SamplerRows
+
+Tensor = torch.Tensor
+
+
+class AttentionMask(Protocol):
+    def __call__(self, lengths: Tensor, used: int, kv_heads: int, dtype: torch.dtype) -> Tensor | None: ...
+
+
+class DecodeAttention(Protocol):
+    def __call__(
+        self, q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor, used: int, mask: Tensor | None = None
+    ) -> Tensor: ...
+
+
+class Sample(Protocol):
+    def __call__(self, logits: Tensor, window: Tensor, rows: SamplerRows, step: Tensor, candidates: int) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ops:
+    """Tensors in the model's dtype unless said otherwise. B rows, H hidden, I inner width of the MLP, Hq and Hkv heads of
+    D, S slots of C positions, Q codebooks of V codes, W columns of history.
+
+    rms_norm(x [B, H], weight [H], eps) -> [B, H]
+    add_rms_norm(x [B, H], residual [B, H], weight [H], eps) -> normed [B, H], new residual [B, H]
+        `residual` is overwritten
+    linear(x [B, in], weight [out, in]) -> [B, out]
+    linear_swiglu(x [B, H], gate_up [2 I, H]) -> [B, I]
+        swiglu(linear(x, gate_up))
+    swiglu(gate_up [B, 2 I]) -> [B, I]
+    rope_kv_write(qkv [B, (Hq + 2 Hkv) D], cos [B, D], sin [B, D], k_cache [S, Hkv, C, D], v_cache, positions [B])
+        -> queries [B, Hq, D]
+    attention_mask(lengths [B], used, kv_heads, dtype) -> Tensor or None
+        what decode_attention takes as `mask`, worth computing once a step
+    decode_attention(q [B, Hq, D], k_cache, v_cache, lengths [B], used, mask=None) -> [B, Hq D]
+    sampler(Q, V, device) -> callable(logits fp32 [B, Q, V], window [B, W, Q], rows, step [B], candidates) -> [B, Q]
+    """
+
+    rms_norm: Callable[[Tensor, Tensor, float], Tensor]
+    add_rms_norm: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
+    linear: Callable[[Tensor, Tensor], Tensor]
+    linear_swiglu: Callable[[Tensor, Tensor], Tensor]
+    swiglu: Callable[[Tensor], Tensor]
+    rope_kv_write: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    attention_mask: AttentionMask
+    decode_attention: DecodeAttention
+    sampler: Callable[[int, int, torch.device], Sample]
+
+
+def linear_swiglu(x: Tensor, gate_up: Tensor) -> Tensor:
+    """The first half of an MLP. x: [B, H], gate_up: [2 I, H]. Returns [B, I]."""
+    return swiglu(F.linear(x, gate_up))
+
+
+def torch_ops() -> Ops:
+    """Every operation in plain torch: what a CPU runs and what the kernels are compared with."""
+    return Ops(
+        rms_norm=rms_norm,
+        add_rms_norm=add_rms_norm,
+        linear=F.linear,
+        linear_swiglu=linear_swiglu,
+        swiglu=swiglu,
+        rope_kv_write=rope_kv_write,
+        attention_mask=attention_mask,
+        decode_attention=decode_attention,
+        sampler=Sampler,
+    )
