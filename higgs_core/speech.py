@@ -1,0 +1,164 @@
+"""The story of a request: it is planned as pieces, each piece becomes a sample, the engine speaks the sample, and what
+was spoken is heard again before the next piece. Imports no torch: the engine is handed in.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from higgs_core.conversation import Clips, plan
+from higgs_core.errors import GenerationCancelled
+from higgs_core.narration import FRAMES_PER_SECOND, Narration, SpeechResult, SpokenPiece
+from higgs_core.request import SpeechRequest
+
+if TYPE_CHECKING:
+    from higgs_core.engine import AudioStream, GenerationFuture, GenerationResult, HiggsAudioEngine
+
+__all__ = ["Progress", "SpeechChunk", "SpeechResult", "SpokenPiece", "speak", "stream_speech"]
+
+_GLANCE_SECONDS = 0.05  # how often a wait looks up to see whether the request was cancelled
+
+
+@dataclass(frozen=True)
+class Progress:
+    """share: 0 to 1, never falling; exact between pieces and a guess inside one.  audio_seconds: spoken so far."""
+
+    share: float
+    audio_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class SpeechChunk:
+    """audio: float32 [n]; start_sample: where it stands in the whole. The last chunk is empty and has the result."""
+
+    audio: np.ndarray[Any, np.dtype[np.float32]]
+    start_sample: int
+    result: SpeechResult | None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def speak(
+    engine: HiggsAudioEngine,
+    request: SpeechRequest,
+    clips: Clips,
+    *,
+    cancelled: threading.Event | None = None,
+    on_progress: OnProgress | None = None,
+) -> SpeechResult:
+    """Speak the whole request and wait for it. clips: the audio of each of its reference sources.
+
+    cancelled: set it, from any thread, to stop within a few decode steps.
+    on_progress: called in this thread while it waits.
+    Raises what the engine raises, RequestError for a request without words, GenerationCancelled, and NoAudioError when
+    the model left every piece without audio.
+    """
+    narration = Narration(request, plan(request, clips), engine.max_context)
+    tell = _Teller(narration, on_progress)
+    while narration.goes_on:
+        _stop_if(cancelled)
+        future = engine.submit(narration.sample(), narration.params())
+        narration.add(_await(future, cancelled, tell))
+        tell()
+    return narration.result()
+
+
+def stream_speech(
+    engine: HiggsAudioEngine,
+    request: SpeechRequest,
+    clips: Clips,
+    *,
+    cancelled: threading.Event | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[SpeechChunk]:
+    """Speak the request chunk by chunk; the chunks joined are `speak`'s audio, and the last one brings the result.
+
+    Closing the iterator stops the generation, as `cancelled` does from another thread. Raises as `speak` does.
+    """
+    narration = Narration(request, plan(request, clips), engine.max_context)
+    tell = _Teller(narration, on_progress)
+    while narration.goes_on:
+        _stop_if(cancelled)
+        start = narration.samples
+        with engine.stream(narration.sample(), narration.params()) as stream, _stopped_by(cancelled, stream):
+            for chunk in stream:
+                _stop_if(cancelled)
+                tell(stream.columns_generated)
+                if len(chunk.audio):
+                    yield SpeechChunk(chunk.audio, start + chunk.start_sample, None)
+        assert stream.result is not None  # the stream has ended, and not in an error
+        narration.add(stream.result)
+        tell()
+    yield SpeechChunk(np.zeros(0, np.float32), narration.samples, narration.result())
+
+
+def _await(future: GenerationFuture, cancelled: threading.Event | None, tell: _Teller) -> GenerationResult:
+    """The piece's result. However the wait ends, nothing goes on being generated after it."""
+    try:
+        while not _is_done(future):
+            _stop_if(cancelled)
+            tell(future.columns_generated)
+        return future.result()
+    finally:
+        future.cancel()
+
+
+def _is_done(future: Future[Any]) -> bool:
+    return bool(wait([future], timeout=_GLANCE_SECONDS).done)
+
+
+def _stop_if(cancelled: threading.Event | None) -> None:
+    if cancelled is not None and cancelled.is_set():
+        raise GenerationCancelled("The request was cancelled.")
+
+
+@contextmanager
+def _stopped_by(cancelled: threading.Event | None, stream: AudioStream) -> Iterator[None]:
+    """Close the stream when the event is set, although this thread may be asleep waiting for its next chunk."""
+    if cancelled is None:
+        yield
+        return
+    over = threading.Event()
+
+    def watch(cancelled: threading.Event) -> None:
+        while not over.wait(_GLANCE_SECONDS):
+            if cancelled.is_set():
+                stream.close()
+                return
+
+    watcher = threading.Thread(target=watch, args=(cancelled,), name="higgs-cancel", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+class _Teller:
+    """Reports progress, only when there is some."""
+
+    def __init__(self, narration: Narration, on_progress: OnProgress | None) -> None:
+        self._narration = narration
+        self._on_progress = on_progress
+        self._told = Progress(0.0, 0.0)
+
+    def __call__(self, columns: int = 0) -> None:
+        """columns: of the piece being spoken."""
+        if self._on_progress is None:
+            return
+        progress = Progress(
+            max(self._narration.share(columns), self._told.share),
+            max(self._narration.seconds + columns / FRAMES_PER_SECOND, self._told.audio_seconds),
+        )
+        if progress != self._told:
+            self._told = progress
+            self._on_progress(progress)
