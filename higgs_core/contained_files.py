@@ -1,0 +1,43 @@
+"""Reading a file that someone else named, from folders that they may read and from nowhere else."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class FileRefused(Exception):
+    """Why a file is not read, in words without its path."""
+
+
+def read_inside(path: Path, folders: Sequence[Path], max_bytes: int) -> bytes:
+    """The content of a regular file that lies, once every symbolic link is resolved, in one of `folders`.
+
+    Raises FileRefused. It opens nothing that lies outside, and never waits on a pipe or a device.
+    """
+    try:
+        real = path.resolve(strict=True)
+        allowed = any(real.is_relative_to(folder.resolve()) for folder in folders)
+    except (OSError, ValueError, RuntimeError):  # missing, forbidden, a loop of links, a null byte, too long
+        raise FileRefused("it does not exist or cannot be reached") from None
+    if not allowed:
+        raise FileRefused("it lies outside the allowed folders")
+    try:
+        # Without following and without blocking: a link or a pipe may have taken the file's place since.
+        descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        raise FileRefused("it cannot be opened") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileRefused("it is not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(max_bytes + 1)  # whatever size was stated: a file may grow while it is read
+    except OSError:
+        raise FileRefused("it cannot be read") from None
+    finally:
+        os.close(descriptor)
+    if len(data) > max_bytes:
+        raise FileRefused(f"it has more than {max_bytes} bytes")
+    return data
