@@ -1,0 +1,126 @@
+"""Failures as HTTP answers: a status, and the sentence in the shape that the route's clients read.
+
+Under /v1 that is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`; everywhere else it is the queue's
+flat `{"error", "error_type", "code", "field", "hint"}`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from higgs_core.errors import HiggsError
+
+log = logging.getLogger(__name__)
+
+_STATUS = {
+    "invalid_request": 400,
+    "invalid_reference": 400,
+    "prompt_too_long": 400,
+    "invalid_api_key": 401,
+    "not_found": 404,
+    "model_not_found": 404,
+    "method_not_allowed": 405,
+    "request_timeout": 408,
+    "request_too_large": 413,
+    "unsupported_media_type": 415,
+    "cancelled": 499,
+    "no_audio": 500,
+    "delivery_failed": 500,
+    "busy": 503,
+    "loading": 503,
+    "model_not_loaded": 503,
+    "engine_stopped": 503,
+    "out_of_memory": 503,
+}
+_RETRY_SECONDS = {"busy": 2, "loading": 5}
+_OPENAI_TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error"}
+
+
+class HttpProblem(HiggsError):
+    """A failure of the HTTP door itself. `code` picks the status."""
+
+    def __init__(self, code: str, message: str, *, field: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, field=field, hint=hint)
+        self.code = code  # type: ignore[misc]  # one class for every failure of the door
+
+
+class JobFailed(Exception):
+    """The service answered a job with an error dict, in `body`; it has been counted."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        super().__init__(body["error"])
+        self.body = body
+
+
+def error_body(error: HiggsError) -> dict[str, Any]:
+    """The queue's error dict for a failure that did not come from a job."""
+    body = {"error": error.message, "error_type": type(error).__name__, "code": error.code}
+    body |= {name: value for name, value in (("field", error.field), ("hint", error.hint)) if value is not None}
+    return body
+
+
+def status_of(code: str | None) -> int:
+    """The HTTP status of an error code; 500 for one that only this server could explain."""
+    return _STATUS.get(code or "", 500)
+
+
+def openai_envelope(body: Mapping[str, Any]) -> dict[str, Any]:
+    """OpenAI's shape of a queue error dict. The remedy joins the message: OpenAI's clients show nothing else."""
+    status = status_of(body.get("code"))
+    kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    message = " ".join(part for part in (body["error"], body.get("hint")) if part)
+    return {"error": {"message": message, "type": kind, "param": body.get("field"), "code": body.get("code")}}
+
+
+def error_response(request: Request, body: Mapping[str, Any]) -> JSONResponse:
+    """`body` (a queue error dict) as the answer to `request`."""
+    code = body.get("code")
+    status = status_of(code)
+    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+    if code in _RETRY_SECONDS:
+        headers["Retry-After"] = str(_RETRY_SECONDS[code])
+    openai = request.url.path.startswith("/v1/")
+    return JSONResponse(openai_envelope(body) if openai else dict(body), status_code=status, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every failure of `app` in these shapes, unexpected ones without a word about their cause."""
+
+    @app.exception_handler(HiggsError)
+    async def _known(request: Request, error: HiggsError) -> JSONResponse:
+        return _counted(request, error)
+
+    @app.exception_handler(JobFailed)
+    async def _job(request: Request, error: JobFailed) -> JSONResponse:
+        return error_response(request, error.body)
+
+    @app.exception_handler(HTTPException)
+    async def _routing(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = (error.headers or {}).get("Allow", "another method")
+            problem = HttpProblem("method_not_allowed", f"This route answers {allowed} only.")
+        elif error.status_code == HTTPStatus.NOT_FOUND:
+            problem = HttpProblem("not_found", "There is nothing here.", hint="Speech is at POST /v1/audio/speech.")
+        else:
+            problem = HttpProblem("invalid_request", "The request cannot be read.")
+        response = _counted(request, problem)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+        log.error("unexpected failure", exc_info=error, extra={"job_id": request.state.request_id})
+        problem = HttpProblem("internal_error", "The server failed in an unexpected way.", hint="Its log says more.")
+        return _counted(request, problem)
+
+
+def _counted(request: Request, error: HiggsError) -> JSONResponse:
+    request.app.state.metrics.count_error(error.code)
+    return error_response(request, error_body(error))

@@ -1,0 +1,83 @@
+"""What /generate and /v1/audio/speech share: readiness, counting, and streams that fail before they start to answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+from fastapi import Request
+
+from serverless import http_health
+from serverless.http_disconnect import until_disconnect
+from serverless.http_errors import HttpProblem, JobFailed
+
+Item = dict[str, Any]
+Items = AsyncGenerator[Item]
+
+
+def require_ready(request: Request) -> None:
+    """Refuse a job, before its body is read, while the model loads or after it failed to.
+
+    Raises HttpProblem (loading, model_not_loaded).
+    """
+    service = request.app.state.service
+    if (reason := http_health.why_unhealthy(service)) is not None:
+        raise HttpProblem("model_not_loaded", reason)
+    if not service.ready:
+        raise HttpProblem("loading", "The model is still loading.", hint="Try again when GET /ping answers 200.")
+
+
+@contextmanager
+def observed(request: Request) -> Iterator[Callable[[Item], None]]:
+    """Measure one job, whichever way it ends; the yielded function takes its final dict.
+
+    A job that met a poisoned engine makes the app ask for its own end: only a new process helps.
+    """
+    final: Item = {"code": "cancelled", "error": "The client went away."}
+
+    def record(result: Item) -> None:
+        nonlocal final
+        final = result
+
+    try:
+        yield record
+    finally:
+        metrics = request.app.state.metrics
+        if "error" in final:
+            metrics.count_error(final.get("code") or "internal_error")
+        else:
+            metrics.observe(final)
+        if final.get("refresh_worker"):
+            request.app.state.on_fatal()
+
+
+async def open_stream(request: Request, job_input: Item) -> tuple[Item, Items]:
+    """The first item of a job's stream, and the rest: what fails before the first is an ordinary error answer.
+
+    Raises JobFailed for the service's error dict, GenerationCancelled when the client is gone. The rest raises
+    JobFailed too; close it in every case.
+    """
+    items = _observed_items(request, job_input)
+    try:
+        return await until_disconnect(request, _first(items)), items
+    except BaseException:
+        await items.aclose()
+        raise
+
+
+async def _first(items: Items) -> Item:
+    return await anext(items)
+
+
+async def _observed_items(request: Request, job_input: Item) -> Items:
+    stream = request.app.state.service.stream(job_input, job_id=request.state.request_id)
+    with observed(request) as record:
+        async with aclosing(stream) as items:
+            async for item in items:
+                if "error" in item:
+                    record(item)
+                    raise JobFailed(item)
+                if item.get("is_final"):
+                    record(item)
+                yield item
