@@ -101,10 +101,9 @@ def open_door(options: argparse.Namespace, environment: Mapping[str, str]) -> Do
     if options.url is not None:
         host = urlsplit(options.url).hostname or ""
         # RunPod's key goes to RunPod only
-        key = "RUNPOD_API_KEY" if f".{host}".endswith(_RUNPOD_DOMAIN) else "HIGGS_AUDIO_API_KEY"
-        return HttpDoor(session(environment.get(key)), options.url)
-    key = environment.get("RUNPOD_API_KEY")
-    if not key:
+        variable = "RUNPOD_API_KEY" if f".{host}".endswith(_RUNPOD_DOMAIN) else "HIGGS_AUDIO_API_KEY"
+        return HttpDoor(session(environment.get(variable)), options.url)
+    if not (key := environment.get("RUNPOD_API_KEY")):
         raise ClientError("RUNPOD_API_KEY is not set; RunPod's console makes one under Settings, API Keys.")
     door = StreamDoor if options.mode == "stream" else QueueDoor
     return door(session(key), f"{options.api.rstrip('/')}/{options.endpoint}")

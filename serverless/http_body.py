@@ -23,7 +23,7 @@ async def read_json(request: Request, limit: int) -> dict[str, Any]:
     if kind != "application/json":
         raise HttpProblem(
             "unsupported_media_type",
-            "Content-Type is not application/json.",
+            "The body's type is not JSON.",
             hint="Send Content-Type: application/json.",
         )
     try:

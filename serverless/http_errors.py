@@ -1,7 +1,7 @@
 """Failures as HTTP answers: a status, and the sentence in the shape that the route's clients read.
 
-Under /v1 that is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`; everywhere else it is the queue's
-flat `{"error", "error_type", "code", "field", "hint"}`.
+Under /v1 that is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`; everywhere else it is the
+queue's flat `{"error", "error_type", "code", "field", "hint"}`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""POST /generate: the queue's job in, the queue's result out; with `"stream": true` one line of JSON per stream item."""
+"""POST /generate: the queue's job in, the queue's result out; with `"stream": true` a line of JSON per item."""
 
 from __future__ import annotations
 

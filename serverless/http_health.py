@@ -1,4 +1,4 @@
-"""GET /ping, as load balancers ask it: 204 while the model loads, 200 when it serves, 500 with the reason if it cannot."""
+"""GET /ping, as load balancers ask it: 204 while the model loads, 200 when it serves, 500 with the reason."""
 
 from __future__ import annotations
 

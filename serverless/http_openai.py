@@ -21,6 +21,7 @@ router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
 
 SPEECH_ROUTE: Final = "/v1/audio/speech"
 STREAM_FORMATS = ("audio", "sse")
+_TOLD_AT_THE_END = ("seed", "finish_reason", "duration_seconds", "timings", "warnings")
 # names that clients send because their library insists on one; there is one model here
 MODEL_ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "higgs-audio-v2")
 
@@ -72,7 +73,7 @@ async def _events(first: Item, rest: Items) -> AsyncGenerator[bytes]:
         "output_tokens": usage.get("completion_tokens", 0),
         "total_tokens": usage.get("total_tokens", 0),
     }
-    about = {name: last[name] for name in ("seed", "finish_reason", "duration_seconds", "warnings") if name in last}
+    about: Item = {name: last[name] for name in _TOLD_AT_THE_END if name in last}
     yield _event({"type": "speech.audio.done", "usage": counts, **about})
 
 

@@ -91,7 +91,7 @@ def serve(settings: Settings) -> int:
     """Run the server on settings.port, and /ping on settings.health_port where that is another one."""
     from serverless.service import SpeechService
 
-    job_log.configure(settings.log_level)
+    job_log.configure_logging(settings)
     service = SpeechService(settings)
     fatal = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What the HTTP server tells Prometheus. Every number is measured: counted here, or read from the service at scrape time."""
+"""What the HTTP server tells Prometheus: what it counted itself, and what the service says when it is asked."""
 
 from __future__ import annotations
 

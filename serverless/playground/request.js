@@ -43,14 +43,15 @@ export function jsonText(job, { short }) {
   return JSON.stringify(job, shorten, 2);
 }
 
-/** A here-document takes any length and any quote; the key stays in the caller's environment. */
+/** The same request on OpenAI's route, which answers the file's bytes. A here-document takes any length and quote. */
 export function curlText(job, { short, withKey }) {
-  const url = new URL("generate", location.href).href;
-  const format = job.input.response_format ?? "wav";
-  const lines = [`curl -sS ${url} \\`];
-  if (withKey) lines.push(`  -H "Authorization: Bearer $HIGGS_AUDIO_API_KEY" \\`);
-  lines.push(`  -H "Content-Type: application/json" --data-binary @- <<'JSON' \\`);
-  lines.push(`  | jq -r .audio_base64 | base64 -d > speech.${format}`);
-  lines.push(jsonText(job, { short }), "JSON");
-  return lines.join("\n");
+  const { script, response_format = "wav", ...rest } = job.input;
+  const body = { input: script, ...rest, response_format };
+  const key = withKey ? ' -H "Authorization: Bearer $HIGGS_AUDIO_API_KEY"' : "";
+  return [
+    `curl -sS --fail-with-body ${new URL("v1/audio/speech", location.href).href} -o speech.${response_format} \\`,
+    `  -H "Content-Type: application/json"${key} --data-binary @- <<'JSON'`,
+    jsonText(body, { short }),
+    "JSON",
+  ].join("\n");
 }
