@@ -83,9 +83,9 @@ def assemble(
         with tempfile.TemporaryDirectory(prefix="higgs-tiny-") as scratch:
             folder, codec_folder = write_tiny(Path(scratch))
             log.warning("The checkpoint 'tiny' has random weights: what it speaks is noise")
-            codec = (
-                codec_folder if audio_tokenizer in (None, TINY) else locate(audio_tokenizer, audio_tokenizer_revision)
-            )
+            codec: Path | None = codec_folder
+            if audio_tokenizer is not None and audio_tokenizer != TINY:
+                codec = locate(audio_tokenizer, audio_tokenizer_revision, what="audio tokenizer")
             return _build(TINY, folder, codec, folder, where, kind, max_batch_size, max_context, progress=False)
     folder = locate(model, revision)
     texts = folder if tokenizer in (None, model) else locate(tokenizer, what="tokenizer")
@@ -121,7 +121,8 @@ def _build(
     ops = ops_for(config, device, kept)
     decoder = Decoder(config, weights, cache, ops)
     state = DecodeState.allocate(config, slots, cache.scratch, device)
-    advance = Advance(config, ops.sampler(config.num_codebooks, config.codebook_size, device), device)
+    sample = ops.sampler(config.num_codebooks, config.codebook_size, device)
+    advance = Advance(config, sample, device)
     runner = StepRunner(decoder, state, advance, capture=device.type == "cuda")
     per_slot = cache.nbytes_per_slot_position * context
     prefixes = PrefixCache(int(per_slot * slots * _PREFIX_SHARE))

@@ -103,15 +103,15 @@ def _match(
     stored: Mapping[str, list[StoredTensor]], wanted: Mapping[str, torch.Tensor]
 ) -> list[tuple[StoredTensor, torch.Tensor]]:
     missing = [name for name in wanted if name not in stored]
-    misshaped = []
-    pairs = []
+    misshaped: list[str] = []
+    pairs: list[tuple[StoredTensor, torch.Tensor]] = []
     for name, destination in wanted.items():
         parts = stored.get(name, [])
         shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:]) if parts else ()
         if parts and shape != tuple(destination.shape):
             misshaped.append(f"{name} is {list(shape)} instead of {list(destination.shape)}")
         elif parts:
-            pairs += zip(parts, destination.split([part.shape[0] for part in parts]), strict=True)
+            pairs += zip(parts, torch.split(destination, [part.shape[0] for part in parts]), strict=True)
     if missing or misshaped:
         complaints = [*(_listed("missing tensors", missing)), *(_listed("mis-shaped tensors", misshaped))]
         raise ModelLoadError(f"The checkpoint does not fit Higgs Audio v2: {'; '.join(complaints)}.")

@@ -1,4 +1,4 @@
-"""The audio codec: reference clips to codes, codes to audio. transformers' model, in fp32, checked when it is loaded."""
+"""The audio codec: reference clips to codes, codes to audio. transformers' model in fp32, checked when it is loaded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +26,9 @@ _LANGUAGE_MODEL_CODES = 1024
 
 
 class AudioCodec:
-    """Shapes: Q codebooks, T frames of `hop_length` samples, N samples at `sampling_rate`. Safe to call from threads."""
+    """Q codebooks, T frames of `hop_length` samples, N samples at `sampling_rate`. Safe to call from any thread."""
 
-    def __init__(self, model: HiggsAudioV2TokenizerModel, *, cache_bytes: int = 32 << 20) -> None:
+    def __init__(self, model: Any, *, cache_bytes: int = 32 << 20) -> None:
         self._model = model.eval().float()
         self._device = next(model.parameters()).device
         self._codes: OrderedDict[bytes, torch.Tensor] = OrderedDict()
@@ -52,9 +53,10 @@ class AudioCodec:
         transformers_logging.set_verbosity_error()  # its report of missing tensors comes as an error below
         transformers_logging.disable_progress_bar()
         try:
-            model, report = HiggsAudioV2TokenizerModel.from_pretrained(
+            loaded: Any = HiggsAudioV2TokenizerModel.from_pretrained(
                 folder, output_loading_info=True, dtype=torch.float32, local_files_only=True
             )
+            model, report = loaded
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise ModelLoadError(f"The audio tokenizer cannot be read ({type(error).__name__}).") from error
         finally:
@@ -64,8 +66,8 @@ class AudioCodec:
         if absent:
             raise ModelLoadError(
                 f"The audio tokenizer lacks {len(absent)} of its tensors ({', '.join(absent[:6])}"
-                f"{', …' if len(absent) > 6 else ''}): it holds another model's weights. Pin a revision that fits, or use "
-                "eustlb/higgs-audio-v2-tokenizer."
+                f"{', …' if len(absent) > 6 else ''}): it holds another model's weights. Pin a revision that fits, or "
+                "use eustlb/higgs-audio-v2-tokenizer."
             )
         if model.config.codebook_size != _LANGUAGE_MODEL_CODES:
             raise ModelLoadError(f"The audio tokenizer has {model.config.codebook_size} codes; the model speaks 1024.")
@@ -82,7 +84,8 @@ class AudioCodec:
         samples = np.ascontiguousarray(waveform, dtype=np.float32)
         if samples.ndim != 1 or samples.shape[0] < self.hop_length:
             raise RequestError(
-                f"A reference waveform has shape {list(samples.shape)}; it must be mono, at least {self.hop_length} samples."
+                f"A reference waveform has shape {list(samples.shape)}; allowed is one dimension of at least "
+                f"{self.hop_length} samples."
             )
         samples = samples[: samples.shape[0] // self.hop_length * self.hop_length]
         key = hashlib.sha256(samples.tobytes()).digest()
@@ -94,7 +97,7 @@ class AudioCodec:
                 return known
             self.cache_misses += 1
         clip = torch.from_numpy(samples).to(self._device)[None, None]
-        codes = self._model.encode(clip).audio_codes[0].cpu()
+        codes: torch.Tensor = self._model.encode(clip).audio_codes[0].cpu()
         with self._lock:
             self._codes[key] = codes
             while sum(c.numel() * c.element_size() for c in self._codes.values()) > self._cache_bytes:
@@ -106,4 +109,5 @@ class AudioCodec:
         """Codes int64 [B, Q, T], every entry a codec code, to audio float32 [B, T * hop_length] on the host."""
         if codes.shape[-1] == 0:
             return torch.zeros(codes.shape[0], 0)
-        return self._model.decode(codes.to(self._device)).audio_values[:, 0].float().cpu()
+        audio: torch.Tensor = self._model.decode(codes.to(self._device)).audio_values
+        return audio[:, 0].float().cpu()

@@ -93,7 +93,7 @@ def read_config(raw: dict[str, Any], generation: dict[str, Any] | None = None) -
         config, audio_paths = _from_boson(raw)
     elif model_type == TRANSFORMERS_MODEL_TYPE:
         config = HiggsAudioV2Config.from_dict(raw)
-        audio_paths = ("dual",) * config.num_hidden_layers
+        audio_paths = _audio_paths({}, config.num_hidden_layers)
     else:
         raise ModelLoadError(
             f"model_type is {model_type!r}; allowed is {BOSON_MODEL_TYPE!r} (Boson's format) or "
@@ -149,7 +149,7 @@ def _from_boson(raw: dict[str, Any]) -> tuple[HiggsAudioV2Config, tuple[AudioPat
         audio_delay_token_id=raw[
             "audio_out_token_idx"
         ],  # transformers' processor only; any id of the vocabulary will do
-        audio_bos_token_id=raw.get("audio_out_bos_token_id"),
+        audio_bos_token_id=raw["audio_out_bos_token_id"],
         dtype=raw.get("torch_dtype") or raw.get("dtype"),
     )
     return config, _audio_paths(raw, config.num_hidden_layers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -40,7 +41,7 @@ class StepRunner:
         self._capture = capture
         self._views: dict[int, DecodeState] = {}
         self._graphs: dict[StepShape, torch.cuda.CUDAGraph] = {}
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None  # the graphs share their memory; one runs at a time
 
     def shape(self, rows: int, used: int, candidates: int) -> StepShape:
         """The smallest shape of a step that covers so many rows and positions."""

@@ -63,8 +63,8 @@ class DecodeState:
 
     def rows(self, start: int, stop: int) -> DecodeState:
         """Views of some rows: writing to them writes here."""
-        tensors = (getattr(self, f.name)[start:stop] for f in fields(self) if f.name != "sampler")
-        return DecodeState(*tensors, sampler=self.sampler.rows(start, stop))
+        tensors = {f.name: getattr(self, f.name)[start:stop] for f in fields(self) if f.name != "sampler"}
+        return DecodeState(**tensors, sampler=self.sampler.rows(start, stop))
 
     def begin(self, slot: int, params: GenerationParams, seed: int, vocabulary: int, last_step: int) -> None:
         """A request takes the slot; it is silent until `begin_segment`."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from transformers.models.higgs_audio_v2.modeling_higgs_audio_v2 import HiggsAudioV2RotaryEmbedding
 
 from higgs_core.config import ModelConfig
-from higgs_core.kernels import Ops
+from higgs_core.kernels.ops import Ops
 from higgs_core.kv_cache import KVCache
 from higgs_core.weights import DecoderWeights, FeedForward, LayerWeights
 
@@ -42,6 +42,7 @@ class Decoder:
         config, ops, eps = self.config, self._ops, self.config.rms_norm_eps
         cos, sin = self._cos[positions], self._sin[positions]  # [B, D]
         residual = self._embed_columns(columns)  # [B, H]
+        mask = ops.attention_mask(lengths, used, config.num_kv_heads, residual.dtype)
         pending = None  # the last MLP's output, added to the residual by the next norm's kernel
         for number, layer in enumerate(self.weights.layers):
             audio = layer.audio
@@ -53,9 +54,9 @@ class Decoder:
                 normed, residual = ops.add_rms_norm(pending, residual, audio.attention_norm, eps)
             keys, values = self.cache.keys[number], self.cache.values[number]
             query = ops.rope_kv_write(ops.linear(normed, layer.qkv), cos, sin, keys, values, positions)
-            attended = ops.decode_attention(query, keys, values, lengths, used)  # [B, Hq D]
+            attended = ops.decode_attention(query, keys, values, lengths, used, mask)  # [B, Hq D]
             normed, residual = ops.add_rms_norm(ops.linear(attended, layer.output), residual, audio.mlp_norm, eps)
-            pending = ops.linear(ops.swiglu(ops.linear(normed, audio.gate_up)), audio.down)
+            pending = ops.linear(ops.linear_swiglu(normed, audio.gate_up), audio.down)
         return self.audio_logits(self._final_norm(pending, residual))
 
     def prefill(

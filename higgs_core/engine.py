@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import functools
 import logging
 import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import torch
 
 from higgs_core.assembly import Assembled, assemble
-from higgs_core.chatml import AudioContent, ChatMLSample, Message
+from higgs_core.chatml import ChatMLSample, Message
+from higgs_core.clips import ClipEncoder
 from higgs_core.codec_worker import CodecWorker
 from higgs_core.errors import GenerationCancelled, HiggsError, PromptTooLongError, RequestError
 from higgs_core.generation import Generation, GenerationResult, Timeline
+from higgs_core.generation_future import GenerationFuture
 from higgs_core.params import MAX_SEED, GenerationParams
 from higgs_core.prompt import Prompt, build_prompt
 from higgs_core.scheduler import Scheduler
@@ -32,46 +31,15 @@ log = logging.getLogger(__name__)
 
 SAMPLING_RATE = 24_000
 _LEAST_ROOM = 16  # steps that a prompt must leave of the context, unless fewer were asked for
-_ALREADY_STREAM_TOKENS = "codes of a clip must lie in 0..{largest}; they reach {found}."
-
-
-class GenerationFuture(Future[GenerationResult]):
-    """A generation under way. `cancel` works until the result is there and frees the slot within a few steps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._generation: Generation | None = None
-        self._drop: Callable[[Generation], None] | None = None
-
-    @property
-    def columns_generated(self) -> int:
-        """Columns spoken so far; 25 make a second of audio."""
-        return self._generation.columns_generated if self._generation is not None else 0
-
-    def cancel(self) -> bool:
-        cancelled = super().cancel()
-        if cancelled and self._generation is not None and self._drop is not None:
-            self._drop(self._generation)
-        return cancelled
-
-    def _follow(self, generation: Generation, drop: Callable[[Generation], None]) -> None:
-        self._generation, self._drop = generation, drop
-
-    def _settle(self, work: Callable[[], GenerationResult]) -> None:
-        if not self.set_running_or_notify_cancel():
-            return
-        try:
-            self.set_result(work())
-        except BaseException as error:
-            self.set_exception(error)
 
 
 class HiggsAudioEngine:
-    """Safe to use from any number of threads. Make one with `from_pretrained`, end it with `close` or a `with` block."""
+    """Safe to use from any thread. Make one with `from_pretrained`; end it with `close` or as a `with` block."""
 
     def __init__(self, parts: Assembled, *, max_waiting: int = 64) -> None:
         self._parts = parts
         self._codec = CodecWorker(parts.codec, parts.device) if parts.codec is not None else None
+        self._encode_clip = ClipEncoder(self._codec, parts.config.num_codebooks, self._codes_per_codebook - 1)
         self._scheduler = Scheduler(parts.loop, max_waiting=max_waiting)
 
     @classmethod
@@ -165,14 +133,16 @@ class HiggsAudioEngine:
         Raises RequestError, PromptTooLongError, BusyError, EngineStoppedError.
         """
         future = GenerationFuture()
-        generation = self._queue(
-            sample, params or GenerationParams(), lambda g: future._follow(g, self._scheduler.cancel)
-        )
+
+        def follow(generation: Generation) -> None:
+            future.follow(generation, self._scheduler.cancel)
+
+        generation = self._queue(sample, params or GenerationParams(), follow)
 
         def finished(done: Future[Generation]) -> None:
             error = done.exception()
             if error is not None:
-                future._settle(functools.partial(_raise, error))
+                future.settle(functools.partial(_raise, error))
                 return
             self._decode_segments(done.result(), future)
 
@@ -266,49 +236,28 @@ class HiggsAudioEngine:
             )
         started = time.perf_counter()
         prompt = build_prompt(
-            sample, parts.tokenizer, parts.config, self._clip_codes, force_audio=params.force_audio_gen
+            sample, parts.tokenizer, parts.config, self._encode_clip, force_audio=params.force_audio_gen
         )
         timeline.reference = time.perf_counter() - started
         room = self.max_context - prompt.length
         if room < min(_LEAST_ROOM, params.max_new_tokens):
             raise PromptTooLongError(
-                f"The prompt takes {prompt.length} positions and the context has {self.max_context}; shorten the text or "
-                "use fewer or shorter references (25 positions a second)."
+                f"The prompt takes {prompt.length} positions and the context has {self.max_context}; shorten the text "
+                "or use fewer or shorter references (25 positions a second)."
             )
         return prompt
-
-    def _clip_codes(self, clip: AudioContent) -> torch.Tensor:
-        """int64 [Q, T] of a clip in any of its four forms."""
-        if clip.codes is not None:
-            return self._checked_codes(clip.codes)
-        if self._codec is None:
-            raise RequestError("This engine has no audio tokenizer, so clips must be given as codes.")
-        return self._codec.encode(_waveform(clip)).result()
-
-    def _checked_codes(self, given: object) -> torch.Tensor:
-        codes = torch.as_tensor(np.asarray(given)).to(torch.long)
-        config = self._parts.config
-        if codes.ndim != 2 or codes.shape[0] != config.num_codebooks or codes.shape[1] == 0:
-            raise RequestError(
-                f"codes of a clip have shape {list(codes.shape)}; allowed is [{config.num_codebooks}, T]."
-            )
-        if not 0 <= int(codes.min()) <= int(codes.max()) < self._codes_per_codebook:
-            raise RequestError(
-                f"codes of a clip lie in {int(codes.min())}..{int(codes.max())}; allowed is 0..{self._codes_per_codebook - 1}."
-            )
-        return codes
 
     def _decode_segments(self, generation: Generation, future: GenerationFuture) -> None:
         """Audio of a finished generation, by the codec's thread; then the result."""
         started = time.perf_counter()
         codes = [segment.codes(self._codes_per_codebook) for segment in generation.segments]
         if self._codec is None:
-            future._settle(lambda: self._result(generation, None, codec_seconds=0.0))
+            future.settle(lambda: self._result(generation, None, codec_seconds=0.0))
             return
         try:
             decoding = [self._codec.decode(segment) for segment in codes if segment.shape[1]]
         except HiggsError as stopped:
-            future._settle(functools.partial(_raise, stopped))
+            future.settle(functools.partial(_raise, stopped))
             return
         left = len(decoding)
 
@@ -323,7 +272,7 @@ class HiggsAudioEngine:
                 audio = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
                 return self._result(generation, audio, codec_seconds=time.perf_counter() - started)
 
-            future._settle(result)
+            future.settle(result)
 
         if not decoding:
             finish()
@@ -351,21 +300,3 @@ def _raise(error: BaseException) -> GenerationResult:
     if isinstance(error, CancelledError):
         raise GenerationCancelled("The request was cancelled.") from error
     raise error
-
-
-def _waveform(clip: AudioContent) -> np.ndarray:
-    """float32 [N] at 24 kHz of a clip that is not codes. Raises ReferenceAudioError."""
-    if clip.waveform is not None:
-        return np.asarray(clip.waveform, dtype=np.float32)
-    from higgs_core.audio_io import decode_audio  # needs soundfile, which an engine fed with codes does without
-
-    if clip.path is not None:
-        return decode_audio(Path(clip.path).read_bytes(), origin="path")
-    assert clip.raw_audio is not None
-    try:
-        data = base64.b64decode(
-            clip.raw_audio.partition(",")[2] if clip.raw_audio.startswith("data:") else clip.raw_audio, validate=True
-        )
-    except (binascii.Error, ValueError):
-        raise RequestError("Invalid base64 audio payload.", field="raw_audio") from None
-    return decode_audio(data, origin="raw_audio")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -65,7 +66,7 @@ def _in_runpod_cache(cache: Path, repository: str, revision: str | None) -> Path
 
 def _from_hub(repository: str, subfolder: str, revision: str | None, what: str) -> Path:
     prefix = f"{subfolder}/" if subfolder else ""
-    arguments = {
+    arguments: dict[str, Any] = {
         "repo_id": repository,
         "revision": revision,
         "allow_patterns": [prefix + pattern for pattern in _WANTED],

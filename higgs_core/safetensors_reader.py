@@ -129,7 +129,7 @@ class _Read:
             buffers.put(staging)
 
     def _read(self, into: torch.Tensor) -> None:
-        view = memoryview(into.numpy())
+        view = memoryview(into.numpy())  # type: ignore[arg-type]
         descriptor = os.open(self.file, os.O_RDONLY)
         try:
             done = 0

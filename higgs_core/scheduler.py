@@ -1,8 +1,8 @@
 """Continuous batching: one thread owns the device; requests join and leave between decode steps.
 
 A turn of the loop: take what was submitted, drop what was cancelled, do one piece of prefill or text for each slot
-that has to read, enqueue one decode step for all rows that speak, then look at the oldest step whose columns have arrived.
-On a GPU a few steps are under way at once, so the host is never between the device and its next step.
+that has to read, enqueue one decode step for all rows that speak, then look at the oldest step that has arrived. On a
+GPU a few steps are under way at once, so the host is never between the device and its next step.
 """
 
 from __future__ import annotations

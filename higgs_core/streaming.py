@@ -64,7 +64,7 @@ class ChunkPlan:
 class AudioStream:
     """Iterator of AudioChunk. After the last chunk `result` holds the GenerationResult.
 
-    Leaving early (`close`, or dropping out of a `with` block) cancels the generation. Raises what the generation raised.
+    Leaving early (`close`, or the end of a `with` block) cancels the generation. Raises what the generation raised.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 It writes a language model in Boson's format, a byte-level tokenizer with the model's control tokens and a codec, all
 small enough for a laptop's CPU, and is then loaded like any other checkpoint. What it speaks is noise. One direction of
-its embeddings is set by hand so that it stops like a trained model: after `<|audio_eos|>` the text head says `<|eot_id|>`.
+its embeddings is set by hand so that it stops as a trained model does: after `<|audio_eos|>` comes `<|eot_id|>`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
-    DacConfig,
     HiggsAudioV2TokenizerConfig,
     HiggsAudioV2TokenizerModel,
     HubertConfig,
@@ -41,7 +40,8 @@ def write_tiny(folder: Path) -> tuple[Path, Path]:
 def _write_language_model(folder: Path) -> None:
     tokenizer = _tokenizer()
     tokenizer.save_pretrained(folder)
-    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in CONTROL_TOKENS.items()}
+    vocabulary_ids = tokenizer.get_vocab()
+    ids = {name: vocabulary_ids[token] for name, token in CONTROL_TOKENS.items()}
     vocabulary = len(tokenizer)
     (folder / "config.json").write_text(json.dumps(_config(vocabulary, ids), indent=1))
     save_file(_weights(vocabulary, ids), folder / "model.safetensors")
@@ -145,13 +145,14 @@ def _write_codec(folder: Path) -> None:
         target_bandwidths=[0.5, 1, 1.5, 2],
         codebook_size=1024,
         codebook_dim=16,
-        acoustic_model_config=DacConfig(
-            encoder_hidden_size=4,
-            decoder_hidden_size=64,
-            downsampling_ratios=[8, 5, 4, 2, 3],
-            upsampling_ratios=[8, 5, 4, 2, 3],
-            hidden_size=32,
-        ),
+        acoustic_model_config={
+            "model_type": "dac",
+            "encoder_hidden_size": 4,
+            "decoder_hidden_size": 64,
+            "downsampling_ratios": [8, 5, 4, 2, 3],
+            "upsampling_ratios": [8, 5, 4, 2, 3],
+            "hidden_size": 32,
+        },
         semantic_model_config=HubertConfig(
             hidden_size=32,
             num_hidden_layers=2,
@@ -171,4 +172,9 @@ def _write_codec(folder: Path) -> None:
             if name.endswith("codebook.embed"):
                 torch.nn.init.normal_(buffer)  # zeros until trained, which would make every code sound alike
         model.acoustic_decoder.conv2.weight.data.mul_(8)  # loud enough to be heard
-    model.save_pretrained(folder)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+    config.save_pretrained(folder)

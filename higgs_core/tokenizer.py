@@ -81,7 +81,7 @@ class HiggsTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, control tokens spelled out."""
-        return self._fast.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(self._fast.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def save(self, folder: Any) -> None:
         self._fast.save_pretrained(folder)

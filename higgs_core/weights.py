@@ -74,7 +74,7 @@ def allocate(config: ModelConfig, device: torch.device, dtype: torch.dtype, *, t
     layers = []
     for path in config.audio_paths:
         text = feed_forward()
-        audio = {"dual": feed_forward, "shared": lambda text=text: text, "skip": lambda: None}[path]()
+        audio = feed_forward() if path == "dual" else text if path == "shared" else None
         layers.append(
             LayerWeights(empty(config.qkv_size, hidden), empty(hidden, config.num_heads * config.head_dim), text, audio)
         )
@@ -102,7 +102,7 @@ def destinations(weights: DecoderWeights, config: ModelConfig) -> dict[str, torc
     kv = config.num_kv_heads * config.head_dim
     for number, layer in enumerate(weights.layers):
         prefix = f"layers.{number}."
-        query, key, value = layer.qkv.split([config.num_heads * config.head_dim, kv, kv])
+        query, key, value = torch.split(layer.qkv, [config.num_heads * config.head_dim, kv, kv])
         table |= {
             prefix + "self_attn.q_proj.weight": query,
             prefix + "self_attn.k_proj.weight": key,
