@@ -1,7 +1,7 @@
-"""Everything that the environment can set, and every limit of the edge, in one frozen object.
+"""Everything that the environment can set, in one frozen object; the limits of the edge are among it.
 
 A field is the variable HIGGS_AUDIO_<FIELD> unless it names another. Its `description` is what an error says is allowed,
-so a bound and its sentence stand on one line.
+so that a bound and its sentence stand on one line.
 """
 
 from __future__ import annotations
@@ -12,19 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import (
-    AliasChoices,
-    AliasGenerator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 
 from higgs_core.errors import SettingsError
 from higgs_core.params import MAX_RAS_WINDOW
+from serverless.limits import PREFIX, Limits
 from serverless.s3_config import S3Config
 from serverless.settings_types import (
     Device,
@@ -40,7 +32,6 @@ from serverless.settings_types import (
     WindowLength,
 )
 
-PREFIX = "HIGGS_AUDIO_"
 TINY_MODEL = "tiny"
 DEFAULT_SYSTEM_PROMPT = (
     "Generate audio following instruction.\n\n"
@@ -53,18 +44,8 @@ _BLANK_IS_A_VALUE = {
 _NEVER_ECHOED = {"BUCKET_ENDPOINT_URL"}  # may hold a password; the secrets themselves are texts that cannot be wrong
 
 
-class Settings(BaseModel):
+class Settings(Limits):
     """The worker's configuration. Build it with `from_environment`; tests pass fields by name."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        populate_by_name=True,
-        allow_inf_nan=False,
-        protected_namespaces=(),
-        hide_input_in_errors=True,
-        alias_generator=AliasGenerator(validation_alias=lambda name: f"{PREFIX}{name.upper()}"),
-    )
 
     # The model.
     model_id: str = Field("bosonai/higgs-audio-v2-generation-3B-base", description="a hub id, a folder or tiny")
@@ -127,22 +108,6 @@ class Settings(BaseModel):
         86_400, validation_alias="BUCKET_URL_TTL_SECONDS", ge=1, le=604_800, description="1 to 604800"
     )
 
-    # Limits of the edge: of a request ...
-    max_request_bytes: int = Field(30_000_000, ge=1_000, le=30_000_000, description="1000 to 30000000")
-    max_script_characters: int = Field(20_000, ge=1, le=1_000_000, description="1 to 1000000")
-    max_message_parts: int = Field(512, ge=1, le=10_000, description="1 to 10000")
-    max_queued_requests: int = Field(64, ge=0, le=10_000, description="0 to 10000")
-    # ... of its reference clips ...
-    max_references: int = Field(16, ge=0, le=64, description="0 to 64")
-    max_reference_bytes: int = Field(20_000_000, ge=1_000, le=100_000_000, description="1000 to 100000000")
-    min_reference_seconds: float = Field(0.3, ge=0, le=10, description="0 to 10")
-    max_reference_seconds: float = Field(60.0, ge=1, le=300, description="1 to 300")
-    max_download_timeout: float = Field(300.0, gt=0, le=3600, description="above 0 and at most 3600")
-    max_redirects: int = Field(3, ge=0, le=10, description="0 to 10")
-    # ... and of its result, where the platform drops anything larger.
-    max_inline_bytes: int = Field(18_000_000, ge=1_000, le=19_000_000, description="1000 to 19000000")
-    max_stream_chunk_bytes: int = Field(700_000, ge=1_000, le=700_000, description="1000 to 700000")
-
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Read the variables (os.environ by default); a blank one counts as not set, save where blank means off.
@@ -200,6 +165,11 @@ class Settings(BaseModel):
     def system_prompt_is_builtin(self) -> bool:
         """Whether the operator left the system prompt alone, so that a better-suited built-in one may replace it."""
         return self.system_prompt == DEFAULT_SYSTEM_PROMPT
+
+    @property
+    def max_new_tokens_default(self) -> int:
+        """What a request gets that does not say; never more than fits."""
+        return min(self.max_new_tokens, self.max_context)
 
     @property
     def health_port(self) -> int:
