@@ -143,6 +143,11 @@ def _stopped_by(cancelled: threading.Event | None, stream: AudioStream) -> Itera
         watcher.join()
 
 
+def _seconds_of(columns: int) -> float:
+    """Audio that a running piece has for sure: its first and last frame are no sound, and the delay takes seven."""
+    return max(columns - 9, 0) / FRAMES_PER_SECOND
+
+
 class _Teller:
     """Reports progress, only when there is some."""
 
@@ -157,7 +162,7 @@ class _Teller:
             return
         progress = Progress(
             max(self._narration.share(columns), self._told.share),
-            max(self._narration.seconds + columns / FRAMES_PER_SECOND, self._told.audio_seconds),
+            max(self._narration.seconds + _seconds_of(columns), self._told.audio_seconds),
         )
         if progress != self._told:
             self._told = progress
