@@ -86,16 +86,16 @@ def assemble(
             codec: Path | None = codec_folder
             if audio_tokenizer is not None and audio_tokenizer != TINY:
                 codec = locate(audio_tokenizer, audio_tokenizer_revision, what="audio tokenizer")
-            return _build(TINY, folder, codec, folder, where, kind, max_batch_size, max_context, progress=False)
+            return _load(TINY, folder, codec, folder, where, kind, max_batch_size, max_context, progress=False)
     folder = locate(model, revision)
     texts = folder if tokenizer in (None, model) else locate(tokenizer, what="tokenizer")
     codec = None
     if audio_tokenizer is not None:
         codec = locate(audio_tokenizer, audio_tokenizer_revision, what="audio tokenizer")
-    return _build(model, folder, codec, texts, where, kind, max_batch_size, max_context, progress=progress)
+    return _load(model, folder, codec, texts, where, kind, max_batch_size, max_context, progress=progress)
 
 
-def _build(
+def _load(
     name: str,
     folder: Path,
     codec_folder: Path | None,
@@ -111,14 +111,34 @@ def _build(
     tokenizer = HiggsTokenizer.from_folder(str(tokenizer_folder))
     config, weights = load_model(folder, device, dtype, progress=progress)
     codec = AudioCodec.from_folder(codec_folder, device) if codec_folder is not None else None
+    parts = build(name, config, weights, tokenizer, codec, slots, context, random_weights=name == TINY)
+    log.info("Everything loaded and in place in %.2f s", time.perf_counter() - started)
+    return parts
+
+
+def build(
+    name: str,
+    config: ModelConfig,
+    weights: DecoderWeights,
+    tokenizer: HiggsTokenizer,
+    codec: AudioCodec | None,
+    slots: int,
+    context: int,
+    *,
+    random_weights: bool = False,
+) -> Assembled:
+    """An engine's parts around a model that is in memory already; everything goes where its weights lie.
+
+    slots, context: fewer if memory does not reach. Raises ModelLoadError when the parts do not fit each other.
+    """
     if codec is not None and codec.num_codebooks != config.num_codebooks:
         raise ModelLoadError(
             f"The audio tokenizer has {codec.num_codebooks} codebooks and the model speaks {config.num_codebooks}."
         )
-    kept = weights.norm.dtype
-    slots, context = size_for_memory(config, kept, device, slots, context)
-    cache = KVCache(config, slots, context, device, kept)
-    ops = ops_for(config, device, kept)
+    device, dtype = weights.norm.device, weights.norm.dtype
+    slots, context = size_for_memory(config, dtype, device, slots, context)
+    cache = KVCache(config, slots, context, device, dtype)
+    ops = ops_for(config, device, dtype)
     decoder = Decoder(config, weights, cache, ops)
     state = DecodeState.allocate(config, slots, cache.scratch, device)
     sample = ops.sampler(config.num_codebooks, config.codebook_size, device)
@@ -128,16 +148,9 @@ def _build(
     prefixes = PrefixCache(int(per_slot * slots * _PREFIX_SHARE))
     loop = DecodeLoop(decoder, state, advance, runner, tokenizer, prefixes)
     log.info(
-        "Ready on %s: %d slots of %d positions (%.2f GB of KV cache) in %.2f s",
-        device,
-        slots,
-        context,
-        per_slot * slots / 1e9,
-        time.perf_counter() - started,
+        "Ready on %s: %d slots of %d positions (%.2f GB of KV cache)", device, slots, context, per_slot * slots / 1e9
     )
-    return Assembled(
-        config, weights, tokenizer, decoder, loop, runner, prefixes, codec, device, name, random_weights=name == TINY
-    )
+    return Assembled(config, weights, tokenizer, decoder, loop, runner, prefixes, codec, device, name, random_weights)
 
 
 def size_for_memory(
