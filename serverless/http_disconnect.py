@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import anyio
@@ -42,8 +42,15 @@ async def _disconnected(request: Request) -> None:
 class LiveResponse(StreamingResponse):
     """A streamed body. `holds`, what the body reads from, is closed in every case and so freed at once."""
 
-    def __init__(self, body: AsyncGenerator[bytes], *, holds: AsyncGenerator[Any], media_type: str) -> None:
-        super().__init__(body, media_type=media_type, headers={"X-Accel-Buffering": "no"})
+    def __init__(
+        self,
+        body: AsyncGenerator[bytes],
+        *,
+        holds: AsyncGenerator[Any],
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(body, media_type=media_type, headers={"X-Accel-Buffering": "no", **(headers or {})})
         self._generators = (body, holds)  # in the order of closing; a body that never began closes nothing by itself
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,10 +16,12 @@ from serverless.http_disconnect import LiveResponse
 from serverless.http_errors import HttpProblem, JobFailed, openai_envelope
 from serverless.http_guard import require_key
 from serverless.http_speech import Item, Items, open_stream, require_ready
+from serverless.payload import parse_job
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
 
 SPEECH_ROUTE: Final = "/v1/audio/speech"
+MAX_WARNINGS = 8  # a header has to stay small
 STREAM_FORMATS = ("audio", "sse")
 _TOLD_AT_THE_END = ("seed", "finish_reason", "duration_seconds", "timings", "warnings")
 # names that clients send because their library insists on one; there is one model here
@@ -38,10 +40,20 @@ async def speech(request: Request) -> Response:
         )
     _require_model(body.get("model"), request.app.state.settings.model_id)
     job_input = openai_payload.to_job_input(SPEECH_ROUTE, body) | {"stream": True}
+    headers = _warning_header(request, job_input)
     first, rest = await open_stream(request, job_input)
     if stream_format == "sse":
-        return LiveResponse(_events(first, rest), holds=rest, media_type="text/event-stream")
-    return LiveResponse(_audio(first, rest), holds=rest, media_type=first["mime_type"])
+        return LiveResponse(_events(first, rest), holds=rest, media_type="text/event-stream", headers=headers)
+    return LiveResponse(_audio(first, rest), holds=rest, media_type=first["mime_type"], headers=headers)
+
+
+def _warning_header(request: Request, job_input: Item) -> dict[str, str]:
+    """Fields that had no effect, as a JSON list: bare audio has no other place to say it.
+
+    Raises RequestError for a wrong field, before anything is generated.
+    """
+    parsed = parse_job(job_input, request.app.state.settings, voices=request.app.state.service.voices)
+    return {"X-Warnings": json.dumps(parsed.warnings[:MAX_WARNINGS])} if parsed.warnings else {}
 
 
 async def _audio(first: Item, rest: Items) -> AsyncGenerator[bytes]:

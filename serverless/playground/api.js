@@ -66,7 +66,8 @@ export async function* generate(job, signal) {
 }
 
 function parsed(line, status) {
-  const item = JSON.parse(line);
+  // seeds go up to 2**63, further than a JavaScript number is exact
+  const item = JSON.parse(line.replace(/(?<!\\)"seed": ?(\d+)/, '"seed":"$1"'));
   if (item.error) throw toError(item, status);
   return item;
 }

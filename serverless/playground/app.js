@@ -286,6 +286,11 @@ form.oninput = (event) => {
   event.target.removeAttribute("aria-invalid");
   refresh();
 };
+view.addEventListener("seed", (event) => {
+  form.elements.seed.value = event.detail;
+  $("sampling").open = true;
+  refresh();
+});
 $("reset").onclick = toDefaults;
 document.onkeydown = (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !state.running && !$("key-dialog").open) {

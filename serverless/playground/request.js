@@ -27,7 +27,8 @@ export function buildInput(form, voices, defaults) {
 
   for (const name of NUMBERS) {
     const text = form.elements[name].value.trim();
-    if (text !== "" && Number(text) !== defaults[name]) input[name] = Number(text);
+    const exact = Number.isInteger(Number(text)) && !Number.isSafeInteger(Number(text)) ? text : Number(text);
+    if (text !== "" && exact !== defaults[name]) input[name] = exact;
   }
   for (const [name, usual] of Object.entries(CHOICES)) {
     const value = form.elements[name].value;

@@ -10,13 +10,14 @@ export function clock(seconds) {
   return `${Math.floor(tenths / 600)}:${String(Math.floor(tenths / 10) % 60).padStart(2, "0")}.${tenths % 10}`;
 }
 
-export class ResultView {
+export class ResultView extends EventTarget {
   #player;
   #wave;
   #frame = null;
   #url = null;
 
   constructor(player) {
+    super();
     this.#player = player;
     this.#wave = new Waveform($("canvas"), () => this.draw());
     player.addEventListener("change", () => this.#follow());
@@ -74,9 +75,9 @@ export class ResultView {
       ["Speed", timings.real_time_factor, (value) => `${(1 / value).toFixed(value > 1 ? 2 : 1)}× real time`],
       ["Tokens", facts.usage?.total_tokens, String],
       ["Ended", facts.finish_reason, (value) => (value === "length" ? "at the limit" : "by itself")],
-      ["Seed", facts.seed, String],
     ].filter(([, value]) => value !== undefined && value !== null);
     $("facts").replaceChildren(...shown.map(([name, value, format]) => fact(name, format(value))));
+    if (facts.seed !== undefined) $("facts").append(this.#seed(facts.seed));
     $("facts").hidden = shown.length === 0;
     $("warnings").replaceChildren(...(facts.warnings ?? []).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     $("warnings").hidden = !facts.warnings?.length;
@@ -102,6 +103,18 @@ export class ResultView {
   clearProblem() { $("problem").hidden = true; }
   phase(text) { $("phase").textContent = text; }
   draw() { this.#wave.draw(this.#player.duration ? this.#player.position / this.#player.duration : 0); }
+
+  /** A button: the way to hear the same again is to keep its seed. */
+  #seed(seed) {
+    const keep = Object.assign(document.createElement("button"), { type: "button", className: "seed", textContent: seed });
+    keep.title = "Keep this seed for the next request";
+    keep.setAttribute("aria-label", `Keep seed ${seed} for the next request`);
+    keep.onclick = () => this.dispatchEvent(new CustomEvent("seed", { detail: seed }));
+    const pair = fact("Seed", "");
+    pair.lastElementChild.append(keep);
+    pair.className = "span";
+    return pair;
+  }
 
   #quiet() {
     $("wave").dataset.waiting = "false";
