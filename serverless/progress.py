@@ -24,8 +24,9 @@ class ProgressReporter:
     """Call it with each Progress of one job; it sends the few that matter. Await `settle` before the result leaves."""
 
     def __init__(
-        self, job: Job, send: Callable[[Job, Any], None], *, clock: Callable[[], float] = time.monotonic
+        self, job: Job, *, send: Callable[[Job, Any], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
+        """send: the SDK's `progress_update`."""
         self._job = job
         self._send = send
         self._clock = clock

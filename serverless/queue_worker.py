@@ -10,22 +10,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from serverless.aggregate import Aggregate
 from serverless.drain import Drain
-from serverless.progress import ProgressReporter
 from serverless.service import SpeechService
+
+if TYPE_CHECKING:
+    from higgs_core.speech import Progress
 
 Job = dict[str, Any]
 
 
-class QueueWorker:
-    """The worker's side of the SDK. send_progress: the SDK's `progress_update`."""
+class Reporter(Protocol):
+    """Hears of one job's progress; `settle` is awaited before its result leaves."""
 
-    def __init__(self, service: SpeechService, *, send_progress: Callable[[Job, Any], None]) -> None:
+    def __call__(self, progress: Progress) -> None: ...
+    async def settle(self) -> None: ...
+
+
+class QueueWorker:
+    """The worker's side of the SDK. reporter: makes the one who hears of a job's progress."""
+
+    def __init__(self, service: SpeechService, *, reporter: Callable[[Job], Reporter]) -> None:
         self._service = service
-        self._send_progress = send_progress
+        self._reporter = reporter
         self._drain = Drain()
         self.config: dict[str, Any] = {
             "handler": self.stream if service.settings.streaming else self.run,
@@ -35,7 +44,7 @@ class QueueWorker:
 
     async def run(self, job: Job) -> dict[str, Any]:
         """The response or the error dict. An error dict of a dead engine also asks the platform for a new worker."""
-        reporter = ProgressReporter(job, self._send_progress)
+        reporter = self._reporter(job)
         result = await self._service.run(
             job.get("input"), job_id=str(job["id"]), s3_config=job.get("s3Config"), on_progress=reporter
         )
@@ -47,7 +56,7 @@ class QueueWorker:
     async def stream(self, job: Job) -> AsyncGenerator[dict[str, Any], None]:
         """The items of `SpeechService.stream`, each and all together small enough for the platform."""
         max_result_bytes = self._service.settings.max_inline_bytes
-        reporter = ProgressReporter(job, self._send_progress)
+        reporter = self._reporter(job)
         aggregate = Aggregate(max_result_bytes)
         source = self._service.stream(
             job.get("input"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 
 from higgs_core.errors import SettingsError
 
@@ -47,6 +48,7 @@ def main() -> int:
 
     import runpod
 
+    from serverless.progress import ProgressReporter
     from serverless.queue_worker import QueueWorker
     from serverless.service import SpeechService
 
@@ -59,7 +61,8 @@ def main() -> int:
         if service.load_error is not None:
             raise RuntimeError(service.load_error)
 
-    runpod.serverless.start(QueueWorker(service, send_progress=runpod.serverless.progress_update).config)
+    reporter = partial(ProgressReporter, send=runpod.serverless.progress_update)
+    runpod.serverless.start(QueueWorker(service, reporter=reporter).config)
     service.close()
     if service.must_recycle:
         # A thread that hangs in the driver must not keep a dead worker alive.

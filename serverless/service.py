@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+NO_STREAM_WARNING = "stream was ignored because this endpoint answers in one piece."
+
 
 class SpeechService:
     """One model and everything between a job and its response. Its coroutines belong to one event loop.
@@ -131,7 +133,10 @@ class SpeechService:
         try:
             with self._watch(job_id) as record:
                 job = self._accept(job_input, record, on_progress)
-                return await self._complete(job, s3_config)
+                response = await self._complete(job, s3_config)
+                if job.parsed.output.stream:
+                    response["warnings"].append(NO_STREAM_WARNING)
+                return response
         except HiggsError as error:
             return self._error(error)
 
