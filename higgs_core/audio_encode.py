@@ -91,8 +91,9 @@ class StreamEncoder:
 
     All bytes joined decode to the audio that `encode_audio` gives, with these properties of a stream, whose first bytes
     leave before its length is known:
-    wav: both sizes are 0xFFFFFFFF; libsndfile, ffmpeg, sox, Python's wave and browsers read such a file to its end.
-    mp3: the tag frame with length and encoder delay is left out, so a player adds the encoder's delay, 46 ms of silence, in front.
+    wav: both sizes are 0xFFFFFFFF; libsndfile, ffmpeg, sox and Python's wave read such a file to its end.
+    mp3: the tag frame with length and encoder delay is left out, so a player puts that delay in front: 46 ms of
+    silence.
     opus: libsndfile hands out a page for each second of audio.
     flac: everything comes from `finish`. Its header must state length and checksum: without them libsndfile, and with
     it every common Python reader, refuses the file.
