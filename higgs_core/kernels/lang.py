@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["HAS_TRITON", "Pointer", "Scalar", "cdiv", "jit", "power_of_2", "tl", "triton"]
+__all__ = ["HAS_TRITON", "cdiv", "jit", "power_of_2", "tl", "triton"]
 
 try:
     import triton
@@ -14,12 +14,6 @@ try:
 except ImportError:  # the kernels below stay plain functions that nobody launches
     triton, tl = None, None
     HAS_TRITON = False
-
-Pointer = Any
-"""A kernel's tensor argument: an address whose element type Triton knows."""
-
-Scalar = Any
-"""A kernel's number argument. Not `int`, which Triton would read as 32 bits; strides of a large cache need more."""
 
 
 def jit(function: Any) -> Any:

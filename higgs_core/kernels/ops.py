@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 
 from higgs_core.kernels.decode_attention import attention_mask, decode_attention
+from higgs_core.kernels.gemv import linear, linear_swiglu
 from higgs_core.kernels.rms_norm import add_rms_norm, rms_norm
+from higgs_core.kernels.rope_attention import rope_attention
 from higgs_core.kernels.rope_kv import rope_kv_write
 from higgs_core.kernels.swiglu import swiglu
 from higgs_core.sampling import Sampler, SamplerRows
@@ -28,14 +29,31 @@ class DecodeAttention(Protocol):
     ) -> Tensor: ...
 
 
+class RopeAttention(Protocol):
+    def __call__(
+        self,
+        qkv: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        k_cache: Tensor,
+        v_cache: Tensor,
+        positions: Tensor,
+        lengths: Tensor,
+        used: int,
+        mask: Tensor | None = None,
+    ) -> Tensor: ...
+
+
 class Sample(Protocol):
     def __call__(self, logits: Tensor, window: Tensor, rows: SamplerRows, step: Tensor, candidates: int) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Ops:
-    """Tensors in the model's dtype unless said otherwise. B rows, H hidden, I inner width of the MLP, Hq and Hkv heads of
-    D, S slots of C positions, Q codebooks of V codes, W columns of history.
+    """Tensors in the model's dtype unless said otherwise.
+
+    B rows, H hidden, I inner width of the MLP, Hq and Hkv heads of D, S slots of C positions, Q codebooks of V codes,
+    W columns of history.
 
     rms_norm(x [B, H], weight [H], eps) -> [B, H]
     add_rms_norm(x [B, H], residual [B, H], weight [H], eps) -> normed [B, H], new residual [B, H]
@@ -49,6 +67,8 @@ class Ops:
     attention_mask(lengths [B], used, kv_heads, dtype) -> Tensor or None
         what decode_attention takes as `mask`, worth computing once a step
     decode_attention(q [B, Hq, D], k_cache, v_cache, lengths [B], used, mask=None) -> [B, Hq D]
+    rope_attention(qkv, cos, sin, k_cache, v_cache, positions [B], lengths [B], used, mask=None) -> [B, Hq D]
+        decode_attention(rope_kv_write(...), ...)
     sampler(Q, V, device) -> callable(logits fp32 [B, Q, V], window [B, W, Q], rows, step [B], candidates) -> [B, Q]
     """
 
@@ -60,12 +80,8 @@ class Ops:
     rope_kv_write: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
     attention_mask: AttentionMask
     decode_attention: DecodeAttention
+    rope_attention: RopeAttention
     sampler: Callable[[int, int, torch.device], Sample]
-
-
-def linear_swiglu(x: Tensor, gate_up: Tensor) -> Tensor:
-    """The first half of an MLP. x: [B, H], gate_up: [2 I, H]. Returns [B, I]."""
-    return swiglu(F.linear(x, gate_up))
 
 
 def torch_ops() -> Ops:
@@ -73,11 +89,12 @@ def torch_ops() -> Ops:
     return Ops(
         rms_norm=rms_norm,
         add_rms_norm=add_rms_norm,
-        linear=F.linear,
+        linear=linear,
         linear_swiglu=linear_swiglu,
         swiglu=swiglu,
         rope_kv_write=rope_kv_write,
         attention_mask=attention_mask,
         decode_attention=decode_attention,
+        rope_attention=rope_attention,
         sampler=Sampler,
     )

@@ -6,7 +6,7 @@ from functools import cache
 
 import torch
 
-from higgs_core.kernels.lang import Pointer, Scalar, jit, power_of_2, tl
+from higgs_core.kernels.lang import jit, power_of_2, tl
 
 
 @cache
@@ -39,12 +39,12 @@ def add_rms_norm(
 
 @jit
 def _rms_norm_kernel(
-    x: Pointer,
-    residual: Pointer,
-    weight: Pointer,
-    out: Pointer,
-    width: Scalar,
-    eps: Scalar,
+    x: tl.tensor,
+    residual: tl.tensor,
+    weight: tl.tensor,
+    out: tl.tensor,
+    width: tl.tensor,
+    eps: tl.tensor,
     ADD: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:

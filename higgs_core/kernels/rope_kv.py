@@ -6,7 +6,7 @@ from functools import cache
 
 import torch
 
-from higgs_core.kernels.lang import Pointer, Scalar, cdiv, jit, tl
+from higgs_core.kernels.lang import cdiv, jit, tl
 
 _HEADS_PER_PROGRAM = 4
 
@@ -46,7 +46,7 @@ def rope_kv_write(
 
 
 @jit
-def rotated(heads: Pointer, cos: Pointer, sin: Pointer, mask: Scalar, SIZE: tl.constexpr) -> Scalar:
+def rotated(heads: tl.tensor, cos: tl.tensor, sin: tl.tensor, mask: tl.tensor, SIZE: tl.constexpr) -> tl.tensor:
     """fp32 [N, SIZE]: the heads at the addresses `heads` [N, 1] where `mask` [N, 1], rotated by cos and sin [SIZE]."""
     half: tl.constexpr = SIZE // 2
     index = tl.arange(0, SIZE)[None, :]
@@ -59,15 +59,15 @@ def rotated(heads: Pointer, cos: Pointer, sin: Pointer, mask: Scalar, SIZE: tl.c
 
 @jit
 def _rope_kv_kernel(
-    qkv: Pointer,
-    cos: Pointer,
-    sin: Pointer,
-    k_cache: Pointer,
-    v_cache: Pointer,
-    positions: Pointer,
-    query: Pointer,
-    slot_stride: Scalar,
-    head_stride: Scalar,
+    qkv: tl.tensor,
+    cos: tl.tensor,
+    sin: tl.tensor,
+    k_cache: tl.tensor,
+    v_cache: tl.tensor,
+    positions: tl.tensor,
+    query: tl.tensor,
+    slot_stride: tl.tensor,
+    head_stride: tl.tensor,
     HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
     SIZE: tl.constexpr,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from higgs_core.kernels.lang import Pointer, Scalar, cdiv, jit, tl
+from higgs_core.kernels.lang import cdiv, jit, tl
 
 _BLOCK = 512
 
@@ -17,14 +17,14 @@ def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
 
 
 @jit
-def silu_times(gate: Scalar, up: Scalar, dtype: tl.constexpr) -> Scalar:
+def silu_times(gate: tl.tensor, up: tl.tensor, dtype: tl.constexpr) -> tl.tensor:
     """silu(gate) * up of fp32 values that hold `dtype` numbers, rounded as two torch calls would round it."""
     activated = (gate / (1.0 + tl.exp(-gate))).to(dtype)
     return (activated.to(tl.float32) * up).to(dtype)
 
 
 @jit
-def _swiglu_kernel(gate_up: Pointer, out: Pointer, width: Scalar, BLOCK: tl.constexpr) -> None:
+def _swiglu_kernel(gate_up: tl.tensor, out: tl.tensor, width: tl.tensor, BLOCK: tl.constexpr) -> None:
     """One program a row and block of columns."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

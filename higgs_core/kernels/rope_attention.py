@@ -1,0 +1,171 @@
+"""From a fused q-k-v row to what its queries attend to, in one kernel: rotation, KV write, split attention, merge.
+
+One launch takes the place of three. The new key and value never travel through memory: the split that they fall in
+takes them from registers. The split of a head that arrives last merges what the others found.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from higgs_core.kernels.decode_attention import decode_attention
+from higgs_core.kernels.flash_decode import SplitPlan, attend_span, merged, span_of
+from higgs_core.kernels.lang import jit, tl
+from higgs_core.kernels.rope_kv import rope_kv_write, rotated
+
+
+def rope_attention(
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    positions: torch.Tensor,
+    lengths: torch.Tensor,
+    used: int,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`rope_kv_write`, then `decode_attention` with the queries that it returns. Returns [B, Hq D].
+
+    A row that speaks has lengths[b] == positions[b] + 1; one that does not may write anywhere beyond its length.
+    """
+    query = rope_kv_write(qkv, cos, sin, k_cache, v_cache, positions)
+    return decode_attention(query, k_cache, v_cache, lengths, used, mask)
+
+
+@jit
+def _rope_attention_kernel(
+    qkv: tl.tensor,
+    cos: tl.tensor,
+    sin: tl.tensor,
+    k_cache: tl.tensor,
+    v_cache: tl.tensor,
+    positions: tl.tensor,
+    lengths: tl.tensor,
+    partial: tl.tensor,
+    level: tl.tensor,
+    arrivals: tl.tensor,
+    out: tl.tensor,
+    slot_stride: tl.tensor,
+    head_stride: tl.tensor,
+    SCALE: tl.constexpr,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    GROUP_BLOCK: tl.constexpr,
+    SIZE: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """One program a split, KV head and row. `arrivals` [B, Hkv] holds zeros before and after."""
+    GROUP: tl.constexpr = HEADS // KV_HEADS
+    dtype = out.dtype.element_ty
+    split, kv_head, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    position = tl.load(positions + row).to(tl.int32)
+    length = tl.load(lengths + row).to(tl.int32)
+    span = span_of(length, SPLITS, BLOCK)
+    start = split * span
+    end = tl.minimum(start + span, length)
+
+    # Every program rotates the key: it needs a few hundred bytes, and waiting for another would cost more.
+    one = tl.zeros([1, 1], tl.int32)
+    index = tl.arange(0, SIZE)[None, :]
+    source = qkv + row * (HEADS + 2 * KV_HEADS) * SIZE
+    cosine, sine = cos + row * SIZE, sin + row * SIZE
+    key = rotated(source + (HEADS + kv_head + one) * SIZE, cosine, sine, one == 0, SIZE).to(dtype)
+    value = tl.load(source + (HEADS + KV_HEADS + kv_head) * SIZE + index)
+    offset = row * slot_stride + kv_head * head_stride
+    if split == 0:
+        tl.store(k_cache + offset + position * SIZE + index, key)
+        tl.store(v_cache + offset + position * SIZE + index, value)
+
+    if start < length:
+        member = tl.arange(0, GROUP_BLOCK)
+        real = (member < GROUP)[:, None]
+        head = kv_head * GROUP + member
+        queries = rotated(source + head[:, None] * SIZE, cosine, sine, real, SIZE).to(dtype)
+        # The new position is the first that the softmax sees; the cache is read up to it and never at it.
+        own = (position >= start) & (position < end)
+        score = tl.sum(queries.to(tl.float32) * key.to(tl.float32), axis=1) * SCALE
+        top, total, found = attend_span(
+            queries,
+            k_cache + offset,
+            v_cache + offset,
+            start,
+            tl.minimum(end, position),
+            tl.where(own, score, float("-inf")),
+            tl.where(own, tl.full([GROUP_BLOCK], 1.0, tl.float32), 0.0),
+            tl.where(own, tl.broadcast_to(value.to(tl.float32), [GROUP_BLOCK, SIZE]), 0.0),
+            SCALE,
+            SIZE,
+            BLOCK,
+        )
+        found = found / total[:, None]
+        active = tl.cdiv(length, span)
+        head += row * HEADS
+        if active == 1:
+            tl.store(out + head[:, None] * SIZE + index, found.to(dtype), mask=real)
+        else:
+            tl.store(partial + (head[:, None] * SPLITS + split) * SIZE + index, found, mask=real)
+            tl.store(level + head * SPLITS + split, top + tl.log2(total), mask=member < GROUP)
+            # All threads have stored before one of them announces it; who sees the last announcement sees the stores.
+            tl.debug_barrier()
+            arrival = arrivals + row * KV_HEADS + kv_head
+            if tl.atomic_add(arrival, 1, sem="acq_rel", scope="gpu") == active - 1:
+                for query in tl.static_range(GROUP):
+                    at = row * HEADS + kv_head * GROUP + query
+                    result = merged(partial + at * SPLITS * SIZE, level + at * SPLITS, active, SPLITS, SIZE)
+                    tl.store(out + at * SIZE + tl.arange(0, SIZE), result.to(dtype))
+                tl.store(arrival, 0)
+
+
+class RopeAttention:
+    """As `rope_attention`, in one kernel; D must be a power of two. Calls must follow one another on one stream."""
+
+    def __init__(self, rows: int, kv_heads: int, processors: int, device: torch.device) -> None:
+        """rows: the largest batch.  processors: multiprocessors to fill."""
+        self._processors = processors
+        self._arrivals = torch.zeros(rows, kv_heads, dtype=torch.int32, device=device)
+
+    def __call__(
+        self,
+        qkv: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        k_cache: torch.Tensor,
+        v_cache: torch.Tensor,
+        positions: torch.Tensor,
+        lengths: torch.Tensor,
+        used: int,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        (rows, size), kv_heads = cos.shape, k_cache.shape[1]
+        heads = qkv.shape[1] // size - 2 * kv_heads
+        plan = SplitPlan.choose(rows, heads, kv_heads, size, used, qkv.dtype, self._processors)
+        out = qkv.new_empty(rows, heads * size)
+        partial = qkv.new_empty(rows, heads, plan.splits, size, dtype=torch.float32)
+        level = qkv.new_empty(rows, heads, plan.splits, dtype=torch.float32)
+        _rope_attention_kernel[(plan.splits, kv_heads, rows)](
+            qkv,
+            cos,
+            sin,
+            k_cache,
+            v_cache,
+            positions,
+            lengths,
+            partial,
+            level,
+            self._arrivals,
+            out,
+            k_cache.stride(0),
+            k_cache.stride(1),
+            SCALE=plan.scale,
+            HEADS=heads,
+            KV_HEADS=kv_heads,
+            GROUP_BLOCK=plan.group_block,
+            SIZE=size,
+            SPLITS=plan.splits,
+            BLOCK=plan.block,
+            num_warps=4,
+            num_stages=3,
+        )
+        return out
