@@ -100,9 +100,12 @@ class CodecWorker:
         if not self._decodes:
             return []
         frames = self._decodes[0][0].shape[1]
-        batch = [job for job in self._decodes if job[0].shape[1] == frames][:LARGEST_BATCH]
-        for job in batch:
-            self._decodes.remove(job)
+        batch: list[tuple[torch.Tensor, Future[np.ndarray]]] = []
+        others: deque[tuple[torch.Tensor, Future[np.ndarray]]] = deque()
+        for job in self._decodes:
+            alike = job[0].shape[1] == frames and len(batch) < LARGEST_BATCH
+            (batch if alike else others).append(job)
+        self._decodes = others
         return batch
 
     def _decode_batch(self, batch: list[tuple[torch.Tensor, Future[np.ndarray]]]) -> None:

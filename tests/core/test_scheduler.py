@@ -167,6 +167,7 @@ def test_an_identical_prefix_is_reused_and_changes_nothing(engine: HiggsAudioEng
     assert [c.tolist() for c in first.delayed_audio_columns] == [c.tolist() for c in second.delayed_audio_columns]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the kill itself
 def test_a_killed_engine_thread_turns_waiting_requests_into_errors(engine: HiggsAudioEngine, long_seed: int) -> None:
     params = GenerationParams(max_new_tokens=1500, temperature=1.0, seed=long_seed)
     loop = engine._parts.loop
