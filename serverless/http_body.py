@@ -36,14 +36,19 @@ async def read_json(request: Request, limit: int) -> dict[str, Any]:
 
 async def _read(request: Request, limit: int) -> bytearray:
     raw = bytearray()
+    size = 0
     async for part in request.stream():
-        raw += part
-        if len(raw) > limit:
-            raise HttpProblem(
-                "request_too_large",
-                f"The body is over the limit of {limit} bytes.",
-                hint="Send long reference clips by URL.",
-            )
+        size += len(part)
+        if size <= limit:
+            raw += part
+        else:
+            raw.clear()
+        if size > 2 * limit:
+            break  # a little over the limit is read to its end, for only then most clients look at the answer
+    if size > limit:
+        raise HttpProblem(
+            "request_too_large", f"The body is over the limit of {limit} bytes.", hint="Send long clips by URL."
+        )
     return raw
 
 

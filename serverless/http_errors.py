@@ -84,6 +84,8 @@ def error_response(request: Request, body: Mapping[str, Any]) -> JSONResponse:
     code = body.get("code")
     status = status_of(code)
     headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+    if code in ("request_too_large", "request_timeout"):
+        headers["Connection"] = "close"  # what is still to come of the body is not read
     if code in _RETRY_SECONDS:
         headers["Retry-After"] = str(_RETRY_SECONDS[code])
     openai = request.url.path.startswith("/v1/")

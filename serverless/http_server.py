@@ -7,6 +7,7 @@ For RunPod's load-balancing endpoints and for local use: /generate (the queue's 
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import threading
 import time
@@ -104,6 +105,9 @@ def serve(settings: Settings) -> int:
     if settings.health_port != settings.port:
         health_app = http_health.health_app(service)
         health = http_health.serve_in_thread(uvicorn_config(health_app, settings.host, settings.health_port))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn drains, then raises the signal once more: it must find a handler that lets the rest of this run
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     log.info("Listening on port %d", settings.port)
     server.run()
     if health is not None:

@@ -22,6 +22,7 @@ def require_ready(request: Request) -> None:
     Raises HttpProblem (loading, model_not_loaded).
     """
     service = request.app.state.service
+    _end_if_dead(request)
     if (reason := http_health.why_unhealthy(service)) is not None:
         raise HttpProblem("model_not_loaded", reason)
     if not service.ready:
@@ -32,7 +33,7 @@ def require_ready(request: Request) -> None:
 def observed(request: Request) -> Iterator[Callable[[Item], None]]:
     """Measure one job, whichever way it ends; the yielded function takes its final dict.
 
-    A job that met a poisoned engine makes the app ask for its own end: only a new process helps.
+    When it leaves a dead engine behind, the app asks for its own end: only a new process helps.
     """
     final: Item = {"code": "cancelled", "error": "The client went away."}
 
@@ -48,8 +49,12 @@ def observed(request: Request) -> Iterator[Callable[[Item], None]]:
             metrics.count_error(final.get("code") or "internal_error")
         else:
             metrics.observe(final)
-        if final.get("refresh_worker"):
-            request.app.state.on_fatal()
+        _end_if_dead(request)
+
+
+def _end_if_dead(request: Request) -> None:
+    if request.app.state.service.must_recycle:
+        request.app.state.on_fatal()
 
 
 async def open_stream(request: Request, job_input: Item) -> tuple[Item, Items]:

@@ -188,7 +188,9 @@ def test_another_model_is_refused_by_name_of_the_field(client: openai.OpenAI) ->
         ({"input": "Hello.", "speed": 9}, "speed"),
     ],
 )
-def test_a_wrong_field_is_a_bad_request_that_names_it(client: openai.OpenAI, body: dict[str, object], param: str) -> None:
+def test_a_wrong_field_is_a_bad_request_that_names_it(
+    client: openai.OpenAI, body: dict[str, object], param: str
+) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.post("/audio/speech", cast_to=object, body={"model": "tiny", "voice": "default", **body})
     assert refused.value.param == param
