@@ -156,7 +156,7 @@ class Table:
                 reading.count_ignored(len(unknown) - index)
                 break
             short = name[:_MAX_NAME_CHARACTERS] + ("..." if len(name) > _MAX_NAME_CHARACTERS else "")
-            near = difflib.get_close_matches(short.lower(), sorted(known), n=1)
+            near = difflib.get_close_matches(short.lower(), sorted(known), n=1, cutoff=0.75)
             reading.warn(
                 f"Unknown field {short!r}{inside} was ignored{f'; did you mean {near[0]!r}?' if near else '.'}"
             )

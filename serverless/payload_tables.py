@@ -151,7 +151,7 @@ class RequestFields(Table):
     chunk_method = Field[ChunkMethod](choice(CHUNK_METHODS), default="auto")
     chunk_max_word_num = Field(integer(1, 10_000), default=100)
     chunk_max_num_turns = Field(integer(1, 10_000), default=1)
-    generation_chunk_buffer_size = Field[int | None](off(integer(0, 10_000)), default=2, blank=sent)
+    generation_chunk_buffer_size = Field[int | None](off(integer(0, 10_000), "no limit"), default=2, blank=sent)
 
     # How it is sampled.
     max_new_tokens = Field(integer(1, "max_context"), setting="max_new_tokens_default")

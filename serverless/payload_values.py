@@ -113,8 +113,8 @@ def integer(low: int | None, high: int | str) -> Reader[int]:
     return read
 
 
-def off(reader: Reader[T]) -> Reader[T | None]:
-    """Null or a blank text turns the field off."""
+def off(reader: Reader[T], meaning: str = "off") -> Reader[T | None]:
+    """Null or a blank text turns the field off; `meaning` says so to the client."""
 
     def read(value: object, settings: Settings) -> T | None:
         if is_blank(value):
@@ -122,7 +122,7 @@ def off(reader: Reader[T]) -> Reader[T | None]:
         try:
             return reader(value, settings)
         except Refused as refused:
-            raise Refused(refused.value, f"{refused.allowed}, or null for off") from None
+            raise Refused(refused.value, f"{refused.allowed}, or null for {meaning}") from None
 
     return read
 

@@ -207,7 +207,7 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str
     sentences = []
     for name in sorted(os.environ if environment is None else environment):
         if name.startswith(PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)  # all begin alike
             sentences.append(f"{name} is not a setting{f'; did you mean {near[0]}?' if near else '.'}")
     return tuple(sentences)
 
