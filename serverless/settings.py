@@ -17,7 +17,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_vali
 from higgs_core.errors import SettingsError
 from higgs_core.params import MAX_RAS_WINDOW
 from serverless.limits import PREFIX, Limits
-from serverless.s3_config import S3Config
+from serverless.s3_config import BUCKET_NAME, S3Config
 from serverless.settings_types import (
     Device,
     Dtype,
@@ -98,7 +98,7 @@ class Settings(Limits):
         None, validation_alias="BUCKET_SECRET_ACCESS_KEY", description="a secret key"
     )
     bucket_name: str | None = Field(
-        None, validation_alias="BUCKET_NAME", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$", description="a bucket name"
+        None, validation_alias="BUCKET_NAME", pattern=f"^{BUCKET_NAME.pattern}$", description="a bucket name"
     )
     bucket_region: str | None = Field(
         None, validation_alias="BUCKET_REGION", pattern=r"^[a-z0-9-]{1,64}$", description="a region such as eu-west-1"

@@ -235,6 +235,12 @@ def test_half_a_bucket_is_an_error_that_names_what_is_missing(missing: str) -> N
         Settings.from_environment({name: value for name, value in BUCKET.items() if name != missing})
 
 
+@pytest.mark.parametrize("name", ["a", "../up", "a/b", "-a", "a b"])
+def test_a_bucket_must_have_the_name_of_one(name: str) -> None:
+    with pytest.raises(SettingsError, match=r"^BUCKET_NAME is "):
+        Settings.from_environment({**BUCKET, "BUCKET_NAME": name})
+
+
 def test_an_endpoint_alone_is_half_a_bucket() -> None:
     with pytest.raises(SettingsError, match=r"^BUCKET_NAME is not set"):
         Settings.from_environment({"BUCKET_ENDPOINT_URL": "https://host"})
