@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["HAS_TRITON", "cdiv", "jit", "power_of_2", "tl", "triton"]
+__all__ = ["HAS_TRITON", "cdiv", "jit", "jit_for_any_alignment", "power_of_2", "tl", "triton"]
 
 try:
     import triton
@@ -19,6 +20,15 @@ except ImportError:  # the kernels below stay plain functions that nobody launch
 def jit(function: Any) -> Any:
     """`triton.jit` where there is Triton."""
     return triton.jit(function) if HAS_TRITON else function
+
+
+def jit_for_any_alignment(*tensors: str) -> Callable[[Any], Any]:
+    """As `jit`, with one compilation for all addresses that these arguments may have."""
+
+    def decorate(function: Any) -> Any:
+        return triton.jit(function, do_not_specialize_on_alignment=tensors) if HAS_TRITON else function
+
+    return decorate
 
 
 def cdiv(count: int, size: int) -> int:

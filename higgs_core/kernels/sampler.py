@@ -1,15 +1,15 @@
 """The audio sampler in one kernel: temperature, top-k, top-p, one draw and RAS, a program each row and codebook.
 
-The torch function is `higgs_core.sampling.Sampler`; noise and rules are the same, so the tokens are too, but for sums of
-probabilities that land on top_p to the last bit. Where torch sorts, the kernel bisects: for the score from which tokens
-are kept, over the bits of fp32 numbers in an order-preserving integer form.
+The torch function is `higgs_core.sampling.Sampler`. Noise and rules are the same, and so are the tokens, but for sums
+of probabilities that land on top_p to the last bit. Where torch sorts, the kernel bisects for the score from which
+tokens are kept, over the bits of fp32 numbers in an order-preserving integer form.
 """
 
 from __future__ import annotations
 
 import torch
 
-from higgs_core.kernels.lang import jit, power_of_2, tl
+from higgs_core.kernels.lang import jit, jit_for_any_alignment, power_of_2, tl
 from higgs_core.sampling import SamplerRows
 
 
@@ -36,7 +36,8 @@ def _ordered(score: tl.tensor) -> tl.tensor:
     return tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
 
 
-@jit
+# The first column of a segment is sampled for one row alone, from the middle of these.
+@jit_for_any_alignment("window", "temperatures", "top_ks", "top_ps", "ras_windows", "ras_max_repeats", "seeds", "steps")
 def _sampler_kernel(
     logits: tl.tensor,
     window: tl.tensor,

@@ -1,0 +1,93 @@
+"""What the kernels are compared with torch on at start: the model's own shapes, ragged rows, edges of ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from higgs_core.config import ModelConfig
+from higgs_core.kernels.self_check import Case
+from higgs_core.params import MAX_RAS_WINDOW
+
+_ROWS = (1, 2, 5)
+_USED = 512
+
+
+class Cases:
+    """Random tensors in the shapes of a model on a device, the same at every start."""
+
+    def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
+        self._config, self._device, self._dtype = config, device, dtype
+        self._generator = torch.Generator().manual_seed(0)
+
+    def norm(self) -> Iterator[Case]:
+        """x, weight, eps."""
+        for rows in _ROWS:
+            width = self._config.hidden_size
+            yield self._random(rows, width), self._random(width), self._config.rms_norm_eps
+
+    def add_norm(self) -> Iterator[Case]:
+        """x, residual, weight, eps."""
+        for x, weight, eps in self.norm():
+            yield x, self._random(*x.shape), weight, eps
+
+    def gated(self) -> Iterator[Case]:
+        """gate_up."""
+        for rows in _ROWS:
+            yield (self._random(rows, 2 * self._config.intermediate_size),)
+
+    def rope(self) -> Iterator[Case]:
+        """qkv, cos, sin, k_cache, v_cache, positions."""
+        for *arguments, _, _ in self.rope_attention():
+            yield tuple(arguments)
+
+    def attention(self) -> Iterator[Case]:
+        """q, k_cache, v_cache, lengths, used."""
+        config = self._config
+        for _, _, _, k_cache, v_cache, _, lengths, used in self.rope_attention():
+            yield self._random(len(lengths), config.num_heads, config.head_dim), k_cache, v_cache, lengths, used
+
+    def rope_attention(self) -> Iterator[Case]:
+        """qkv, cos, sin, k_cache, v_cache, positions, lengths, used; the last of several rows does not speak."""
+        config = self._config
+        for rows in _ROWS:
+            angle = torch.rand(rows, config.head_dim // 2, generator=self._generator).mul(6).repeat(1, 2)
+            cos, sin = (part.to(self._device, self._dtype) for part in (angle.cos(), angle.sin()))
+            cache = (rows + 1, config.num_kv_heads, _USED + 1, config.head_dim)
+            lengths = self._integers(1, _USED + 1, rows)
+            lengths[0] = _USED
+            positions = lengths - 1
+            if rows > 1:
+                lengths[-1], positions[-1] = 1, _USED
+            qkv = self._random(rows, config.qkv_size)
+            yield qkv, cos, sin, self._random(*cache), self._random(*cache), positions, lengths, _USED
+
+    def linear(self, plan: Iterable[tuple[int, int, int]]) -> Iterator[Case]:
+        """x, weight for rows, out and in of a plan."""
+        for rows, out_features, in_features in plan:
+            yield self._random(rows, in_features), self._random(out_features, in_features).mul(in_features**-0.5)
+
+    def sampler(self) -> Iterator[Case]:
+        """logits, window, step and the parameters of `SamplerRows`, in its order: greedy, every filter, RAS."""
+        codebooks, codes = self._config.num_codebooks, self._config.codebook_size
+        few = min(50, codes)
+        temperature = torch.tensor([0.0, 1.0, 0.3, 0.7, 1.5, 1.0], device=self._device)
+        top_k = torch.tensor([codes, codes, few, 5, 1, codes], device=self._device)
+        top_p = torch.tensor([1.0, 0.9, 0.95, 1.0, 0.5, 1.0], device=self._device)
+        ras_window = torch.tensor([7, 0, 7, MAX_RAS_WINDOW, 1, 3], device=self._device)
+        ras_max_repeat = torch.tensor([2, 1, 2, 1, 1, 1], device=self._device)
+        rows = len(temperature)
+        for _ in range(3):
+            logits = torch.randn(rows, codebooks, codes, generator=self._generator).mul(4)
+            logits[..., :4] += 8  # so that recent columns repeat
+            window = self._integers(-1, 4, rows, MAX_RAS_WINDOW, codebooks)
+            seed, step = self._integers(0, 2**63 - 1, rows), self._integers(0, 4096, rows)
+            parameters = (temperature, top_k, top_p, ras_window, ras_max_repeat, seed)
+            yield logits.to(self._device), window, step, *parameters
+
+    def _random(self, *shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=self._generator).to(self._device, self._dtype)
+
+    def _integers(self, low: int, high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(low, high, shape, generator=self._generator).to(self._device)

@@ -1,0 +1,105 @@
+"""Compiles every kernel for given GPUs on a machine without one, so that an image can carry them.
+
+    TRITON_CACHE_DIR=/where/the/worker/looks python -m higgs_core.kernels.precompile --capability 80 86 89 90 120
+
+The launchers run as in a decode step, but over tensors without storage and with a compile in place of each launch; so
+what lands in the cache is what the worker asks for. With a C compiler at hand the launch stubs are built too, and the
+worker then needs none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+
+import torch
+from transformers.models.higgs_audio_v2.configuration_higgs_audio_v2 import HiggsAudioV2Config
+
+from higgs_core.config import ModelConfig
+from higgs_core.kernels import gemv, rms_norm, rope_kv, swiglu
+from higgs_core.kernels.compiling import build_launch_stubs, compiling
+from higgs_core.kernels.decode_attention import decode_attention_triton
+from higgs_core.kernels.rope_attention import RopeAttention
+from higgs_core.kernels.sampler import TritonSampler
+from higgs_core.params import MAX_RAS_WINDOW
+from higgs_core.sampling import SamplerRows
+
+log = logging.getLogger(__name__)
+
+CAPABILITIES = (80, 86, 89, 90, 120)
+_ROWS = (1, 2, 4, 5, 8, 16, 32)  # buckets of a decode step, and 5 of the check at start
+_USED = (512, 1024, 2048, 4096, 8192)
+_PROCESSORS = (48, 58, 84, 108, 128, 132, 144, 170, 188)  # of the cards in use; only their magnitude matters
+
+
+def launch_all(
+    config: ModelConfig,
+    dtype: torch.dtype,
+    *,
+    rows: tuple[int, ...] = _ROWS,
+    used: tuple[int, ...] = _USED,
+    processors: tuple[int, ...] = _PROCESSORS,
+    configs: tuple[gemv.GemvConfig, ...] = gemv.CONFIGS,
+) -> None:
+    """Call every launcher as a decode step of a model does, for every bucket of rows and length."""
+    with torch.device("meta"):
+        for count in rows:
+            _launch_simple(config, dtype, count)
+            for bound in used:
+                for processor_count in processors:
+                    _launch_attention(config, dtype, count, bound, processor_count)
+        for count in range(1, gemv.MOST_ROWS + 1):
+            for each in configs:
+                _launch_linear(config, dtype, count, each)
+
+
+def _launch_simple(config: ModelConfig, dtype: torch.dtype, rows: int) -> None:
+    x, weight = torch.empty(rows, config.hidden_size, dtype=dtype), torch.empty(config.hidden_size, dtype=dtype)
+    rms_norm.rms_norm_triton(x, weight, config.rms_norm_eps)
+    rms_norm.add_rms_norm_triton(x, torch.empty_like(x), weight, config.rms_norm_eps)
+    swiglu.swiglu_triton(torch.empty(rows, 2 * config.intermediate_size, dtype=dtype))
+    whole, real = torch.empty(rows, dtype=torch.int64), torch.empty(rows)
+    logits = torch.empty(rows, config.num_codebooks, config.codebook_size)
+    window = torch.empty(rows, MAX_RAS_WINDOW, config.num_codebooks, dtype=torch.int64)
+    sampler = TritonSampler(config.num_codebooks, config.codebook_size, logits.device)
+    sampler(logits, window, SamplerRows(real, whole, real, whole, whole, whole), whole, 1)
+
+
+def _launch_attention(config: ModelConfig, dtype: torch.dtype, rows: int, used: int, processors: int) -> None:
+    qkv, angle = torch.empty(rows, config.qkv_size, dtype=dtype), torch.empty(rows, config.head_dim, dtype=dtype)
+    cache = torch.empty(rows, config.num_kv_heads, used + 1, config.head_dim, dtype=dtype)
+    positions = torch.empty(rows, dtype=torch.int64)
+    query = rope_kv.rope_kv_write_triton(qkv, angle, angle, cache, cache, positions)
+    decode_attention_triton(query, cache, cache, positions, used, processors=processors)
+    whole = RopeAttention(rows, config.num_kv_heads, processors, qkv.device)
+    whole(qkv, angle, angle, cache, cache, positions, positions, used)
+
+
+def _launch_linear(config: ModelConfig, dtype: torch.dtype, rows: int, tiling: gemv.GemvConfig) -> None:
+    hidden, inner = config.hidden_size, config.intermediate_size
+    for width, out_features in ((hidden, config.qkv_size), (inner, hidden)):
+        x, weight = torch.empty(rows, width, dtype=dtype), torch.empty(out_features, width, dtype=dtype)
+        gemv.linear_triton(x, weight, tiling)
+    x, gate_up = torch.empty(rows, hidden, dtype=dtype), torch.empty(2 * inner, hidden, dtype=dtype)
+    gemv.linear_swiglu_triton(x, gate_up, tiling)
+
+
+def main() -> None:
+    """Compile for the released checkpoint, whose shapes transformers' config has as defaults, in bf16."""
+    parser = argparse.ArgumentParser(description="Compile the kernels into Triton's cache, without a GPU.")
+    parser.add_argument("--capability", type=int, nargs="+", default=CAPABILITIES, help="90 is 9.0; default: all known")
+    shapes = HiggsAudioV2Config()
+    shapes.codebook_size = shapes.audio_stream_eos_id + 1
+    config = ModelConfig(shapes, audio_paths=(), eos_token_ids=())  # neither matters to a kernel
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for capability in parser.parse_args().capability:
+        started = time.perf_counter()
+        with compiling(capability) as kernels:
+            launch_all(config, torch.bfloat16)
+        log.info("%d kernels for sm_%d in %.0f s", len(kernels), capability, time.perf_counter() - started)
+        build_launch_stubs(kernels)
+
+
+if __name__ == "__main__":
+    main()

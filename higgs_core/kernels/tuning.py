@@ -1,0 +1,91 @@
+"""Finds by measurement which linear layers of one or two rows the GEMV kernels run faster than the library."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+import torch
+
+from higgs_core.kernels.gemv import CONFIGS, MOST_ROWS, GemvConfig
+from higgs_core.kernels.lang import cdiv
+
+log = logging.getLogger(__name__)
+
+Shape = tuple[int, int]  # a weight's, [out, in]
+Plan = Mapping[tuple[int, int, int], GemvConfig]  # by rows, out, in
+Linear = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+ConfiguredLinear = Callable[[torch.Tensor, torch.Tensor, GemvConfig], torch.Tensor]
+Timer = Callable[[Callable[[torch.Tensor], torch.Tensor], torch.device, Shape, torch.dtype], float]
+
+_WORTH_IT = 0.97  # of the library's time, below which a kernel is taken: less is noise
+
+
+class PlannedLinear:
+    """A linear layer that runs the GEMV for the rows and shapes of a plan, and the library for all others."""
+
+    def __init__(self, library: Linear, gemv: ConfiguredLinear, plan: Plan) -> None:
+        self._library, self._gemv, self._plan = library, gemv, plan
+
+    def __call__(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        config = self._plan.get((x.shape[0], *weight.shape))
+        return self._library(x, weight) if config is None else self._gemv(x, weight, config)
+
+
+def fastest(
+    library: Linear,
+    gemv: ConfiguredLinear,
+    shapes: Iterable[Shape],
+    device: torch.device,
+    dtype: torch.dtype,
+    timer: Timer,
+) -> dict[tuple[int, int, int], GemvConfig]:
+    """The rows and shapes at which some configuration beats the library, and which."""
+    plan = {}
+    for shape in dict.fromkeys(shapes):
+        for rows in range(1, MOST_ROWS + 1):
+            x = torch.randn(rows, shape[1], device=device, dtype=dtype)
+            library_seconds = timer(partial(library, x), device, shape, dtype)
+            times = {c: timer(_with(gemv, x, c), device, shape, dtype) for c in CONFIGS}
+            best = min(times, key=times.__getitem__)
+            if times[best] < _WORTH_IT * library_seconds:
+                plan[rows, *shape] = best
+            log.info(
+                "Linear %d x %d of %d rows: library %.1f us, own %.1f us",
+                *shape,
+                rows,
+                library_seconds * 1e6,
+                times[best] * 1e6,
+            )
+    return plan
+
+
+def _with(gemv: ConfiguredLinear, x: torch.Tensor, config: GemvConfig) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda weight: gemv(x, weight, config)
+
+
+def seconds_in_a_graph(
+    call: Callable[[torch.Tensor], torch.Tensor], device: torch.device, shape: Shape, dtype: torch.dtype
+) -> float:
+    """Seconds of one call among others in a CUDA graph, with weights that are not in the cache, as in a decode step."""
+    cache = torch.cuda.get_device_properties(device).L2_cache_size
+    out_features, in_features = shape
+    copies = max(cdiv(2 * cache, out_features * in_features * dtype.itemsize), 1) + 1
+    weights = torch.empty(copies, out_features, in_features, device=device, dtype=dtype).normal_(std=in_features**-0.5)
+    call(weights[0])
+    torch.cuda.synchronize(device)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for weight in weights:
+            call(weight)
+    graph.replay()
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    best = float("inf")
+    for _ in range(5):
+        start.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        best = min(best, start.elapsed_time(end) / 1e3)
+    return best / copies
