@@ -31,7 +31,7 @@ def deviation(counts: torch.Tensor, probabilities: torch.Tensor) -> float:
         return 0.0
     statistic = float(((counts - expected) ** 2 / expected).sum())
     spread = 2 / (9 * freedom)
-    return ((statistic / freedom) ** (1 / 3) - (1 - spread)) / sqrt(spread)
+    return float((statistic / freedom) ** (1 / 3) - (1 - spread)) / sqrt(spread)
 
 
 def assert_fits(counts: torch.Tensor, probabilities: torch.Tensor) -> None:
