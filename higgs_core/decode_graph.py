@@ -14,11 +14,13 @@ import torch
 
 from higgs_core.decode_state import Advance, DecodeState
 from higgs_core.decoder import Decoder
+from higgs_core.sampling import FEW_CANDIDATES
 
 log = logging.getLogger(__name__)
 
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 _SHORTEST_USED = 512  # on a GPU; a graph a power of two of length keeps their number small
+_USUAL_LENGTHS = (512, 1024, 2048)  # captured before the first request; longer ones when they come up
 _USED_STEP = 64  # on a CPU, where a length costs nothing to change
 
 
@@ -63,11 +65,16 @@ class StepRunner:
             self._graphs[shape] = self._captured(shape)
         self._graphs[shape].replay()
 
-    def prepare(self, shapes: list[StepShape]) -> None:
-        """Capture steps ahead of the first request."""
-        for shape in shapes:
-            if self._capture and shape not in self._graphs:
-                self._graphs[shape] = self._captured(shape)
+    def prepare(self) -> int:
+        """Capture the steps that short requests need, for every number of rows; returns how many were captured."""
+        if not self._capture:
+            return 0
+        slots = self._decoder.cache.slots
+        rows = [bucket for bucket in ROW_BUCKETS if bucket < 2 * slots]
+        wanted = {self.shape(min(count, slots), used, FEW_CANDIDATES) for count in rows for used in _USUAL_LENGTHS}
+        for shape in sorted(wanted - self._graphs.keys(), key=lambda shape: (-shape.rows, -shape.used)):
+            self._graphs[shape] = self._captured(shape)
+        return len(wanted)
 
     def view(self, rows: int) -> DecodeState:
         if rows not in self._views:
@@ -95,7 +102,8 @@ class StepRunner:
                 self._step(shape)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        # The codec's thread may use the device meanwhile; only what this thread does is captured.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             self._step(shape)
         self._pool = self._pool or graph.pool()
         state.column.copy_(column)

@@ -84,6 +84,10 @@ class DecodeLoop:
         readers = [generation for generation in self.occupied if not generation.speaking]
         return sorted(readers, key=lambda g: (not g.prefilled_prompt, g.timeline.admitted or 0.0))
 
+    def warm_up(self) -> int:
+        """Capture the usual steps; returns how many. Nobody may be speaking."""
+        return self._runner.prepare()
+
     def admit(self, generation: Generation) -> None:
         """Give the lowest free slot, so that the rows of a step stay few."""
         slot = self._slots.index(None)

@@ -186,6 +186,7 @@ class HiggsAudioEngine:
         Raises HiggsError when what comes out is not finite.
         """
         started = time.perf_counter()
+        self._scheduler.warm_up()
         sample = ChatMLSample([Message("user", "Ready.")])
         result = self.generate(sample, GenerationParams(max_new_tokens=48, seed=0))
         if result.audio is not None and not np.isfinite(result.audio).all():

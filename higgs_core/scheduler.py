@@ -37,6 +37,7 @@ class Scheduler:
         self._closing = False
         self._failure: EngineStoppedError | None = None
         self._reserved = 0
+        self._warm_up: Future[int] | None = None
         self._thread = threading.Thread(target=self._run, name="higgs-engine", daemon=True)
         self._thread.start()
 
@@ -85,6 +86,17 @@ class Scheduler:
             generation.cancelled = True
             self._wake.notify()
 
+    def warm_up(self) -> None:
+        """Let the device's thread capture the usual steps, and wait for it. Raises what went wrong there."""
+        done: Future[int] = Future()
+        with self._wake:
+            self._refuse_if_stopped()
+            self._warm_up = done
+            self._wake.notify()
+        captured = done.result()
+        if captured:
+            log.info("Captured %d decode steps", captured)
+
     def close(self) -> None:
         """Stop the thread; whatever is under way ends in EngineStoppedError."""
         with self._wake:
@@ -119,19 +131,24 @@ class Scheduler:
                 left = [*self._loop.occupied, *self._waiting, *self._arrived]
                 self._waiting.clear()
                 self._arrived.clear()
+            if self._warm_up is not None and not self._warm_up.done():
+                self._warm_up.set_exception(self._failure)
             for generation in left:
                 _resolve(generation.finished, generation, self._failure)
 
     def _take_arrivals(self) -> bool:
         """Wait for work if there is none. False when the thread is to end."""
         with self._wake:
-            while not (self._closing or self._arrived or self._waiting or self._loop.busy):
+            while not (self._closing or self._warm_up or self._arrived or self._waiting or self._loop.busy):
                 self._wake.wait()
             self._waiting.extend(self._arrived)
             self._arrived.clear()
             return not self._closing
 
     def _turn(self) -> None:
+        if self._warm_up is not None and not self._loop.busy:
+            asked, self._warm_up = self._warm_up, None
+            asked.set_result(self._loop.warm_up())
         self._drop_cancelled()
         while self._waiting and self._loop.has_free_slot:
             self._loop.admit(self._waiting.popleft())
