@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from higgs_core.errors import HiggsError
+from higgs_core.errors import GenerationCancelled, HiggsError
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HiggsError)
     async def _known(request: Request, error: HiggsError) -> JSONResponse:
         return _counted(request, error)
+
+    @app.exception_handler(GenerationCancelled)
+    async def _gone(request: Request, error: GenerationCancelled) -> JSONResponse:
+        return error_response(request, error_body(error))  # counted where the job ended; nobody reads this
 
     @app.exception_handler(JobFailed)
     async def _job(request: Request, error: JobFailed) -> JSONResponse:
