@@ -63,8 +63,9 @@ def main() -> int:
 
     reporter = partial(ProgressReporter, send=runpod.serverless.progress_update)
     runpod.serverless.start(QueueWorker(service, reporter=reporter).config)
+    dead = service.must_recycle
     service.close()
-    if service.must_recycle:
+    if dead:
         # A thread that hangs in the driver must not keep a dead worker alive.
         sys.stdout.flush()
         sys.stderr.flush()

@@ -70,7 +70,8 @@ class SpeechService:
         except HiggsError as error:
             self._failure = error
         except Exception as error:
-            logger.exception("loading the model failed")
+            # No request has come yet, so unlike later the exception's own words may go into the log.
+            logger.exception("loading the model failed: %s", error)
             self._failure = ModelLoadError(
                 f"The model could not be loaded ({type(error).__name__}).",
                 hint="The start of the worker's log says where.",
