@@ -53,8 +53,8 @@ class Decoder:
             else:
                 normed, residual = ops.add_rms_norm(pending, residual, audio.attention_norm, eps)
             keys, values = self.cache.keys[number], self.cache.values[number]
-            query = ops.rope_kv_write(ops.linear(normed, layer.qkv), cos, sin, keys, values, positions)
-            attended = ops.decode_attention(query, keys, values, lengths, used, mask)  # [B, Hq D]
+            qkv = ops.linear(normed, layer.qkv)  # [B, (Hq + 2 Hkv) D]
+            attended = ops.rope_attention(qkv, cos, sin, keys, values, positions, lengths, used, mask)  # [B, Hq D]
             normed, residual = ops.add_rms_norm(ops.linear(attended, layer.output), residual, audio.mlp_norm, eps)
             pending = ops.linear(ops.linear_swiglu(normed, audio.gate_up), audio.down)
         return self.audio_logits(self._final_norm(pending, residual))
