@@ -91,7 +91,7 @@ export class Player extends EventTarget {
     if (resume) this.#silence();
     this.#cursor = Math.max(0, Math.min(Math.round(seconds * this.#rate), this.#length));
     this.playing = false;
-    if (resume) this.play();
+    if (resume && !(this.#complete && this.#cursor === this.#length)) this.play();
     else this.#changed();
   }
 
