@@ -79,10 +79,18 @@ class Message:
 
 @dataclass(frozen=True)
 class ChatMLSample:
-    """The turns of one generation, in order. Raises RequestError when there is none."""
+    """The turns of one generation, in order.
+
+    shared_turns: how many leading turns other samples will repeat, whose prefill is worth keeping; None is all but the
+    last. It changes what is reused, never what is generated.
+    Raises RequestError when there is no turn or shared_turns names more than there are.
+    """
 
     messages: list[Message] | tuple[Message, ...]
+    shared_turns: int | None = None
 
     def __post_init__(self) -> None:
         if not self.messages:
             raise RequestError("A sample needs at least one message.", field="messages")
+        if self.shared_turns is not None and not 0 <= self.shared_turns < len(self.messages):
+            raise RequestError(f"shared_turns is {self.shared_turns}; allowed is 0 to {len(self.messages) - 1}.")

@@ -37,7 +37,7 @@ class Plan:
     def sample(self, index: int, earlier: Sequence[tuple[Message, Message]] = ()) -> ChatMLSample:
         """What the engine is given for one piece. earlier: the turns of pieces spoken before it, with their audio."""
         spoken = [message for pair in earlier for message in pair]
-        return ChatMLSample([*self.base, *spoken, self.turns[index]])
+        return ChatMLSample([*self.base, *spoken, self.turns[index]], shared_turns=len(self.base))
 
 
 def plan(request: SpeechRequest, clips: Clips) -> Plan:

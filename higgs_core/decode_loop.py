@@ -8,8 +8,6 @@ whose.
 from __future__ import annotations
 
 import time
-from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,21 +17,12 @@ from higgs_core.decode_state import IDLE, SEGMENT_ENDED, Advance, DecodeState
 from higgs_core.decoder import Decoder
 from higgs_core.generation import FinishReason, Generation
 from higgs_core.prefix_cache import PrefixCache
+from higgs_core.reports import Report, Reports
 from higgs_core.sampling import TextSampler, candidates_for
 from higgs_core.stop_strings import ends_text
 from higgs_core.tokenizer import HiggsTokenizer
 
 PREFILL_PIECE = 1024  # positions; a longer prompt lets running requests take a step between pieces
-STEPS_IN_FLIGHT = 4  # on a GPU; a cancelled or ended row sleeps at most so many steps
-
-
-@dataclass(eq=False)
-class _Report:
-    """Columns on their way to the host. emitted: int64 [rows, Q + 1]; speakers: whose row is whose, None for nobody."""
-
-    emitted: torch.Tensor
-    speakers: list[Generation | None]
-    arrived: torch.cuda.Event | None
 
 
 class DecodeLoop:
@@ -55,8 +44,7 @@ class DecodeLoop:
         control = tokenizer.control
         self._sample_text = TextSampler(self._config.vocab_size, (control.audio_in, control.audio_out), self._device)
         self._slots: list[Generation | None] = [None] * self._cache.slots
-        self._reports: deque[_Report] = deque()
-        self._lag = STEPS_IN_FLIGHT if self._device.type == "cuda" else 0
+        self._reports = Reports(self._device)
         self._done: list[Generation] = []
 
     @property
@@ -106,8 +94,7 @@ class DecodeLoop:
         self._state.park(slot, self._cache.scratch)
         generation.speaking = False
         generation.slot = -1
-        for report in self._reports:
-            report.speakers = [None if speaker is generation else speaker for speaker in report.speakers]
+        self._reports.forget(generation)
 
     def read(self, generation: Generation) -> int:
         """One bounded piece of what the model has to read before the request can speak (again); returns positions."""
@@ -133,12 +120,12 @@ class DecodeLoop:
             speakers[generation.slot] = generation
             # A bound while steps are under way: a row that ends early stays where it is.
             generation.position = min(generation.position + 1, self._cache.context - 1)
-        self._report(0, speakers)
+        self._reports.send(self._state.emitted[:rows], speakers)
 
     def collect(self) -> list[Generation]:
-        """Take in the steps that have arrived, leaving `STEPS_IN_FLIGHT` under way; returns finished requests."""
-        while self._reports and (len(self._reports) > self._lag or not self.speaking):
-            self._take_in(self._reports.popleft())
+        """Take in the steps that have arrived, leaving a few under way while somebody speaks; returns who finished."""
+        while (report := self._reports.next(leave=bool(self.speaking))) is not None:
+            self._take_in(report)
         done, self._done = self._done, []
         return done
 
@@ -219,7 +206,7 @@ class DecodeLoop:
         self._advance(row, self._decoder.audio_logits(hidden), candidates)
         generation.segment_position = generation.position
         generation.speaking = True
-        self._report(slot, [generation])
+        self._reports.send(row.emitted, [generation])
 
     def _write_token(self, generation: Generation, hidden: torch.Tensor) -> None:
         """TEXT: sample one token of the text head."""
@@ -253,22 +240,8 @@ class DecodeLoop:
         self.release(generation)
         self._done.append(generation)
 
-    def _report(self, first_row: int, speakers: list[Generation | None]) -> None:
-        """Send what the rows emitted on its way to the host."""
-        emitted = self._state.emitted[first_row : first_row + len(speakers)]
-        if self._device.type != "cuda":
-            self._reports.append(_Report(emitted.clone(), speakers, None))
-            return
-        host = torch.empty(emitted.shape, dtype=emitted.dtype, pin_memory=True)
-        host.copy_(emitted, non_blocking=True)
-        arrived = torch.cuda.Event()
-        arrived.record()
-        self._reports.append(_Report(host, speakers, arrived))
-
-    def _take_in(self, report: _Report) -> None:
-        if report.arrived is not None:
-            report.arrived.synchronize()
-        emitted = report.emitted.numpy()
+    def _take_in(self, report: Report) -> None:
+        emitted = report.emitted()
         for row, generation in enumerate(report.speakers):
             if generation is not None and generation.finish_reason is None:
                 self._take_column(generation, emitted[row, :-1], int(emitted[row, -1]))

@@ -1,8 +1,8 @@
 """A ChatML sample as positions of the language model, in Boson's layout.
 
 Every piece (turn prefix, each content part, turn suffix, generation postfix) is tokenised on its own; control tokens
-come in by id. Inside a system turn the first `<|scene_desc_start|>` and the last `<|scene_desc_end|>` are the scene
-block's own marks; every other spelling of a control token, there or elsewhere, is words.
+come in by id. Inside a system turn the first `<|scene_desc_start|>` and the last `<|scene_desc_end|>` after it are the
+scene block's own marks; every other spelling of a control token, there or elsewhere, is words.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ class Prompt:
     positions [L]: ids with each placeholder repeated once a column of its clip.  is_audio: bool [L], where those are.
     columns [Q, A]: the columns of all clips in order, A = number of audio positions.
     history [Q, H]: the columns of assistant clips only, which the RAS window may reach into.
-    prefix_length: positions up to the end of the last turn but one: what a later request with the same system turn and
-    references shares.
+    prefix_length: positions of the turns that other samples share, such as the system turn and the references.
     """
 
     token_ids: list[int]
@@ -77,8 +76,9 @@ def build_prompt(
     control = tokenizer.control
     builder = _Builder(config.num_codebooks)
     prefix_length = 0
+    shared = len(sample.messages) - 1 if sample.shared_turns is None else sample.shared_turns
     for index, message in enumerate(sample.messages):
-        if index == len(sample.messages) - 1:
+        if index == shared:
             prefix_length = len(builder.positions)
         builder.text(_turn_prefix(message.role, tokenizer, first=index == 0))
         _add_content(builder, message, tokenizer, config, encode_clip)
@@ -126,20 +126,20 @@ def _add_content(
 
 
 def _encode_system(texts: Sequence[str], tokenizer: HiggsTokenizer) -> list[list[int]]:
-    """Ids of a system turn's text parts, its scene marks as control tokens."""
-    start_part = next((i for i, text in enumerate(texts) if _SCENE_START in text), None)
-    end_part = next((i for i in reversed(range(len(texts))) if _SCENE_END in texts[i]), None)
+    """Ids of a system turn's text parts, its scene marks as control tokens; a mark without its partner is words."""
+    control = tokenizer.control
+    starts = [(part, text.index(_SCENE_START)) for part, text in enumerate(texts) if _SCENE_START in text]
+    ends = [(part, text.rindex(_SCENE_END)) for part, text in enumerate(texts) if _SCENE_END in text]
+    marks: list[tuple[tuple[int, int], str, int]] = []
+    if starts and ends and starts[0] < ends[-1]:
+        marks = [(starts[0], _SCENE_START, control.scene_start), (ends[-1], _SCENE_END, control.scene_end)]
     encoded = []
     for index, text in enumerate(texts):
-        marks = []
-        if index == start_part:
-            marks.append((text.index(_SCENE_START), _SCENE_START, tokenizer.control.scene_start))
-        if index == end_part:
-            marks.append((text.rindex(_SCENE_END), _SCENE_END, tokenizer.control.scene_end))
         ids: list[int] = []
         done = 0
-        for at, mark, token in sorted(marks):
-            ids += [*tokenizer.encode(text[done:at]), token]
-            done = at + len(mark)
+        for (part, at), mark, token in marks:
+            if part == index:
+                ids += [*tokenizer.encode(text[done:at]), token]
+                done = at + len(mark)
         encoded.append([*ids, *tokenizer.encode(text[done:])])
     return encoded
