@@ -58,36 +58,32 @@ def configure_logging(settings: Settings, *, on_platform: bool | None = None) ->
 
 
 class PlainFormatter(logging.Formatter):
-    """`09:15:02 INFO    job-1 finished: duration_seconds=3.2 ...`"""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    """`09:15:02 INFO    job finished: duration_seconds=3.2 ... [job-1]`"""
 
     def format(self, record: logging.LogRecord) -> str:
+        line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:7} {record.getMessage()}"
         job_id = getattr(record, "job_id", None)
-        line = super().format(record)
-        return f"{line} [{job_id}]" if job_id is not None and record.exc_info is None else line
-
-    def formatException(self, ei: Any) -> str:
-        return places(ei[1])
+        return "\n".join([line if job_id is None else f"{line} [{job_id}]", *_trace(record)])
 
 
 class PlatformFormatter(logging.Formatter):
     """One JSON object a line: `requestId`, `message` and `level` as RunPod's console reads them, and the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage()
-        if record.exc_info and record.exc_info[1] is not None:
-            message = f"{message}\n{places(record.exc_info[1])}"
         line: dict[str, Any] = {
             "requestId": getattr(record, "job_id", None),
-            "message": message,
+            "message": "\n".join([record.getMessage(), *_trace(record)]),
             "level": _PLATFORM_LEVELS.get(record.levelname, record.levelname),
         }
         fields: Mapping[str, Value] | None = getattr(record, "fields", None)
         if fields:
             line["fields"] = dict(fields)
         return json.dumps(line, ensure_ascii=False)
+
+
+def _trace(record: logging.LogRecord) -> list[str]:
+    # Not record.exc_text: another handler's formatter may have left the whole exception there.
+    return [places(record.exc_info[1])] if record.exc_info and record.exc_info[1] else []
 
 
 def places(error: BaseException | None) -> str:

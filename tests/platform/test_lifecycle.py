@@ -49,6 +49,7 @@ def test_sigterm_loses_no_job_not_even_one_that_an_open_poll_brings(start: Start
     wait_for(lambda: platform.open_polls == 1)  # two slots are free
     worker.sigterm()
     wait_for(lambda: "draining" in worker.log)
+    time.sleep(0.5)  # by now the SDK, left to itself, has stopped to look at what its poll brings
     late = [platform.submit({"script": "One more.", "seed": seed, "max_new_tokens": 60}) for seed in range(6)]
     assert worker.wait_for_exit(60) == 0
 
