@@ -38,7 +38,8 @@ class GenerationParams:
     force_audio_gen: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stop_strings", tuple(self.stop_strings))
+        strings = (self.stop_strings,) if isinstance(self.stop_strings, str) else tuple(self.stop_strings)
+        object.__setattr__(self, "stop_strings", strings)
         _require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
         finite = math.isfinite(self.temperature)
         _require(finite and 0 <= self.temperature <= 10, "temperature", self.temperature, "0 (greedy) to 10")
