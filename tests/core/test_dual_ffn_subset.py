@@ -187,11 +187,10 @@ def slow_forward(sequence: Sequence, weights: Weights, paths: str) -> tuple[torc
     weights = {name: tensor.double() for name, tensor in weights.items()}
     is_audio, length = sequence.is_audio[:, None], len(sequence.places)
     causal = torch.ones(length, length, dtype=torch.bool).tril()
+    words, codes = weights["embed_tokens.weight"], weights["audio_codebook_embeddings.weight"].view(Q, CODEBOOK, HIDDEN)
     x = torch.stack(
         [
-            weights["embed_tokens.weight"][place]
-            if isinstance(place, int)
-            else sum(weights["audio_codebook_embeddings.weight"][k * CODEBOOK + code] for k, code in enumerate(place))
+            words[place] if isinstance(place, int) else codes[torch.arange(Q), torch.tensor(place)].sum(0)
             for place in sequence.places
         ]
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from higgs_core.chatml import AudioContent, ChatMLSample, Message, TextContent
+from higgs_core.chatml import AudioContent, ChatMLSample, Content, Message, TextContent
 from higgs_core.checkpoint import load_config
 from higgs_core.errors import ModelLoadError
 from higgs_core.prompt import Prompt, build_prompt
@@ -321,7 +321,7 @@ def test_no_control_token_can_be_typed_in_any_turn(role: str, spelling: str) -> 
 def test_a_spelling_split_over_parts_stays_words() -> None:
     for spelling in CONTROL_SPELLINGS.values():
         for cut in range(1, len(spelling)):
-            parts = [TextContent(spelling[:cut]), TextContent(spelling[cut:])]
+            parts: list[Content] = [TextContent(spelling[:cut]), TextContent(spelling[cut:])]
             assert_layout([Message("user", parts), Message("assistant", parts), Message("user", "x")])
 
 
@@ -342,7 +342,7 @@ def test_marks_typed_inside_a_scene_do_not_end_it() -> None:
 
 def test_a_scene_block_may_span_parts_with_a_voice_between() -> None:
     control = BYTES.control
-    parts = [
+    parts: list[Content] = [
         TextContent("Speak.\n<|scene_desc_start|>\nSPEAKER0: <|scene_desc_start|>"),
         clip(2),
         TextContent("\n<|scene_desc_end|>SPEAKER1: "),

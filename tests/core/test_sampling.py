@@ -80,8 +80,8 @@ def test_each_row_of_a_mixed_batch_draws_from_its_own_distribution(seed: int) ->
     tokens = torch.cat(found).view(steps, sets, codebooks)
     for row, params in enumerate(MIXTURE):
         for codebook in range(codebooks):
-            found = counts_of(tokens[:, row, codebook], codes)
-            assert_fits(found, plain_distribution(logits[codebook], params))
+            counts = counts_of(tokens[:, row, codebook], codes)
+            assert_fits(counts, plain_distribution(logits[codebook], params))
 
 
 def test_draws_of_different_seeds_follow_the_distribution_over_the_real_vocabulary() -> None:
