@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import HiggsAudioV2TokenizerModel
 from transformers.utils import logging as transformers_logging
 
@@ -57,7 +58,7 @@ class AudioCodec:
                 folder, output_loading_info=True, dtype=torch.float32, local_files_only=True
             )
             model, report = loaded
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ModelLoadError(f"The audio tokenizer cannot be read ({type(error).__name__}).") from error
         finally:
             transformers_logging.set_verbosity(verbosity)
