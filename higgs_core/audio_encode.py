@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from higgs_core.audio_decode import SAMPLING_RATE
-from higgs_core.audio_ffmpeg import AacStream, ffmpeg_path
+from higgs_core.audio_ffmpeg import AacStream
+from higgs_core.audio_pipe import ffmpeg_path
 from higgs_core.errors import NoAudioError, RequestError
 from higgs_core.sndfile_stream import SndfileStream, open_sndfile, to_pcm16
 

@@ -6,28 +6,20 @@ and the decoders are forced, its output, time and largest allocation are bounded
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import threading
 
 import numpy as np
 from numpy.typing import NDArray
 
+from higgs_core.audio_pipe import QUIET, FfmpegPipe, ffmpeg_path
 from higgs_core.audio_sniff import Container
 from higgs_core.errors import DeliveryError, ReferenceAudioError
 
 DECODE_TIMEOUT_SECONDS = 30.0
-_ENCODE_TIMEOUT_SECONDS = 30.0
 _LARGEST_ALLOCATION = 256 * 2**20
 _AAC_BITS_PER_SECOND = 96_000
-_QUIET = ("-hide_banner", "-loglevel", "quiet")
 _DEMUXERS = {Container.MP4: "mov", Container.WEBM: "matroska", Container.AAC: "aac"}
 _DECODERS = "aac,aac_latm,alac,flac,mp3,mp3float,opus,libopus,vorbis,pcm_s16le,pcm_s16be,pcm_s24le,pcm_f32le"
-
-
-def ffmpeg_path() -> str | None:
-    """The ffmpeg of this machine, or None."""
-    return shutil.which("ffmpeg")
 
 
 def decode_with_ffmpeg(
@@ -57,7 +49,7 @@ def decode_with_ffmpeg(
     output = f"-map 0:a:0 -t {seconds:.3f} -ac 1 -ar {sampling_rate} -f f32le pipe:1"
     try:
         done = subprocess.run(
-            [program, *_QUIET, "-nostdin", *bounds.split(), "-f", _DEMUXERS[container], *source, *output.split()],
+            [program, *QUIET, "-nostdin", *bounds.split(), "-f", _DEMUXERS[container], *source, *output.split()],
             input=data,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -77,8 +69,8 @@ def decode_with_ffmpeg(
     return np.frombuffer(done.stdout, dtype="<f4").astype(np.float32, copy=False)
 
 
-class AacStream:
-    """AAC in ADTS frames, encoded by ffmpeg while the audio comes in. `close` ends ffmpeg whatever has been written."""
+class AacStream(FfmpegPipe):
+    """AAC in ADTS frames, encoded by ffmpeg while the audio comes in. Raises DeliveryError without ffmpeg."""
 
     def __init__(self, sampling_rate: int) -> None:
         program = ffmpeg_path()
@@ -88,63 +80,7 @@ class AacStream:
                 field="response_format",
                 hint="Use mp3 or opus.",
             )
-        source = f"-f f32le -ac 1 -ar {sampling_rate} -i pipe:0"
-        output = f"-c:a aac -b:a {_AAC_BITS_PER_SECOND} -f adts pipe:1"
-        self._process = subprocess.Popen(
-            [program, *_QUIET, *source.split(), *output.split()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
+        output = f"-c:a aac -b:a {_AAC_BITS_PER_SECOND} -f adts"
+        super().__init__(
+            program, sampling_rate, output.split(), what="encoding AAC", remedy="Use another response_format."
         )
-        self._lock = threading.Lock()
-        self._encoded = bytearray()
-        self._reader = threading.Thread(target=self._read, name="aac-reader", daemon=True)
-        self._reader.start()
-
-    def write(self, audio: NDArray[np.float32]) -> bytes:
-        """Hand over samples in [-1, 1]; what ffmpeg has ready by now. Raises DeliveryError when ffmpeg has died."""
-        assert self._process.stdin is not None
-        unsent = memoryview(audio.astype("<f4").tobytes())
-        try:
-            while unsent:
-                unsent = unsent[self._process.stdin.write(unsent) :]
-        except BrokenPipeError:
-            raise DeliveryError("ffmpeg stopped while it encoded AAC.", hint="Use another response_format.") from None
-        return self._take()
-
-    def finish(self) -> bytes:
-        """The rest of the stream. Raises DeliveryError when ffmpeg failed."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            failed = self._process.wait(_ENCODE_TIMEOUT_SECONDS) != 0
-        except subprocess.TimeoutExpired:
-            failed = True
-        self.close()
-        if failed:
-            raise DeliveryError("ffmpeg could not finish the AAC stream.", hint="Use another response_format.")
-        return self._take()
-
-    def close(self) -> None:
-        """End ffmpeg and its reader; harmless when called again."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join()
-        self._process.stdin.close()
-        self._process.stdout.close()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        while piece := self._process.stdout.read(2**16):
-            with self._lock:
-                self._encoded += piece
-
-    def _take(self) -> bytes:
-        with self._lock:
-            ready = bytes(self._encoded)
-            self._encoded.clear()
-        return ready

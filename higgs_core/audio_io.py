@@ -10,7 +10,7 @@ from higgs_core.audio_encode import (
     is_available,
     wav_header,
 )
-from higgs_core.audio_ffmpeg import ffmpeg_path
+from higgs_core.audio_pipe import ffmpeg_path
 from higgs_core.sndfile_stream import to_pcm16
 
 __all__ = [

@@ -18,6 +18,7 @@ from higgs_core.errors import BusyError, HiggsError, ModelLoadError, SettingsErr
 from serverless.delivery import Delivery, Parcel
 from serverless.engine_boot import boot_engine
 from serverless.job_log import JobRecord
+from serverless.paced import check_speed
 from serverless.payload import parse_job
 from serverless.request_voices import voice_library, with_voices
 from serverless.response import InternalError, error_response, stream_item
@@ -203,6 +204,7 @@ class SpeechService:
             raise ModelLoadError("The model is still being loaded.", hint="Try again in a minute.")
         parsed = parse_job(job_input, self.settings, voices=self.voices)
         parsed = replace(parsed, request=with_voices(parsed.request, self.voices))
+        check_speed(parsed.output.speed)
         record.note(
             characters=len(parsed.script_echo or ""),
             references=len(parsed.request.reference_sources),

@@ -14,6 +14,7 @@ from higgs_core.audio_io import FORMATS, AudioFormat, encode_audio
 from higgs_core.errors import DeviceMemoryError
 from higgs_core.speech import Progress, SpeechResult, speak
 from serverless import references
+from serverless.paced import paced
 from serverless.response import describe
 from serverless.streaming import Part, Streamer
 
@@ -139,11 +140,12 @@ class SpeechJob:
     async def _speak(self, clips: Clips) -> SpeechResult:
         cancelled = threading.Event()
         try:
-            return await self.in_thread(
+            speech = await self.in_thread(
                 partial(
                     speak, self._engine, self.parsed.request, clips, cancelled=cancelled, on_progress=self._on_progress
                 )
             )
+            return await self.in_thread(paced, speech, self.parsed.output.speed)
         finally:
             cancelled.set()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from higgs_core.audio_io import SAMPLING_RATE, StreamEncoder
 from higgs_core.speech import Progress, SpeechResult, stream_speech
+from serverless.paced import paced_chunks
 
 if TYPE_CHECKING:
     from higgs_core.chatml import AudioContent
@@ -98,8 +99,15 @@ class Streamer:
         step = max(self._max_part_bytes // WIDEST_SAMPLE_BYTES, 1)
         since = 0  # the first sample that went in after the part before
         pending = False
-        chunks = stream_speech(
-            self._engine, self._parsed.request, self._clips, cancelled=self._cancelled, on_progress=self._on_progress
+        chunks = paced_chunks(
+            stream_speech(
+                self._engine,
+                self._parsed.request,
+                self._clips,
+                cancelled=self._cancelled,
+                on_progress=self._on_progress,
+            ),
+            output.speed,
         )
         try:
             for chunk in chunks:
