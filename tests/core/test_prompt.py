@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from higgs_core.chatml import AudioContent, ChatMLSample, Content, Message, TextContent
 from higgs_core.checkpoint import load_config
-from higgs_core.errors import ModelLoadError
+from higgs_core.errors import ModelLoadError, RequestError
 from higgs_core.prompt import Prompt, build_prompt
 from higgs_core.tokenizer import CONTROL_TOKENS, HiggsTokenizer
 from tests.golden import CASES, GoldenCase
@@ -282,6 +282,28 @@ def test_the_prefix_is_all_but_the_last_turn() -> None:
 
 def test_a_single_turn_shares_nothing() -> None:
     assert prompt_of([Message("user", "Hi.")]).prefix_length == 0
+
+
+@pytest.mark.parametrize("shared", range(4))
+def test_a_sample_may_say_which_turns_it_shares(shared: int) -> None:
+    messages = [
+        Message("system", clip(3)),
+        Message("assistant", "a"),
+        Message("assistant", clip(2)),
+        Message("user", "x"),
+    ]
+    prompt = build_prompt(ChatMLSample(messages, shared), BYTES, CONFIG, encode_clip, force_audio=True)
+    whole = prompt_of(messages)
+    assert torch.equal(prompt.positions, whole.positions)
+    assert torch.equal(prompt.columns, whole.columns)
+    turns = [at for at, token in enumerate(whole.positions.tolist()) if token == BYTES.control.start_header]
+    assert prompt.prefix_length == (turns[shared] if shared else 0)
+
+
+@pytest.mark.parametrize("shared", [-1, 2])
+def test_turns_that_are_not_there_cannot_be_shared(shared: int) -> None:
+    with pytest.raises(RequestError, match="shared_turns"):
+        ChatMLSample([Message("user", "a"), Message("user", "b")], shared)
 
 
 # --- what users type
