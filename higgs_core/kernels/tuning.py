@@ -26,10 +26,10 @@ class PlannedLinear:
     """A linear layer that runs the GEMV for the rows and shapes of a plan, and the library for all others."""
 
     def __init__(self, library: Linear, gemv: ConfiguredLinear, plan: Plan) -> None:
-        self._library, self._gemv, self._plan = library, gemv, plan
+        self._library, self._gemv, self.plan = library, gemv, plan
 
     def __call__(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        config = self._plan.get((x.shape[0], *weight.shape))
+        config = self.plan.get((x.shape[0], *weight.shape))
         return self._library(x, weight) if config is None else self._gemv(x, weight, config)
 
 

@@ -1,0 +1,21 @@
+"""Runs `in_interpreter/`: every Triton kernel on the CPU, beside its torch function."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_every_kernel_agrees_with_its_torch_function_in_tritons_interpreter() -> None:
+    here = Path(__file__).parent
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(here / "in_interpreter")],
+        cwd=here.parents[1],
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
