@@ -71,7 +71,7 @@ def load_config(folder: Path) -> ModelConfig:
         return read_config(raw, generation)
     except FileNotFoundError:
         raise ModelLoadError("The checkpoint's folder has no config.json; is it a complete download?") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelLoadError(f"config.json is damaged or lacks a field ({error}).") from error
 
 
@@ -107,9 +107,11 @@ def _match(
     pairs: list[tuple[StoredTensor, torch.Tensor]] = []
     for name, destination in wanted.items():
         parts = stored.get(name, [])
-        shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:]) if parts else ()
-        if parts and shape != tuple(destination.shape):
-            misshaped.append(f"{name} is {list(shape)} instead of {list(destination.shape)}")
+        rows = sum(part.shape[0] for part in parts if part.shape)
+        fits = all(part.shape[1:] == destination.shape[1:] for part in parts) and rows == destination.shape[0]
+        if parts and not fits:
+            found = " and ".join(str(list(part.shape)) for part in parts)
+            misshaped.append(f"{name} is {found} instead of {list(destination.shape)}")
         elif parts:
             pairs += zip(parts, torch.split(destination, [part.shape[0] for part in parts]), strict=True)
     if missing or misshaped:

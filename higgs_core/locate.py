@@ -31,7 +31,7 @@ def locate(name: str, revision: str | None = None, *, what: str = "model", cache
     Raises ModelLoadError saying what to do.
     """
     local = Path(name).expanduser()
-    if local.is_dir():
+    if name.strip() and local.is_dir():
         return local
     parts = name.split("/")
     if len(parts) < 2 or local.is_absolute() or not all(parts):
@@ -73,10 +73,10 @@ def _from_hub(repository: str, subfolder: str, revision: str | None, what: str) 
         "token": os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN") or None,
     }
     try:
-        return Path(snapshot_download(**arguments, local_files_only=True))
-    except LocalEntryNotFoundError:
-        log.info("Downloading the %s %s (revision %s)", what, repository, revision or "main")
-    try:
+        try:
+            return Path(snapshot_download(**arguments, local_files_only=True))
+        except LocalEntryNotFoundError:
+            log.info("Downloading the %s %s (revision %s)", what, repository, revision or "main")
         return Path(snapshot_download(**arguments))
     except GatedRepoError:
         remedy = "ask for access on the hub and set HF_TOKEN"

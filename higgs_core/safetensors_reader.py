@@ -9,12 +9,14 @@ Format: https://huggingface.co/docs/safetensors, "Format".
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -46,7 +48,10 @@ def index_folder(folder: Path) -> dict[str, StoredTensor]:
     """Every tensor of a single-file or sharded checkpoint. Raises ModelLoadError when files are missing or damaged."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ModelLoadError(f"{index.name} is damaged; download it again.") from None
     else:
         names = ["model.safetensors"]
     missing = [name for name in names if not (folder / name).is_file()]
@@ -64,17 +69,26 @@ def _read_header(file: Path) -> dict[str, StoredTensor]:
         length = int.from_bytes(stream.read(8), "little")
         if not 0 < length <= size - 8:
             raise ModelLoadError(f"{file.name} is damaged or cut short; download it again.")
-        header = json.loads(stream.read(length))
-    start = 8 + length
-    tensors = {}
-    for name, entry in header.items():
-        if name == "__metadata__" or entry["dtype"] not in _DTYPES:
-            continue
-        begin, end = entry["data_offsets"]
-        if start + end > size:
-            raise ModelLoadError(f"{file.name} is cut short; download it again.")
-        tensors[name] = StoredTensor(file, _DTYPES[entry["dtype"]], tuple(entry["shape"]), start + begin, end - begin)
+        encoded = stream.read(length)
+    try:
+        entries = json.loads(encoded)
+        entries.pop("__metadata__", None)
+        tensors = {
+            name: _stored(file, entry, 8 + length) for name, entry in entries.items() if entry["dtype"] in _DTYPES
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ModelLoadError(f"{file.name} has a damaged header; download it again.") from None
+    if any(tensor.offset + tensor.nbytes > size for tensor in tensors.values()):
+        raise ModelLoadError(f"{file.name} is cut short; download it again.")
     return tensors
+
+
+def _stored(file: Path, entry: dict[str, Any], start: int) -> StoredTensor:
+    dtype, shape = _DTYPES[entry["dtype"]], tuple(int(size) for size in entry["shape"])
+    begin, end = entry["data_offsets"]
+    if end - begin != math.prod(shape) * dtype.itemsize:
+        raise ValueError("the bytes do not fit the shape")
+    return StoredTensor(file, dtype, shape, start + begin, end - begin)
 
 
 def read_into(

@@ -272,9 +272,7 @@ class TestRefusals:
         with pytest.raises(ModelLoadError, match="audio_adapter_type is 'cross_attention'; allowed is one of"):
             load_config(checkpoint)
 
-    @pytest.mark.parametrize(
-        "text", ["", "{", pytest.param("[]", marks=pytest.mark.xfail(reason="AttributeError", strict=True)), "{}"]
-    )
+    @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
     def test_a_damaged_config_is_refused(self, checkpoint: Path, text: str) -> None:
         (checkpoint / "config.json").write_text(text)
         with pytest.raises(ModelLoadError):
@@ -291,7 +289,6 @@ class TestRefusals:
         with pytest.raises(ModelLoadError, match=r"no config\.json"):
             load_config(checkpoint)
 
-    @pytest.mark.xfail(reason="json.JSONDecodeError comes through", strict=True)
     def test_damaged_json_inside_weights_or_index_is_refused(self, boson: Path, checkpoint: Path) -> None:
         (checkpoint / "model.safetensors").write_bytes((10).to_bytes(8, "little") + b"not json!!" + bytes(64))
         with pytest.raises(ModelLoadError, match=r"model\.safetensors"):
@@ -300,7 +297,6 @@ class TestRefusals:
         with pytest.raises(ModelLoadError, match=r"model\.safetensors\.index\.json"):
             load_model(checkpoint, CPU, None)
 
-    @pytest.mark.xfail(reason="only the first half's columns are looked at", strict=True)
     def test_halves_of_a_pair_must_have_equal_columns(self, checkpoint: Path) -> None:
         change_tensors(
             checkpoint,

@@ -93,7 +93,7 @@ class TestFolders:
         "name",
         [
             "mistyped",
-            pytest.param("", marks=pytest.mark.xfail(reason="taken for the working directory", strict=True)),
+            "",
             "/nowhere/at/all",
             "org//name",
             "org/",
@@ -251,7 +251,6 @@ class TestHub:
         assert "hf_words" not in sentence
         assert "secret-path" not in sentence
 
-    @pytest.mark.xfail(reason="the hub's HFValidationError comes through from the look into its cache", strict=True)
     def test_a_name_that_the_hub_would_not_allow_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ModelLoadError, match="org/na me"):
             locate("org/na me", cache=tmp_path)
