@@ -26,11 +26,11 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 
 wanted=(-c deploy/runpod/constraints.txt -e ".[dev]")
+pip=("$venv/bin/python" -m pip install -q --disable-pip-version-check)
 if ! "$venv/bin/python" -m uv --version >/dev/null 2>&1; then
-  "$venv/bin/python" -m pip install -q --disable-pip-version-check "uv==$uv_version" || true
+  "${pip[@]}" "uv==$uv_version" || true
 fi
-if "$venv/bin/python" -m uv --version >/dev/null 2>&1; then
-  "$venv/bin/python" -m uv pip install -q --python "$venv/bin/python" "${wanted[@]}"
-else
-  "$venv/bin/python" -m pip install -q --disable-pip-version-check "${wanted[@]}"
+if ! "$venv/bin/python" -m uv pip install -q --python "$venv/bin/python" "${wanted[@]}"; then
+  echo "uv is not there or failed; pip installs instead, which takes longer." >&2
+  "${pip[@]}" "${wanted[@]}"
 fi
