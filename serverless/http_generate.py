@@ -30,7 +30,7 @@ async def generate(request: Request) -> Response:
             hint='Send {"input": {"script": "Hello."}}.',
         )
     if job["input"].get("stream") in (True, "true", 1, "1"):
-        first, rest = await open_stream(request, job["input"])
+        first, rest = await open_stream(request, job["input"], job.get("s3Config"))
         return LiveResponse(_lines(first, rest), holds=rest, media_type="application/x-ndjson")
     with observed(request) as record:
         service = request.app.state.service

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, Request
@@ -121,10 +122,10 @@ async def voices(request: Request) -> dict[str, Any]:
 def _model(request: Request) -> dict[str, Any]:
     service, settings = request.app.state.service, request.app.state.settings
     return {
-        "id": settings.model_id,
+        "id": _public_name(settings.model_id),
         "object": "model",
         "created": request.app.state.started,
-        "owned_by": settings.model_id.split("/")[0],
+        "owned_by": "organization_owner",
         "random_weights": service.random_weights,
         "defaults": {
             "temperature": settings.temperature,
@@ -138,8 +139,13 @@ def _model(request: Request) -> dict[str, Any]:
     }
 
 
+def _public_name(model_id: str) -> str:
+    """A hub id as it is; of a folder only its name."""
+    return Path(model_id).name if Path(model_id).is_absolute() else model_id
+
+
 def _require_model(name: object, served: str) -> None:
-    known = (served, served.split("/")[-1], *MODEL_ALIASES)
+    known = (_public_name(served), served.split("/")[-1], *MODEL_ALIASES)
     if name is not None and name not in known:
         raise HttpProblem(
             "model_not_found", "The model of that name is not served here.", field="model", hint="See GET /v1/models."

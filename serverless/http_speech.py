@@ -57,13 +57,13 @@ def _end_if_dead(request: Request) -> None:
         request.app.state.on_fatal()
 
 
-async def open_stream(request: Request, job_input: Item) -> tuple[Item, Items]:
+async def open_stream(request: Request, job_input: Item, s3_config: Any = None) -> tuple[Item, Items]:
     """The first item of a job's stream, and the rest: what fails before the first is an ordinary error answer.
 
     Raises JobFailed for the service's error dict, GenerationCancelled when the client is gone. The rest raises
     JobFailed too; close it in every case.
     """
-    items = _observed_items(request, job_input)
+    items = _observed_items(request, job_input, s3_config)
     try:
         return await until_disconnect(request, _first(items)), items
     except BaseException:
@@ -75,8 +75,9 @@ async def _first(items: Items) -> Item:
     return await anext(items)
 
 
-async def _observed_items(request: Request, job_input: Item) -> Items:
-    stream = request.app.state.service.stream(job_input, job_id=request.state.request_id)
+async def _observed_items(request: Request, job_input: Item, s3_config: Any) -> Items:
+    service = request.app.state.service
+    stream = service.stream(job_input, job_id=request.state.request_id, s3_config=s3_config)
     with observed(request) as record:
         async with aclosing(stream) as items:
             async for item in items:

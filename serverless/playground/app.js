@@ -95,7 +95,7 @@ async function generate() {
     form.elements.script.focus();
     return;
   }
-  for (const marked of form.querySelectorAll("[aria-invalid]")) marked.removeAttribute("aria-invalid");
+  form.querySelectorAll("[aria-invalid]").forEach(forgive);
   const job = currentJob();
   const format = job.input.response_format ?? state.defaults.response_format ?? "wav";
   const live = format === "wav";
@@ -153,6 +153,7 @@ function showProblem(error) {
   const field = error.field && form.elements[error.field];
   if (field) {
     field.setAttribute("aria-invalid", "true");
+    field.closest("label")?.append(Object.assign(document.createElement("small"), { className: "wrong", textContent: error.message }));
     field.closest("details")?.setAttribute("open", "");
     field.focus();
   }
@@ -160,6 +161,11 @@ function showProblem(error) {
     state.needsKey = true;
     askForKey(error.message);
   }
+}
+
+function forgive(field) {
+  field.removeAttribute("aria-invalid");
+  field.closest("label")?.querySelector(".wrong")?.remove();
 }
 
 function setBusy(busy) {
@@ -283,7 +289,7 @@ form.onsubmit = (event) => {
   else generate();
 };
 form.oninput = (event) => {
-  event.target.removeAttribute("aria-invalid");
+  forgive(event.target);
   refresh();
 };
 view.addEventListener("seed", (event) => {

@@ -223,7 +223,12 @@ def test_a_wrong_value_is_explained_where_it_stands(page: Page) -> None:
     page.get_by_label("Longest piece, frames").fill("-5")
     page.get_by_role("button", name="Speak").click()
     page.get_by_role("alert").get_by_text("max_new_tokens").wait_for()
-    assert page.get_by_label("Longest piece, frames").get_attribute("aria-invalid") == "true"
+    field = page.get_by_label("Longest piece, frames")
+    assert field.get_attribute("aria-invalid") == "true"
+    said = page.locator(".wrong", has_text="max_new_tokens is -5")
+    assert said.is_visible()
+    field.fill("50")
+    assert said.count() == 0
 
 
 def test_empty_text_is_asked_for(page: Page) -> None:
