@@ -20,6 +20,8 @@ CONNECT_SECONDS = 10
 ANSWER_SECONDS = 120
 LINE_BYTES = 65_536
 POLL_SECONDS = (0.5, 1.0, 2.0)  # then the last one, again and again
+PATIENCE_SECONDS = 300  # with a server that is loading or busy
+_COME_BACK = 503
 _RUNNING = {"IN_QUEUE", "IN_PROGRESS"}
 
 Item = dict[str, Any]
@@ -101,7 +103,10 @@ class StreamDoor(QueueDoor):
 
 
 class HttpDoor:
-    """POST /generate of the HTTP server, read line by line while it generates. Closing the iterator frees the slot."""
+    """POST /generate of the HTTP server, read line by line while it generates. Closing the iterator frees the slot.
+
+    A server that is loading or busy is asked again, when it says.
+    """
 
     def __init__(self, http: requests.Session, base_url: str) -> None:
         self._http = http
@@ -109,13 +114,24 @@ class HttpDoor:
 
     def send(self, job: Mapping[str, Any]) -> Iterator[Item]:
         body = {**job, "input": {**job["input"], "stream": True}}
-        with _answered(self._http.post, self._url, json=body, stream=True) as response:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (response := self._asked(body)).status_code == _COME_BACK and time.monotonic() < deadline:
+            wait = response.headers.get("Retry-After", "")
+            response.close()
+            yield {"progress": {}, "state": "IN_QUEUE"}
+            time.sleep(int(wait) if wait.isdecimal() else POLL_SECONDS[-1])
+        with response:
+            if not response.ok:
+                raise ClientError(_sentence(response))
             try:
                 for line in response.iter_lines(chunk_size=LINE_BYTES):
                     if line:
                         yield _checked(json.loads(line))
             except requests.RequestException:
                 raise ClientError("The connection broke off in the middle of the audio.") from None
+
+    def _asked(self, body: Mapping[str, Any]) -> requests.Response:
+        return _sent(self._http.post, self._url, json=body, stream=True)
 
 
 def _require_completed(state: str, status: Mapping[str, Any]) -> None:
@@ -124,13 +140,18 @@ def _require_completed(state: str, status: Mapping[str, Any]) -> None:
 
 
 def _answered(call: Any, url: str, **options: Any) -> requests.Response:
+    response = _sent(call, url, **options)
+    if response.ok:
+        return response
+    raise ClientError(_sentence(response))
+
+
+def _sent(call: Any, url: str, **options: Any) -> requests.Response:
     try:
         response: requests.Response = call(url, timeout=(CONNECT_SECONDS, ANSWER_SECONDS), **options)
     except requests.RequestException as error:
         raise ClientError(f"The endpoint cannot be reached ({type(error).__name__}).") from None
-    if response.ok:
-        return response
-    raise ClientError(_sentence(response))
+    return response
 
 
 def _sentence(response: requests.Response) -> str:

@@ -10,7 +10,7 @@ from fastapi import Request
 
 from serverless.http_errors import HttpProblem
 
-READ_SECONDS = 60.0
+READ_SECONDS = 120.0
 
 
 async def read_json(request: Request, limit: int) -> dict[str, Any]:

@@ -121,6 +121,15 @@ def test_a_reference_and_a_job_file_reach_the_server(server: Running, tmp_path: 
     assert plain.read_bytes() != cloned.read_bytes()
 
 
+def test_a_server_that_is_still_loading_is_asked_again(tmp_path: Path) -> None:
+    item = {"is_final": True, "audio_format": "wav", "audio_base64": encoded(wav())}
+    api = QueueApi(generate=[(503, {"error": "loading"}), (503, {"error": "busy"}), (200, item)])
+    with api.running() as base:
+        assert run("--url", f"{base}/prefix", "Hello.", "-o", tmp_path / "x.wav") == 0
+    assert [path for _, path, _ in api.seen] == ["/prefix/generate"] * 3
+    assert (tmp_path / "x.wav").read_bytes() == wav()
+
+
 def test_a_refused_job_says_why_and_leaves_nothing(
     server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

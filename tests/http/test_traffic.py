@@ -146,3 +146,28 @@ def test_one_too_many_is_told_to_come_back() -> None:
         assert int(refused.headers["Retry-After"]) > 0
         wait_until(small.idle)
         assert small.generate({"script": "Now it fits.", "max_new_tokens": 20}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate", {"input": {**LONG, "stream": True}}),
+        ("/v1/audio/speech", {"input": LONG["script"], "response_format": "pcm"}),
+        ("/v1/audio/speech", {"input": LONG["script"], "response_format": "pcm", "stream_format": "sse"}),
+    ],
+)
+def test_an_engine_that_dies_in_mid_stream_is_no_whole_file(path: str, body: dict[str, object]) -> None:
+    with serving(Settings(model_id="tiny", device="cpu")) as doomed:
+        with requests.post(f"{doomed.url}{path}", json=body, stream=True, timeout=DEADLINE_SECONDS) as answer:
+            assert answer.status_code == 200
+            pieces = answer.iter_content(None)
+            next(pieces)
+            doomed.service._engine.close()  # type: ignore[union-attr]
+            if answer.headers["Content-Type"] == "audio/pcm":
+                with pytest.raises(requests.exceptions.ChunkedEncodingError):
+                    list(pieces)
+            else:
+                last = b"".join(pieces).strip().splitlines()[-1].removeprefix(b"data: ")
+                assert "error" in json.loads(last)
+        wait_until(lambda: bool(doomed.fatal))
+        assert requests.get(f"{doomed.url}/ping", timeout=10).status_code == 500
