@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -38,8 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         return gpu.main(arguments)
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("output/benchmark-cpu.json"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=48)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8])
     chosen = parser.parse_args(arguments)
     report = Report(chosen.output, torch.device("cpu"))
@@ -61,8 +62,8 @@ def _one_model(
         for batch in batches:
             ms = in_turns(
                 {
-                    "ours": lambda batch=batch: engine_speed(engine, sample, batch, steps),
-                    "theirs": lambda batch=batch: theirs.speed(batch, steps),
+                    "ours": partial(engine_speed, engine, sample, batch, steps),
+                    "theirs": partial(theirs.speed, batch, steps),
                 },
                 rounds,
             )

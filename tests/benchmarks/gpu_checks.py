@@ -22,7 +22,7 @@ from higgs_core.kv_cache import KVCache
 from higgs_core.prompt import Prompt
 from higgs_core.sampling import FEW_CANDIDATES
 from higgs_core.weights import DecoderWeights, allocate, destinations
-from tests.benchmarks.harness import RAS, SAMPLING, random_codes, speech
+from tests.benchmarks.harness import random_codes, sampled, speech
 from tests.golden import CASES, CHECKPOINTS, FOLDER
 from tests.transformers_twin import prompt_inputs, prompt_of, transformers_twin
 
@@ -184,7 +184,7 @@ def _wake(parts: Assembled, rows: int, columns: torch.Tensor, positions: torch.T
     """Rows in mid-speech with different parameters; the last one ends before the others."""
     state = parts.runner._state
     for row in range(rows):
-        params = GenerationParams(**SAMPLING, **RAS) if row != 1 else GenerationParams(temperature=0.0)
+        params = sampled(steps) if row != 1 else GenerationParams(temperature=0.0)
         last_step = 9 + steps if row < rows - 1 or rows == 1 else 9 + steps // 2
         state.begin(row, params, 1234 + row, parts.config.codebook_size, last_step)
         state.begin_segment(row, columns[row][:, None], int(positions[row]), 9)

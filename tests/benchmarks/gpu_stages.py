@@ -8,21 +8,20 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from higgs_core import AudioContent, GenerationParams, HiggsAudioEngine
+from higgs_core import AudioContent, HiggsAudioEngine
 from higgs_core.assembly import Assembled
 from higgs_core.checkpoint import load_model
 from higgs_core.codec import AudioCodec
 from tests.benchmarks import gpu_checks
 from tests.benchmarks.gpu_plan import Plan
 from tests.benchmarks.harness import (
-    RAS,
-    SAMPLING,
     SECONDS_PER_FRAME,
     TransformersSide,
     audio_seconds_per_second,
@@ -31,6 +30,7 @@ from tests.benchmarks.harness import (
     engine_speed,
     in_turns,
     random_codes,
+    sampled,
     speech,
     step_nbytes,
 )
@@ -107,8 +107,8 @@ class Run:
         for batch in plan.batches:
             medians = in_turns(
                 {
-                    "ours": lambda batch=batch: engine_speed(engine, sample, batch, plan.steps // 2),
-                    "theirs": lambda batch=batch: theirs.speed(batch, plan.transformers_steps),
+                    "ours": partial(engine_speed, engine, sample, batch, plan.steps // 2),
+                    "theirs": partial(theirs.speed, batch, plan.transformers_steps),
                 },
                 plan.rounds,
             )
@@ -226,9 +226,8 @@ class Run:
         return parts, engine
 
     def _first_chunk(self, engine: HiggsAudioEngine, clip: AudioContent | None) -> float:
-        params = GenerationParams(max_new_tokens=60, seed=0, **SAMPLING, **RAS)
         started = time.perf_counter()
-        with engine.stream(speech(clip), params) as stream:
+        with engine.stream(speech(clip), sampled(60)) as stream:
             next(chunk for chunk in stream if len(chunk.audio))
             seconds = time.perf_counter() - started
         while engine.stats()["active"]:

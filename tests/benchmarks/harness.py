@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, HiggsAudioV2ForConditionalGeneration, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
 from higgs_core.assembly import Assembled
@@ -18,8 +18,7 @@ from higgs_core.sampling import FEW_CANDIDATES
 from tests.transformers_twin import prompt_inputs, prompt_of, transformers_twin
 
 SECONDS_PER_FRAME = 0.04
-SAMPLING = {"temperature": 1.0, "top_p": 0.95, "top_k": 50}
-RAS = {"ras_win_len": 7, "ras_win_max_num_repeat": 2}
+TEMPERATURE, TOP_P, TOP_K, RAS_WINDOW, RAS_REPEATS = 1.0, 0.95, 50, 7, 2
 WORDS = "The sun rises in the east and sets in the west. This simple fact has been observed for thousands of years."
 
 
@@ -40,6 +39,19 @@ def speech(reference: AudioContent | None = None) -> ChatMLSample:
     return ChatMLSample([*turns, Message("user", WORDS)])
 
 
+def sampled(steps: int, seed: int = 0) -> GenerationParams:
+    """The sampling that both sides use."""
+    return GenerationParams(
+        max_new_tokens=steps,
+        temperature=TEMPERATURE,
+        top_p=TOP_P,
+        top_k=TOP_K,
+        ras_win_len=RAS_WINDOW,
+        ras_win_max_num_repeat=RAS_REPEATS,
+        seed=seed,
+    )
+
+
 def random_codes(seconds: float, seed: int = 0) -> AudioContent:
     codes = np.random.default_rng(seed).integers(0, 1024, (8, round(seconds / SECONDS_PER_FRAME)))
     return AudioContent(codes=codes)
@@ -51,10 +63,7 @@ def engine_speed(engine: HiggsAudioEngine, sample: ChatMLSample, batch: int, ste
     A step's time is that of the request which began to speak last, so that nobody's prefill is in it.
     """
     started = time.perf_counter()
-    futures = [
-        engine.submit(sample, GenerationParams(max_new_tokens=steps, seed=seed, **SAMPLING, **RAS))
-        for seed in range(batch)
-    ]
+    futures = [engine.submit(sample, sampled(steps, seed)) for seed in range(batch)]
     results = [future.result() for future in futures]
     wall = time.perf_counter() - started
     for result in results:
@@ -79,16 +88,22 @@ class TransformersSide:
     """transformers' model on the engine's weights, with the same prompt and the same sampling."""
 
     def __init__(self, parts: Assembled, sample: ChatMLSample) -> None:
-        self.model: HiggsAudioV2ForConditionalGeneration = transformers_twin(
-            parts.config, parts.weights, delay_token=parts.config.vocab_size - 1
-        )
+        self.model: Any = transformers_twin(parts.config, parts.weights, delay_token=parts.config.vocab_size - 1)
         self._inputs = prompt_inputs(prompt_of(parts, sample), parts.device)
 
     def speed(self, batch: int, steps: int) -> Speed:
         clock = _StepClock()
         inputs = {name: tensor.expand(batch, *tensor.shape[1:]).clone() for name, tensor in self._inputs.items()}
         settings = GenerationConfig(
-            max_new_tokens=steps, do_sample=True, pad_token_id=0, eos_token_id=None, **SAMPLING, **RAS
+            max_new_tokens=steps,
+            do_sample=True,
+            temperature=TEMPERATURE,
+            top_p=TOP_P,
+            top_k=TOP_K,
+            ras_win_len=RAS_WINDOW,
+            ras_win_max_num_repeat=RAS_REPEATS,
+            pad_token_id=0,
+            eos_token_id=None,
         )
         started = time.perf_counter()
         with torch.inference_mode():
