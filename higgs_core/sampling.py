@@ -81,7 +81,9 @@ def filtered_scores(logits: torch.Tensor, rows: SamplerRows, candidates: int) ->
     per_row = (slice(None), None, None)
     scores = logits / torch.where(rows.temperature > 0, rows.temperature, 1.0)[per_row]
     best = scores.topk(candidates, dim=-1).values  # [B, Q, K], descending
-    kth = best.gather(-1, (rows.top_k - 1)[per_row].expand(*best.shape[:2], 1))
+    # A text vocabulary may be smaller than the codebooks' that top_k was bounded by.
+    last = (rows.top_k.clamp(max=candidates) - 1)[per_row]
+    kth = best.gather(-1, last.expand(*best.shape[:2], 1))
     probabilities = best.masked_fill(best < kth, -torch.inf).softmax(-1)
     before = probabilities.cumsum(-1) - probabilities  # probability of strictly better candidates
     kept = ((before < rows.top_p[per_row]) & (probabilities > 0)).sum(-1, keepdim=True)

@@ -282,3 +282,13 @@ def test_only_sentences_leave_the_service(tiny_engine: HiggsAudioEngine) -> None
             assert isinstance(response["error"], str)
             assert "\n" not in response["error"]
             assert set(response) <= {"error", "error_type", "code", "field", "hint"}
+
+
+@pytest.mark.parametrize("top_k", [None, 1_000, 1])
+def test_any_top_k_that_is_allowed_leaves_the_engine_alive(tiny_engine: HiggsAudioEngine, top_k: int | None) -> None:
+    # After its audio the model writes text tokens, of which the tiny checkpoint has fewer than codes.
+    with serving(tiny_engine) as service:
+        for seed in range(3):
+            response = run(service, {**JOB, "seed": seed, "temperature": 1, "top_p": None, "top_k": top_k})
+            assert response.get("code") in (None, "no_audio")
+        assert service.ready
