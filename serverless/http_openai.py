@@ -114,6 +114,7 @@ async def model(request: Request, model: str) -> dict[str, Any]:
 @router.get("/audio/voices")
 async def voices(request: Request) -> dict[str, Any]:
     """The voice library; "default" leaves the voice to the model."""
+    require_ready(request)
     library = request.app.state.service.voices
     described = [{"id": name, "object": "voice", "transcript": voice.transcript} for name, voice in library.items()]
     return {"object": "list", "voices": ["default", *library], "data": described}

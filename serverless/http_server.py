@@ -7,6 +7,7 @@ For RunPod's load-balancing endpoints and for local use: /generate (the queue's 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -25,7 +26,7 @@ from higgs_core.errors import SettingsError
 from serverless import http_errors, http_generate, http_health, http_openai, job_log
 from serverless.http_guard import GuardedHeaders, require_key
 from serverless.metrics import CONTENT_TYPE, CountedRequests, Metrics
-from serverless.settings import Settings
+from serverless.settings import Settings, unknown_variables
 
 if TYPE_CHECKING:
     from serverless.service import SpeechService
@@ -79,20 +80,25 @@ async def metrics(request: Request) -> Response:
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT, then let the running requests end. The exit status is 1 after a fatal failure."""
+    """Serve until SIGTERM or SIGINT, then let the running requests end; the exit status is 2 for a wrong setting."""
     try:
         settings = Settings.from_environment()
     except SettingsError as error:
         sys.stderr.write(f"{error.message}\n")
         return 2
+    job_log.configure_logging(settings)
+    for sentence in unknown_variables():
+        log.warning("%s", sentence)
     return serve(settings)
 
 
 def serve(settings: Settings) -> int:
-    """Run the server on settings.port, and /ping on settings.health_port where that is another one."""
+    """Run the server on settings.port, and /ping on settings.health_port where that is another one.
+
+    Returns 0 once it was told to stop and has drained; ends the process with 1 when the engine has died.
+    """
     from serverless.service import SpeechService
 
-    job_log.configure_logging(settings)
     service = SpeechService(settings)
     fatal = threading.Event()
 
@@ -113,7 +119,10 @@ def serve(settings: Settings) -> int:
     if health is not None:
         health.should_exit = True
     service.close()
-    return 1 if fatal.is_set() else 0
+    if fatal.is_set():  # a thread that hangs in the driver must not keep a dead server alive
+        sys.stderr.flush()
+        os._exit(1)
+    return 0
 
 
 def uvicorn_config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
