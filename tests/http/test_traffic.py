@@ -43,14 +43,14 @@ def test_hanging_up_before_the_answer_frees_the_slot(server: Running) -> None:
     wait_until(server.idle)
 
 
-def test_hanging_up_in_the_queue_leaves_the_queue(server: Running) -> None:
+def test_hanging_up_while_every_slot_is_taken_leaves_the_others_alone(server: Running) -> None:
     slots = server.service.max_concurrency
     streams = [
         requests.post(f"{server.url}/generate", json={"input": {**LONG, "stream": True}}, stream=True, timeout=60)
         for _ in range(slots)
     ]
     try:
-        with pytest.raises(requests.Timeout):
+        with pytest.raises(requests.RequestException):
             requests.post(f"{server.url}/generate", json={"input": {**LONG, "stream": True}}, timeout=(10, 0.5))
         wait_until(lambda: server.service.stats()["in_flight"] == slots)
     finally:
