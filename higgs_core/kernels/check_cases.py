@@ -21,6 +21,13 @@ class Cases:
         self._config, self._device, self._dtype = config, device, dtype
         self._generator = torch.Generator().manual_seed(0)
 
+    def embed(self) -> Iterator[Case]:
+        """columns, table."""
+        codebooks, codes = self._config.num_codebooks, self._config.codebook_size
+        table = self._random(codebooks * codes, self._config.hidden_size)
+        for rows in _ROWS:
+            yield self._integers(0, codes, rows, codebooks), table
+
     def norm(self) -> Iterator[Case]:
         """x, weight, eps."""
         for rows in _ROWS:
@@ -85,6 +92,21 @@ class Cases:
             seed, step = self._integers(0, 2**63 - 1, rows), self._integers(0, 4096, rows)
             parameters = (temperature, top_k, top_p, ras_window, ras_max_repeat, seed)
             yield logits.to(self._device), window, step, *parameters
+
+    def advance(self) -> Iterator[Case]:
+        """tokens and the tensors of a `DecodeState`, in its order: delay head, EOS anywhere, countdowns, caps."""
+        codebooks, eos = self._config.num_codebooks, self._config.stream_eos
+        rows = 32
+        for share_of_eos in (0.0, 0.2):
+            tokens = self._integers(0, eos, rows, codebooks)
+            tokens[torch.rand(tokens.shape, generator=self._generator).to(self._device) < share_of_eos] = eos
+            step, last_step = self._integers(0, 4, rows), self._integers(2, 8, rows)
+            window = self._integers(-1, eos, rows, MAX_RAS_WINDOW, codebooks)
+            reach = self._integers(0, codebooks + 1, rows) * self._integers(0, 2, rows)
+            column, position = tokens.flip(0), self._integers(0, 9, rows)
+            sampled, active = self._integers(0, codebooks + 3, rows), self._integers(0, 2, rows).bool()
+            emitted = self._integers(0, 2, rows, codebooks + 1)
+            yield tokens, column, position, window, step, sampled, reach, last_step, active, emitted
 
     def _random(self, *shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=self._generator).to(self._device, self._dtype)

@@ -10,9 +10,12 @@ from typing import Any
 import torch
 
 from higgs_core.config import ModelConfig
+from higgs_core.decode_state import Advance, DecodeState
 from higgs_core.kernels import gemv, rms_norm, rope_kv, swiglu
+from higgs_core.kernels.advance import TritonAdvance
 from higgs_core.kernels.check_cases import Cases
 from higgs_core.kernels.decode_attention import decode_attention_triton
+from higgs_core.kernels.embed_columns import embed_columns_triton
 from higgs_core.kernels.lang import HAS_TRITON
 from higgs_core.kernels.ops import Ops, Tensor, torch_ops
 from higgs_core.kernels.rope_attention import RopeAttention
@@ -67,6 +70,7 @@ def kernel_ops(config: ModelConfig, device: torch.device, dtype: torch.dtype, pr
     )
     planned = partial(_planned, cases=cases, device=device, dtype=dtype, timer=timer)
     return Ops(
+        embed_columns=checked("column embedding", embed_columns_triton, plain.embed_columns, cases.embed()),
         rms_norm=checked("RMSNorm", rms_norm.rms_norm_triton, plain.rms_norm, cases.norm()),
         add_rms_norm=checked(
             "RMSNorm with residual", rms_norm.add_rms_norm_triton, plain.add_rms_norm, cases.add_norm()
@@ -84,6 +88,7 @@ def kernel_ops(config: ModelConfig, device: torch.device, dtype: torch.dtype, pr
         decode_attention=attention,
         rope_attention=whole,
         sampler=_sampler(config, device, cases),
+        advance=_advance(config, device, cases),
     )
 
 
@@ -129,7 +134,7 @@ def _no_mask(lengths: Tensor, used: int, kv_heads: int, dtype: torch.dtype) -> N
     """The kernels read the lengths themselves."""
 
 
-def _sampler(config: ModelConfig, device: torch.device, cases: Cases) -> Any:
+def _sampler(config: ModelConfig, device: torch.device, cases: Cases) -> type[Sampler] | type[TritonSampler]:
     codebooks, codes = config.num_codebooks, config.codebook_size
 
     def flat(kind: type[Sampler] | type[TritonSampler]) -> Callable[..., Tensor]:
@@ -139,3 +144,16 @@ def _sampler(config: ModelConfig, device: torch.device, cases: Cases) -> Any:
     kernel = flat(TritonSampler)
     agrees = checked("sampler", kernel, flat(Sampler), cases.sampler()) is kernel
     return TritonSampler if agrees else Sampler
+
+
+def _advance(config: ModelConfig, device: torch.device, cases: Cases) -> type[Advance] | type[TritonAdvance]:
+    def flat(kind: type[Advance] | type[TritonAdvance]) -> Callable[..., None]:
+        def advance(tokens: Tensor, *state: Tensor) -> None:
+            parts: tuple[Any, ...] = (*state, SamplerRows.allocate(tokens.shape[0], device))
+            kind(config, lambda *_: tokens, device)(DecodeState(*parts), tokens, 1)
+
+        return advance
+
+    kernel = flat(TritonAdvance)
+    agrees = checked("end of step", kernel, flat(Advance), cases.advance()) is kernel
+    return TritonAdvance if agrees else Advance

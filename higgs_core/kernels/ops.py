@@ -8,13 +8,16 @@ from typing import Protocol
 
 import torch
 
+from higgs_core.config import ModelConfig
+from higgs_core.decode_state import Advance, DecodeState, Sample
 from higgs_core.kernels.decode_attention import attention_mask, decode_attention
+from higgs_core.kernels.embed_columns import embed_columns
 from higgs_core.kernels.gemv import linear, linear_swiglu
 from higgs_core.kernels.rms_norm import add_rms_norm, rms_norm
 from higgs_core.kernels.rope_attention import rope_attention
 from higgs_core.kernels.rope_kv import rope_kv_write
 from higgs_core.kernels.swiglu import swiglu
-from higgs_core.sampling import Sampler, SamplerRows
+from higgs_core.sampling import Sampler
 
 Tensor = torch.Tensor
 
@@ -44,8 +47,8 @@ class RopeAttention(Protocol):
     ) -> Tensor: ...
 
 
-class Sample(Protocol):
-    def __call__(self, logits: Tensor, window: Tensor, rows: SamplerRows, step: Tensor, candidates: int) -> Tensor: ...
+class AdvanceState(Protocol):
+    def __call__(self, state: DecodeState, logits: Tensor, candidates: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Ops:
     B rows, H hidden, I inner width of the MLP, Hq and Hkv heads of D, S slots of C positions, Q codebooks of V codes,
     W columns of history.
 
+    embed_columns(columns int64 [B, Q], table [Q V, H]) -> [B, H]
     rms_norm(x [B, H], weight [H], eps) -> [B, H]
     add_rms_norm(x [B, H], residual [B, H], weight [H], eps) -> normed [B, H], new residual [B, H]
         `residual` is overwritten
@@ -70,8 +74,11 @@ class Ops:
     rope_attention(qkv, cos, sin, k_cache, v_cache, positions [B], lengths [B], used, mask=None) -> [B, Hq D]
         decode_attention(rope_kv_write(...), ...)
     sampler(Q, V, device) -> callable(logits fp32 [B, Q, V], window [B, W, Q], rows, step [B], candidates) -> [B, Q]
+    advance(config, sample, device) -> callable(state, logits fp32 [B, Q, V], candidates)
+        samples and readies the next step
     """
 
+    embed_columns: Callable[[Tensor, Tensor], Tensor]
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
     add_rms_norm: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
     linear: Callable[[Tensor, Tensor], Tensor]
@@ -82,11 +89,13 @@ class Ops:
     decode_attention: DecodeAttention
     rope_attention: RopeAttention
     sampler: Callable[[int, int, torch.device], Sample]
+    advance: Callable[[ModelConfig, Sample, torch.device], AdvanceState]
 
 
 def torch_ops() -> Ops:
     """Every operation in plain torch: what a CPU runs and what the kernels are compared with."""
     return Ops(
+        embed_columns=embed_columns,
         rms_norm=rms_norm,
         add_rms_norm=add_rms_norm,
         linear=linear,
@@ -97,4 +106,5 @@ def torch_ops() -> Ops:
         decode_attention=decode_attention,
         rope_attention=rope_attention,
         sampler=Sampler,
+        advance=Advance,
     )

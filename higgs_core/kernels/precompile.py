@@ -17,9 +17,12 @@ import torch
 from transformers.models.higgs_audio_v2.configuration_higgs_audio_v2 import HiggsAudioV2Config
 
 from higgs_core.config import ModelConfig
+from higgs_core.decode_state import DecodeState
 from higgs_core.kernels import gemv, rms_norm, rope_kv, swiglu
+from higgs_core.kernels.advance import TritonAdvance
 from higgs_core.kernels.compiling import build_launch_stubs, compiling
 from higgs_core.kernels.decode_attention import decode_attention_triton
+from higgs_core.kernels.embed_columns import embed_columns_triton
 from higgs_core.kernels.rope_attention import RopeAttention
 from higgs_core.kernels.sampler import TritonSampler
 from higgs_core.params import MAX_RAS_WINDOW
@@ -62,8 +65,17 @@ def _launch_simple(config: ModelConfig, dtype: torch.dtype, rows: int) -> None:
     whole, real = torch.empty(rows, dtype=torch.int64), torch.empty(rows)
     logits = torch.empty(rows, config.num_codebooks, config.codebook_size)
     window = torch.empty(rows, MAX_RAS_WINDOW, config.num_codebooks, dtype=torch.int64)
-    sampler = TritonSampler(config.num_codebooks, config.codebook_size, logits.device)
-    sampler(logits, window, SamplerRows(real, whole, real, whole, whole, whole), whole, 1)
+    rows_of = SamplerRows(real, whole, real, whole, whole, whole)
+    column = torch.empty(rows, config.num_codebooks, dtype=torch.int64)
+    emitted, active = (
+        torch.empty(rows, config.num_codebooks + 1, dtype=torch.int64),
+        torch.empty(rows, dtype=torch.bool),
+    )
+    state = DecodeState(column, whole, window, whole, whole, whole, whole, active, emitted, rows_of)
+    sample = TritonSampler(config.num_codebooks, config.codebook_size, logits.device)
+    TritonAdvance(config, sample, logits.device)(state, logits, 1)
+    table = torch.empty(config.num_codebooks * config.codebook_size, config.hidden_size, dtype=dtype)
+    embed_columns_triton(column, table)
 
 
 def _launch_attention(config: ModelConfig, dtype: torch.dtype, rows: int, used: int, processors: int) -> None:

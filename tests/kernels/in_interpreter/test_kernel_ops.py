@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from higgs_core.kernels import check_cases, device_ops, gemv, rms_norm, rope_kv, swiglu
+from higgs_core.kernels.advance import TritonAdvance
 from higgs_core.kernels.device_ops import kernel_ops
+from higgs_core.kernels.embed_columns import embed_columns_triton
 from higgs_core.kernels.ops import Ops, torch_ops
 from higgs_core.kernels.rope_attention import RopeAttention
 from higgs_core.kernels.sampler import TritonSampler
@@ -50,6 +52,8 @@ def test_every_kernel_is_on_where_it_agrees(caplog: pytest.LogCaptureFixture) ->
     assert ops.rope_kv_write is rope_kv.rope_kv_write_triton
     assert isinstance(ops.rope_attention, RopeAttention)
     assert ops.sampler is TritonSampler
+    assert ops.advance is TritonAdvance
+    assert ops.embed_columns is embed_columns_triton
     assert ops.attention_mask(torch.tensor([3]), 64, 1, torch.float32) is None
 
 

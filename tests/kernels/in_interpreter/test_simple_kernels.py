@@ -1,14 +1,23 @@
-"""Norms, SwiGLU and GEMV in Triton's interpreter."""
+"""Embedding, norms, SwiGLU and GEMV in Triton's interpreter."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from higgs_core.kernels import gemv, rms_norm, swiglu
+from higgs_core.kernels import embed_columns, gemv, rms_norm, swiglu
 from tests.kernels.shapes import DTYPES, ROWS, assert_close, random
 
 EPS = 1e-5
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", ROWS)
+def test_embed_columns_sums_over_the_codebooks(rows: int, dtype: torch.dtype) -> None:
+    columns, table = torch.randint(0, 11, (rows, 3)), random(3 * 11, 600, dtype=dtype)
+    expected = table.view(3, 11, 600)[torch.arange(3), columns].sum(1)
+    assert_close(embed_columns.embed_columns(columns, table), expected)
+    assert_close(embed_columns.embed_columns_triton(columns, table), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

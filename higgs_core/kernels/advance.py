@@ -1,0 +1,103 @@
+"""The end of a decode step in one kernel: delay head, end rules, next column, windows and counters.
+
+The torch function is `higgs_core.decode_state.Advance`, two dozen small operations that each cost a launch.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from higgs_core.config import ModelConfig
+from higgs_core.decode_state import COLUMN, SEGMENT_ENDED, DecodeState, Sample
+from higgs_core.kernels.lang import jit_for_any_alignment, power_of_2, tl
+
+
+# The first column of a segment advances one row alone, from the middle of the state.
+@jit_for_any_alignment("column", "window", "step", "sampled", "eos_reach", "last_step", "active", "emitted")
+def _advance_kernel(
+    tokens: tl.tensor,
+    column: tl.tensor,
+    window: tl.tensor,
+    step: tl.tensor,
+    sampled: tl.tensor,
+    eos_reach: tl.tensor,
+    last_step: tl.tensor,
+    active: tl.tensor,
+    emitted: tl.tensor,
+    bos: tl.tensor,
+    eos: tl.tensor,
+    RUNNING: tl.constexpr,
+    ENDED: tl.constexpr,
+    CODEBOOKS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    WINDOW: tl.constexpr,
+) -> None:
+    """One program a row. WIDTH: CODEBOOKS as a power of two."""
+    row = tl.program_id(0).to(tl.int64)
+    codebook = tl.arange(0, WIDTH)
+    real = codebook < CODEBOOKS
+    token = tl.load(tokens + row * CODEBOOKS + codebook, mask=real, other=-1)
+    count = tl.load(sampled + row)
+    reach = tl.load(eos_reach + row)
+    alive = tl.load(active + row) != 0
+
+    # Delay head: at the s-th sampled column codebooks beyond s have not begun to speak.
+    token = tl.where(codebook > count, bos, token)
+    # End: a running countdown moves one codebook on; else the first codebook that holds EOS starts one.
+    first = tl.min(tl.where(real & (token == eos), codebook, CODEBOOKS), axis=0)
+    counting = reach > 0
+    found = first < CODEBOOKS
+    reach = tl.where(counting, reach, tl.where(found, first, 0))
+    token = tl.where(codebook < reach, eos, token)
+    following = tl.where(counting | found, reach + 1, 0)
+    ended = following >= CODEBOOKS
+
+    age = tl.arange(0, WINDOW)[:, None]
+    line = window + row * WINDOW * CODEBOOKS + codebook[None, :]
+    older = (age < WINDOW - 1) & real[None, :]
+    shifted = tl.load(line + (age + 1) * CODEBOOKS, mask=older, other=0)
+    tl.debug_barrier()  # everything is read before anything is moved
+    tl.store(line + age * CODEBOOKS, shifted, mask=older)
+    tl.store(window + (row * WINDOW + WINDOW - 1) * CODEBOOKS + codebook, token, mask=real)
+    tl.store(column + row * CODEBOOKS + codebook, token, mask=real)
+    tl.store(emitted + row * (CODEBOOKS + 1) + codebook, token, mask=real)
+    status = tl.where(alive, tl.where(ended, ENDED, RUNNING), 0)
+    tl.store(emitted + row * (CODEBOOKS + 1) + CODEBOOKS, status.to(tl.int64))
+
+    steps = tl.load(step + row) + alive.to(tl.int64)
+    tl.store(eos_reach + row, following.to(tl.int64))
+    tl.store(sampled + row, count + alive.to(tl.int64))
+    tl.store(step + row, steps)
+    tl.store(active + row, alive & (ended == 0) & (steps < tl.load(last_step + row)))
+
+
+class TritonAdvance:
+    """As `higgs_core.decode_state.Advance`, whose signature it has. The rows of a state must be contiguous."""
+
+    def __init__(self, config: ModelConfig, sample: Sample, device: torch.device) -> None:
+        self._sample = sample
+        self._config = config
+
+    def __call__(self, state: DecodeState, logits: torch.Tensor, candidates: int) -> None:
+        """state: views of the rows that ran.  logits: float32 [B, Q, codebook_size]."""
+        tokens = self._sample(logits, state.window, state.sampler, state.step, candidates)
+        codebooks = self._config.num_codebooks
+        _advance_kernel[(tokens.shape[0],)](
+            tokens,
+            state.column,
+            state.window,
+            state.step,
+            state.sampled,
+            state.eos_reach,
+            state.last_step,
+            state.active,
+            state.emitted,
+            self._config.stream_bos,
+            self._config.stream_eos,
+            RUNNING=COLUMN,
+            ENDED=SEGMENT_ENDED,
+            CODEBOOKS=codebooks,
+            WIDTH=power_of_2(codebooks),
+            WINDOW=state.window.shape[1],
+            num_warps=4,
+        )

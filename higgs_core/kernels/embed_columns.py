@@ -1,0 +1,55 @@
+"""The audio input embedding: the sum over a column's codebooks."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+
+from higgs_core.kernels.lang import cdiv, jit, tl
+
+_BLOCK = 512
+
+
+@cache
+def _offsets(codebooks: int, codes: int, device: torch.device) -> torch.Tensor:
+    return torch.arange(codebooks, device=device) * codes
+
+
+def embed_columns(columns: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """columns: int64 [B, Q].  table: [Q V, H], codebook after codebook.  Returns [B, H]."""
+    codebooks = columns.shape[1]
+    return F.embedding(columns + _offsets(codebooks, table.shape[0] // codebooks, table.device), table).sum(-2)
+
+
+@jit
+def _embed_kernel(
+    columns: tl.tensor,
+    table: tl.tensor,
+    out: tl.tensor,
+    codes: tl.tensor,
+    width: tl.tensor,
+    CODEBOOKS: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """One program a row and block of the hidden size."""
+    row = tl.program_id(0).to(tl.int64)
+    place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = place < width
+    total = tl.zeros([BLOCK], tl.float32)
+    for codebook in tl.static_range(CODEBOOKS):
+        code = tl.load(columns + row * CODEBOOKS + codebook)
+        line = table + (codebook * codes + code) * width
+        total += tl.load(line + place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + row * width + place, total.to(out.dtype.element_ty), mask=inside)
+
+
+def embed_columns_triton(columns: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """As `embed_columns`."""
+    (rows, codebooks), width = columns.shape, table.shape[1]
+    out = table.new_empty(rows, width)
+    _embed_kernel[(rows, cdiv(width, _BLOCK))](
+        columns, table, out, table.shape[0] // codebooks, width, CODEBOOKS=codebooks, BLOCK=_BLOCK, num_warps=2
+    )
+    return out
