@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,6 +72,12 @@ def describe(
     if parsed.output.return_text_tokens:
         response["generated_text_tokens"] = list(speech.text_token_ids)
     return plain(response)  # type: ignore[no-any-return]
+
+
+def public_name(checkpoint: str) -> str:
+    """A checkpoint as clients may know it: a hub id as it is, a folder by its last name."""
+    path = Path(checkpoint).expanduser()
+    return path.name if path.is_absolute() else checkpoint
 
 
 def error_response(error: HiggsError) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from serverless.job_log import JobRecord
 from serverless.paced import check_speed
 from serverless.payload import parse_job
 from serverless.request_voices import voice_library, with_voices
-from serverless.response import InternalError, error_response, stream_item
+from serverless.response import InternalError, error_response, public_name, stream_item
 from serverless.s3 import Bucket
 from serverless.speech_job import OnProgress, SpeechJob
 from serverless.turnstile import Turnstile
@@ -69,7 +69,8 @@ class SpeechService:
             logger.error("%s", error.message)  # for the operator only: it names folders
             self._failure = ModelLoadError("The worker is configured wrongly.", hint="The start of its log says how.")
         except HiggsError as error:
-            self._failure = error
+            logger.error("%s %s", error.message, error.hint or "")
+            self._failure = ModelLoadError(self._without_folders(error.message), hint=error.hint)
         except Exception as error:
             # No request has come yet, so unlike later the exception's own words may go into the log.
             logger.exception("loading the model failed: %s", error)
@@ -77,7 +78,14 @@ class SpeechService:
                 f"The model could not be loaded ({type(error).__name__}).",
                 hint="The start of the worker's log says where.",
             )
-        logger.error("%s %s", self._failure.message, self._failure.hint or "")
+
+    def _without_folders(self, sentence: str) -> str:
+        """The sentence as a client may read it: the operator's folders by their last names."""
+        settings = self.settings
+        for checkpoint in (settings.model_id, settings.audio_tokenizer_id, settings.tokenizer_id):
+            if checkpoint:
+                sentence = sentence.replace(checkpoint, public_name(checkpoint))
+        return sentence
 
     def close(self) -> None:
         """Stop the engine; whatever still runs ends with an error."""

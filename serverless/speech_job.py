@@ -15,7 +15,7 @@ from higgs_core.errors import DeviceMemoryError
 from higgs_core.speech import Progress, SpeechResult, speak
 from serverless import references
 from serverless.paced import paced
-from serverless.response import describe
+from serverless.response import describe, public_name
 from serverless.streaming import Part, Streamer
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class SpeechJob:
             self.parsed,
             self._finished,
             audio_format=self.audio_format,
-            model=self._settings.model_id,
+            model=public_name(self._settings.model_id),
             random_weights=self._engine.random_weights,
             timings={**self._finished.timings, "encode": self._encode_seconds, "total": self.record.seconds},
         )

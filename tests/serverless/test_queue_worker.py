@@ -104,6 +104,8 @@ def test_a_job_that_reaches_a_worker_without_a_model_gets_the_reason() -> None:
     service.load()
     result = asyncio.run(run_job(worker_of(service).run, JOB))
     assert result["error"] == service.load_error
+    assert "no-model" in result["error"]
+    assert "nowhere" not in result["error"]  # where the operator keeps models is nobody's business
     assert result["output"]["code"] == "model_not_loaded"
 
 
