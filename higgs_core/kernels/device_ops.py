@@ -38,7 +38,9 @@ def ops_for(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Op
         return torch_ops()
     with torch.inference_mode(), torch.cuda.device(device):
         processors = torch.cuda.get_device_properties(device).multi_processor_count
-        return kernel_ops(config, device, dtype, processors, seconds_in_a_graph)
+        ops = kernel_ops(config, device, dtype, processors, seconds_in_a_graph)
+        torch.cuda.empty_cache()  # the timings' weights
+        return ops
 
 
 def kernel_ops(config: ModelConfig, device: torch.device, dtype: torch.dtype, processors: int, timer: Timer) -> Ops:
