@@ -169,7 +169,7 @@ def test_a_cancelled_job_posts_nothing_and_frees_its_slot(platform: FakePlatform
     for record in records:
         platform.cancel(record)
     # All eight slots were taken, so this one runs only when they are free again.
-    after = platform.run({"script": "Now it is my turn.", "max_new_tokens": 40}, timeout=30)
+    after = platform.run({"script": "Now it is my turn.", "max_new_tokens": 40, "seed": 2}, timeout=30)
     assert audio_of(after.result["output"]).size > 0
     assert [record.results for record in records] == [[]] * 8
 
@@ -229,7 +229,7 @@ def test_a_hundred_mixed_jobs_end_exactly_once_with_the_right_answer(
 def test_the_log_has_one_line_a_job_in_the_platforms_shape_and_no_words(
     platform: FakePlatform, worker: WorkerProcess, tmp_path: Path
 ) -> None:
-    secret = {"script": SECRET_WORDS, "max_new_tokens": 20, "scene_prompt": "Hidden cavern"}
+    secret = {"script": SECRET_WORDS, "max_new_tokens": 20, "seed": 3, "scene_prompt": "Hidden cavern"}
     good = platform.run(secret, name="good")
     bad = platform.run({**secret, "top_k": "forty", "references": []}, name="bad")
     unreachable = platform.run(
