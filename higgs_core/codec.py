@@ -97,7 +97,7 @@ class AudioCodec:
                 self.cache_hits += 1
                 return known
             self.cache_misses += 1
-        clip = torch.from_numpy(samples).to(self._device)[None, None]
+        clip = torch.tensor(samples, device=self._device)[None, None]  # a copy: the samples may be read-only
         codes: torch.Tensor = self._model.encode(clip).audio_codes[0].cpu()
         with self._lock:
             self._codes[key] = codes

@@ -56,7 +56,7 @@ class StepRunner:
         return StepShape(rows, min(used, cache.context), candidates)
 
     def run(self, rows: int, used: int, candidates: int) -> None:
-        """One decode step of rows 0..rows; rows that are not active change nothing but `emitted`."""
+        """One decode step of rows 0..rows. Rows that are not active emit nothing and stay where they are."""
         shape = self.shape(rows, used, candidates)
         if not self._capture:
             self._step(shape)

@@ -84,7 +84,7 @@ class DecodeLoop:
         generation.timeline.admitted = time.perf_counter()
         room = self._cache.context - generation.prompt.length
         generation.step_limit = min(generation.params.max_new_tokens, room)
-        self._state.begin(slot, generation.params, generation.seed, self._config.codebook_size, generation.step_limit)
+        self._state.begin(slot, generation.params, generation.seed, generation.step_limit)
         self._state.park(slot, self._cache.scratch)
 
     def release(self, generation: Generation) -> None:
@@ -265,6 +265,8 @@ class DecodeLoop:
     def _end_segment(self, generation: Generation) -> None:
         """AUDIO_IN_PROGRESS -> TEXT. The last column is never read; `<|audio_eos|>` takes its place in the cache."""
         generation.end_segment()
+        if self._config.has_skip_layers:
+            self._cache.mark_audio(generation.slot, generation.segment_position, generation.position)
         self._state.park(generation.slot, self._cache.scratch)
         self._append_text(generation, self._tokenizer.control.audio_eos)
 

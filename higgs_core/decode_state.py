@@ -66,9 +66,9 @@ class DecodeState:
         tensors = {f.name: getattr(self, f.name)[start:stop] for f in fields(self) if f.name != "sampler"}
         return DecodeState(**tensors, sampler=self.sampler.rows(start, stop))
 
-    def begin(self, slot: int, params: GenerationParams, seed: int, vocabulary: int, last_step: int) -> None:
+    def begin(self, slot: int, params: GenerationParams, seed: int, last_step: int) -> None:
         """A request takes the slot; it is silent until `begin_segment`."""
-        self.sampler.set(slot, params, seed, vocabulary)
+        self.sampler.set(slot, params, seed)
         self.last_step[slot] = last_step
         self.active[slot] = False
 

@@ -20,7 +20,7 @@ from higgs_core.codec_worker import CodecWorker
 from higgs_core.errors import GenerationCancelled, HiggsError, PromptTooLongError, RequestError
 from higgs_core.generation import Generation, GenerationResult, Timeline
 from higgs_core.generation_future import GenerationFuture
-from higgs_core.params import MAX_SEED, GenerationParams
+from higgs_core.params import GenerationParams
 from higgs_core.prompt import Prompt, build_prompt
 from higgs_core.scheduler import Scheduler
 from higgs_core.streaming import AudioChunk, AudioStream
@@ -30,6 +30,7 @@ __all__ = ["AudioChunk", "AudioStream", "GenerationFuture", "GenerationResult", 
 log = logging.getLogger(__name__)
 
 SAMPLING_RATE = 24_000
+DRAWN_SEEDS = 2**53  # every one of them survives a client that reads JSON numbers as doubles
 _LEAST_ROOM = 16  # steps that a prompt must leave of the context, unless fewer were asked for
 
 
@@ -219,7 +220,7 @@ class HiggsAudioEngine:
         self._scheduler.reserve()
         try:
             prompt = self._prompt(sample, params, timeline)
-            seed = secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed
+            seed = secrets.randbelow(DRAWN_SEEDS) if params.seed is None else params.seed
             generation = Generation(prompt, params, seed, Future(), timeline)
             before(generation)
         except BaseException:

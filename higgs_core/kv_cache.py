@@ -35,6 +35,10 @@ class KVCache:
         written.fill_(False)
         written[audio_index] = True
 
+    def mark_audio(self, slot: int, start: int, stop: int) -> None:
+        """Note that decode steps wrote columns to positions start..stop."""
+        self.is_audio[slot, start:stop] = True
+
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Positions 0..length of one slot into another."""
         self._all[:, :, target, :, :length] = self._all[:, :, source, :, :length]

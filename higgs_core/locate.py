@@ -1,4 +1,7 @@
-"""Finds a checkpoint: a local folder, RunPod's model cache, the hub's cache on disk, and only then the hub."""
+"""Finds a checkpoint: a local folder, RunPod's model cache, the hub's cache on disk, and only then the hub.
+
+What lies on this machine is found without a word to the hub, so that its outage keeps no worker from booting.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from higgs_core.errors import ModelLoadError
 
@@ -58,8 +67,6 @@ def _in_runpod_cache(cache: Path, repository: str, revision: str | None) -> Path
         if found:
             if revision and found[0].name != revision:
                 log.warning("RunPod's cache holds another revision of %s than the one pinned; using it", repository)
-            # A hub outage must not keep a worker from booting when all it needs lies here.
-            os.environ.setdefault("HF_HUB_OFFLINE", "1")
             return found[0]
     return None
 
@@ -80,6 +87,8 @@ def _from_hub(repository: str, subfolder: str, revision: str | None, what: str) 
         return Path(snapshot_download(**arguments))
     except GatedRepoError:
         remedy = "ask for access on the hub and set HF_TOKEN"
+    except RevisionNotFoundError:
+        remedy = "the repository has no such revision; set another, or none for its main branch"
     except RepositoryNotFoundError:
         remedy = "check the name, and set HF_TOKEN if the repository is private"
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 from higgs_core.errors import RequestError
 
@@ -11,6 +13,7 @@ DEFAULT_STOP_STRINGS = ("<|end_of_text|>", "<|eot_id|>")
 MAX_RAS_WINDOW = 64  # columns of history that a decode step keeps a row; 2.56 s of audio
 MAX_SEED = 2**63 - 1
 MAX_STOP_STRINGS = 16
+MAX_COUNT = 1_000_000  # more of anything than means something
 
 
 @dataclass(frozen=True)
@@ -40,29 +43,24 @@ class GenerationParams:
     def __post_init__(self) -> None:
         strings = (self.stop_strings,) if isinstance(self.stop_strings, str) else tuple(self.stop_strings)
         object.__setattr__(self, "stop_strings", strings)
-        _require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
-        finite = math.isfinite(self.temperature)
-        _require(finite and 0 <= self.temperature <= 10, "temperature", self.temperature, "0 (greedy) to 10")
+        _check("max_new_tokens", self.max_new_tokens, Integral, 1, MAX_COUNT, f"1 to {MAX_COUNT}")
+        _check("temperature", self.temperature, Real, 0, 10, "0 (greedy) to 10")
         if self.top_p is not None:
-            _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1, or null for off")
+            _check("top_p", self.top_p, Real, math.ulp(0.0), 1, "above 0 and at most 1, or null for off")
         if self.top_k is not None:
-            _require(self.top_k >= 1, "top_k", self.top_k, "at least 1, or null for off")
+            _check("top_k", self.top_k, Integral, 1, MAX_COUNT, f"1 to {MAX_COUNT}, or null for off")
         if self.ras_win_len is not None:
-            _require(
-                self.ras_win_len <= MAX_RAS_WINDOW,
-                "ras_win_len",
-                self.ras_win_len,
-                f"at most {MAX_RAS_WINDOW}, <= 0 is off",
-            )
-        _require(self.ras_win_max_num_repeat >= 1, "ras_win_max_num_repeat", self.ras_win_max_num_repeat, "at least 1")
+            allowed = f"at most {MAX_RAS_WINDOW}, <= 0 is off"
+            _check("ras_win_len", self.ras_win_len, Integral, -math.inf, MAX_RAS_WINDOW, allowed)
+        repeats = self.ras_win_max_num_repeat
+        _check("ras_win_max_num_repeat", repeats, Integral, 1, MAX_COUNT, f"1 to {MAX_COUNT}")
         if self.seed is not None:
-            _require(0 <= self.seed <= MAX_SEED, "seed", self.seed, "0 to 2**63 - 1")
-        _require(
-            len(self.stop_strings) <= MAX_STOP_STRINGS and all(isinstance(s, str) and s for s in self.stop_strings),
-            "stop_strings",
-            f"{len(self.stop_strings)} entries",
-            f"up to {MAX_STOP_STRINGS} non-empty strings",
-        )
+            _check("seed", self.seed, Integral, 0, MAX_SEED, "0 to 2**63 - 1")
+        words = all(isinstance(string, str) and string for string in self.stop_strings)
+        if not words or len(self.stop_strings) > MAX_STOP_STRINGS:
+            raise _refused(
+                "stop_strings", f"{len(self.stop_strings)} entries", f"up to {MAX_STOP_STRINGS} non-empty strings"
+            )
 
     @property
     def ras_window(self) -> int:
@@ -70,6 +68,13 @@ class GenerationParams:
         return max(self.ras_win_len or 0, 0)
 
 
-def _require(holds: bool, field: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise RequestError(f"{field} is {value}; allowed is {allowed}.", field=field)
+def _check(field: str, value: Any, kind: Any, least: float, most: float, allowed: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+        raise _refused(field, value, allowed)
+
+
+def _refused(field: str, value: object, allowed: str) -> RequestError:
+    shown = str(value)
+    return RequestError(
+        f"{field} is {shown if len(shown) <= 40 else shown[:40] + '…'}; allowed is {allowed}.", field=field
+    )

@@ -15,13 +15,17 @@ from higgs_core.params import MAX_RAS_WINDOW, GenerationParams
 FEW_CANDIDATES = 64
 """Up to this top-k the sampler looks at so many candidates instead of sorting the whole vocabulary."""
 
+COLDEST = 1e-6
+"""A temperature below is greedy: logits divided by it would overflow."""
+OFF = 2**31
+
 
 @dataclass(frozen=True, eq=False)
 class SamplerRows:
     """Per-row parameters of the sampler, one tensor a parameter."""
 
     temperature: torch.Tensor  # float32 [B], 0 is greedy
-    top_k: torch.Tensor  # int64 [B], the vocabulary's size is off
+    top_k: torch.Tensor  # int64 [B], the vocabulary's size or more is off
     top_p: torch.Tensor  # float32 [B], 1 is off
     ras_window: torch.Tensor  # int64 [B], 0 is off
     ras_max_repeat: torch.Tensor  # int64 [B]
@@ -36,10 +40,10 @@ class SamplerRows:
         """Views of some rows."""
         return SamplerRows(*(getattr(self, f.name)[start:stop] for f in fields(self)))
 
-    def set(self, slot: int, params: GenerationParams, seed: int, vocabulary: int) -> None:
-        """Write one request's parameters; `vocabulary` is the number of codes a codebook has."""
-        self.temperature[slot] = params.temperature
-        self.top_k[slot] = min(params.top_k or vocabulary, vocabulary)
+    def set(self, slot: int, params: GenerationParams, seed: int) -> None:
+        """Write one request's parameters."""
+        self.temperature[slot] = params.temperature if params.temperature >= COLDEST else 0.0
+        self.top_k[slot] = params.top_k or OFF
         self.top_p[slot] = 1.0 if params.top_p is None else params.top_p
         self.ras_window[slot] = params.ras_window
         self.ras_max_repeat[slot] = params.ras_win_max_num_repeat
@@ -81,12 +85,13 @@ def filtered_scores(logits: torch.Tensor, rows: SamplerRows, candidates: int) ->
     per_row = (slice(None), None, None)
     scores = logits / torch.where(rows.temperature > 0, rows.temperature, 1.0)[per_row]
     best = scores.topk(candidates, dim=-1).values  # [B, Q, K], descending
-    # A text vocabulary may be smaller than the codebooks' that top_k was bounded by.
     last = (rows.top_k.clamp(max=candidates) - 1)[per_row]
     kth = best.gather(-1, last.expand(*best.shape[:2], 1))
     probabilities = best.masked_fill(best < kth, -torch.inf).softmax(-1)
     before = probabilities.cumsum(-1) - probabilities  # probability of strictly better candidates
-    kept = ((before < rows.top_p[per_row]) & (probabilities > 0)).sum(-1, keepdim=True)
+    # Sums of fp32 probabilities pass 1 early, so "off" must not be a comparison.
+    within = (before < rows.top_p[per_row]) | (rows.top_p >= 1)[per_row]
+    kept = (within & (probabilities > 0)).sum(-1, keepdim=True)
     threshold = best.gather(-1, (kept - 1).clamp_(min=0))
     return scores.masked_fill(scores < threshold, -torch.inf)
 

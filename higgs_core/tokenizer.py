@@ -10,7 +10,7 @@ from typing import Any
 import tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from higgs_core.errors import ModelLoadError
+from higgs_core.errors import ModelLoadError, RequestError
 
 CONTROL_TOKENS = {
     "begin_of_text": "<|begin_of_text|>",
@@ -76,8 +76,11 @@ class HiggsTokenizer:
             ) from error
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain words; never a control token."""
-        return self._plain.encode(text, add_special_tokens=False).ids
+        """Ids of plain words; never a control token. Raises RequestError for text that is not Unicode."""
+        try:
+            return self._plain.encode(text, add_special_tokens=False).ids
+        except (TypeError, UnicodeEncodeError):
+            raise RequestError("The text holds half of a surrogate pair; send whole characters.") from None
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, control tokens spelled out."""

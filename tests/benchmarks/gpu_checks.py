@@ -186,7 +186,7 @@ def _wake(parts: Assembled, rows: int, columns: torch.Tensor, positions: torch.T
     for row in range(rows):
         params = sampled(steps) if row != 1 else GenerationParams(temperature=0.0)
         last_step = 9 + steps if row < rows - 1 or rows == 1 else 9 + steps // 2
-        state.begin(row, params, 1234 + row, parts.config.codebook_size, last_step)
+        state.begin(row, params, 1234 + row, last_step)
         state.begin_segment(row, columns[row][:, None], int(positions[row]), 9)
         state.column[row] = columns[row]
         state.sampled[row] = 8

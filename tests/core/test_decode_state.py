@@ -87,7 +87,7 @@ def start(
     state: DecodeState, slot: int, history: list[list[int]] | None = None, step: int = 1, last_step: int = FAR
 ) -> SlowSegment:
     columns = [*(history or []), [BOS] * Q]
-    state.begin(slot, GenerationParams(seed=slot), slot, 1026, last_step)
+    state.begin(slot, GenerationParams(seed=slot), slot, last_step)
     state.begin_segment(slot, torch.tensor(columns).T, position=100, step=step)
     return SlowSegment(columns, step, last_step)
 
@@ -374,7 +374,7 @@ def test_a_parked_slot_writes_to_the_scratch_position_and_stays_silent() -> None
 def test_a_request_that_takes_a_slot_is_silent_until_its_segment_begins() -> None:
     state, sampler, advance = machine(1)
     start(state, 0)
-    state.begin(0, GenerationParams(temperature=0.7, top_k=9, top_p=0.5, ras_win_len=3), 55, 1026, 20)
+    state.begin(0, GenerationParams(temperature=0.7, top_k=9, top_p=0.5, ras_win_len=3), 55, 20)
     turn(state, sampler, advance, [real(0)])
     assert state.emitted[0, -1] == IDLE
     assert int(state.last_step[0]) == 20

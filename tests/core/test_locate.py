@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,10 +29,8 @@ Download = Callable[..., str]
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`locate` sets a variable; setting it first makes monkeypatch take it back."""
-    for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -151,17 +148,7 @@ class TestRunPodCache:
         with pytest.raises(ModelLoadError, match="The audio tokenizer 'org/name' has no folder 'elsewhere/deep'"):
             locate("org/name/elsewhere/deep", what="audio tokenizer", cache=tmp_path)
 
-    def test_a_find_switches_the_hub_off_unless_the_operator_decided(
-        self, tmp_path: Path, no_hub: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        snapshot(tmp_path, "org/name", "5" * 40)
-        locate("org/name", cache=tmp_path)
-        assert os.environ["HF_HUB_OFFLINE"] == "1"
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        locate("org/name", cache=tmp_path)
-        assert os.environ["HF_HUB_OFFLINE"] == "0"
-
-    def test_an_empty_cache_leaves_the_hub_on(
+    def test_an_empty_cache_leads_to_the_hub(
         self, tmp_path: Path, hub: Callable[[Download], list[dict[str, Any]]]
     ) -> None:
         (tmp_path / "models--org--name" / "snapshots").mkdir(parents=True)
@@ -170,7 +157,6 @@ class TestRunPodCache:
         calls = hub(lambda **_: str(downloaded))
         assert locate("org/name", cache=tmp_path) == downloaded
         assert len(calls) == 1
-        assert "HF_HUB_OFFLINE" not in os.environ
 
 
 class TestHub:
@@ -222,7 +208,7 @@ class TestHub:
         [
             (GatedRepoError("no", response=response(403)), "ask for access on the hub and set HF_TOKEN"),
             (RepositoryNotFoundError("no", response=response(404)), "check the name, and set HF_TOKEN if"),
-            (RevisionNotFoundError("no", response=response(404)), "RevisionNotFoundError"),
+            (RevisionNotFoundError("no", response=response(404)), "no such revision"),
             (HfHubHTTPError("no", response=response(503)), r"did not answer as expected \(HfHubHTTPError\)"),
             (LocalEntryNotFoundError("no"), "check the network or use a local folder"),
             (ConnectionError("no"), r"\(ConnectionError\); check the network or use a local folder"),

@@ -119,7 +119,7 @@ def test_a_count_too_large_for_the_device_is_refused_or_harmless(field: str) -> 
 
     params = made_unless_refused(**{field: 10**30})
     if params is not None:
-        SamplerRows.allocate(1, torch.device("cpu")).set(0, params, 0, 1026)
+        SamplerRows.allocate(1, torch.device("cpu")).set(0, params, 0)
 
 
 def test_importing_params_imports_no_torch() -> None:

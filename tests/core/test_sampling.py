@@ -32,7 +32,7 @@ MIXTURE = [
 def rows_of(params: list[GenerationParams], seeds: list[int] | None = None, codes: int = CODES) -> SamplerRows:
     rows = SamplerRows.allocate(len(params), CPU)
     for slot, (param, seed) in enumerate(zip(params, seeds or [0] * len(params), strict=True)):
-        rows.set(slot, param, seed, codes)
+        rows.set(slot, param, seed)
     return rows
 
 

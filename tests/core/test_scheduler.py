@@ -221,7 +221,7 @@ def test_a_decode_step_never_reads_a_tensor_on_the_host(engine: HiggsAudioEngine
     runner, state = engine._parts.runner, engine._parts.loop._state
     with torch.inference_mode():
         for slot in range(3):
-            state.begin(slot, GenerationParams(temperature=0.5 * slot, seed=slot), slot, 1026, 500)
+            state.begin(slot, GenerationParams(temperature=0.5 * slot, seed=slot), slot, 500)
             state.begin_segment(slot, torch.full((8, 1), 1024), 10 * slot + 1, 1)
         runner.run(3, 64, 64)  # lazily made constants come to be outside the count
         with ForbidHostReads() as watch:
