@@ -10,6 +10,14 @@ from higgs_core.config import ModelConfig
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 8e-3}
 DTYPES = (torch.float32, torch.bfloat16)
 ROWS = (1, 2, 3, 8)
+ROWS_AND_DTYPES = (
+    (1, torch.float32),
+    (2, torch.bfloat16),
+    (3, torch.float32),
+    (3, torch.bfloat16),
+    (8, torch.bfloat16),
+)
+"""For the interpreter, which is slow: every batch and both dtypes, not every pair."""
 
 
 def model_config(**changes: int) -> ModelConfig:

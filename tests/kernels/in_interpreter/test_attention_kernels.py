@@ -9,7 +9,7 @@ from higgs_core.kernels.decode_attention import decode_attention, decode_attenti
 from higgs_core.kernels.flash_decode import SplitPlan
 from higgs_core.kernels.rope_attention import RopeAttention, rope_attention
 from higgs_core.kernels.rope_kv import rope_kv_write, rope_kv_write_triton
-from tests.kernels.shapes import DTYPES, ROWS, angles, assert_close, random
+from tests.kernels.shapes import DTYPES, ROWS_AND_DTYPES, angles, assert_close, random
 
 HEADS, KV_HEADS, SIZE = 6, 2, 16
 CONTEXT, USED = 131, 128
@@ -37,8 +37,7 @@ def lengths_of(rows: int) -> torch.Tensor:
     return torch.tensor([*EDGES[: rows - 1], USED]) if rows < len(EDGES) else torch.tensor(EDGES)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize(("rows", "dtype"), ROWS_AND_DTYPES)
 def test_rope_kv_write_leaves_the_rest_of_the_cache_alone(rows: int, dtype: torch.dtype) -> None:
     qkv, (cos, sin) = random(rows, (HEADS + 2 * KV_HEADS) * SIZE, dtype=dtype), angles(rows, SIZE, dtype)
     k, v = caches(rows, dtype)
