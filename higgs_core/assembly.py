@@ -16,7 +16,7 @@ from higgs_core.codec import AudioCodec
 from higgs_core.config import ModelConfig
 from higgs_core.decode_graph import StepRunner
 from higgs_core.decode_loop import DecodeLoop
-from higgs_core.decode_state import Advance, DecodeState
+from higgs_core.decode_state import DecodeState
 from higgs_core.decoder import Decoder
 from higgs_core.errors import ModelLoadError
 from higgs_core.kernels import ops_for
@@ -142,7 +142,7 @@ def build(
     decoder = Decoder(config, weights, cache, ops)
     state = DecodeState.allocate(config, slots, cache.scratch, device)
     sample = ops.sampler(config.num_codebooks, config.codebook_size, device)
-    advance = Advance(config, sample, device)
+    advance = ops.advance(config, sample, device)
     runner = StepRunner(decoder, state, advance, capture=device.type == "cuda")
     per_slot = cache.nbytes_per_slot_position * context
     prefixes = PrefixCache(int(per_slot * slots * _PREFIX_SHARE))

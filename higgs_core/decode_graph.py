@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from higgs_core.decode_state import Advance, DecodeState
+from higgs_core.decode_state import DecodeState
 from higgs_core.decoder import Decoder
+from higgs_core.kernels.ops import AdvanceState
 from higgs_core.sampling import FEW_CANDIDATES
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class StepShape:
 class StepRunner:
     """Owns the captured steps. `run` enqueues one step and returns without waiting for the device."""
 
-    def __init__(self, decoder: Decoder, state: DecodeState, advance: Advance, *, capture: bool) -> None:
+    def __init__(self, decoder: Decoder, state: DecodeState, advance: AdvanceState, *, capture: bool) -> None:
         self._decoder = decoder
         self._state = state
         self._advance = advance

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from higgs_core.decode_graph import StepRunner
-from higgs_core.decode_state import IDLE, SEGMENT_ENDED, Advance, DecodeState
+from higgs_core.decode_state import IDLE, SEGMENT_ENDED, DecodeState
 from higgs_core.decoder import Decoder
 from higgs_core.generation import FinishReason, Generation
+from higgs_core.kernels.ops import AdvanceState
 from higgs_core.prefix_cache import PrefixCache
 from higgs_core.reports import Report, Reports
 from higgs_core.sampling import TextSampler, candidates_for
@@ -32,7 +33,7 @@ class DecodeLoop:
         self,
         decoder: Decoder,
         state: DecodeState,
-        advance: Advance,
+        advance: AdvanceState,
         runner: StepRunner,
         tokenizer: HiggsTokenizer,
         prefixes: PrefixCache,

@@ -25,7 +25,6 @@ class Decoder:
         self.cache = cache
         self._ops = ops
         device = weights.norm.device
-        self._code_offsets = torch.arange(config.num_codebooks, device=device) * config.codebook_size
         rotary = HiggsAudioV2RotaryEmbedding(config.transformers).to(device)
         every_position = torch.arange(cache.context + 1, device=device)[None]
         cos, sin = rotary(weights.norm, every_position)  # [1, C + 1, D], in the model's dtype
@@ -99,7 +98,7 @@ class Decoder:
 
     def _embed_columns(self, columns: torch.Tensor) -> torch.Tensor:
         """[B, Q] -> [B, H], the sum over the codebooks' embeddings."""
-        return F.embedding(columns + self._code_offsets, self.weights.code_embedding).sum(-2)
+        return self._ops.embed_columns(columns, self.weights.code_embedding)
 
     def _final_norm(self, pending: torch.Tensor | None, residual: torch.Tensor) -> torch.Tensor:
         if pending is None:
