@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import os
@@ -106,6 +107,12 @@ def test_the_image_runs_the_worker_with_variables_that_it_knows() -> None:
 def test_the_baking_command_finds_nothing_to_do_when_no_id_is_given() -> None:
     (command,) = re.findall(r"python -c '(.+?)'", DOCKERFILE)
     subprocess.run(["python", "-c", command, "", "", "", ""], cwd=ROOT, check=True, timeout=60)
+
+
+def test_the_kernels_are_compiled_for_generations_that_the_compiler_command_knows() -> None:
+    (module,) = re.findall(r"python -m (higgs_core\S+) --capability", DOCKERFILE)
+    listed = dict(line.split("=", 1) for line in instructions("ARG"))["GPU_CAPABILITIES"].strip('"').split()
+    assert set(map(int, listed)) <= set(importlib.import_module(module).CAPABILITIES)
 
 
 def hub() -> dict[str, Any]:
