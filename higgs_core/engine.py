@@ -8,7 +8,6 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -176,7 +175,7 @@ class HiggsAudioEngine:
             if error is not None:
                 stream.on_failed(error)
             else:
-                stream.on_finished(done.result(), functools.partial(self._result, codec_seconds=0.0))
+                stream.on_finished(done.result(), self._result)
 
         generation.finished.add_done_callback(finished)
         return stream
@@ -203,9 +202,7 @@ class HiggsAudioEngine:
     def __enter__(self) -> HiggsAudioEngine:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -241,8 +238,7 @@ class HiggsAudioEngine:
             sample, parts.tokenizer, parts.config, self._encode_clip, force_audio=params.force_audio_gen
         )
         timeline.reference = time.perf_counter() - started
-        room = self.max_context - prompt.length
-        if room < min(_LEAST_ROOM, params.max_new_tokens):
+        if self.max_context - prompt.length < min(_LEAST_ROOM, params.max_new_tokens):
             raise PromptTooLongError(
                 f"The prompt takes {prompt.length} positions and the context has {self.max_context}; shorten the text "
                 "or use fewer or shorter references (25 positions a second)."
@@ -254,7 +250,7 @@ class HiggsAudioEngine:
         started = time.perf_counter()
         codes = [segment.codes(self._codes_per_codebook) for segment in generation.segments]
         if self._codec is None:
-            future.settle(lambda: self._result(generation, None, codec_seconds=0.0))
+            future.settle(lambda: self._result(generation, None, 0.0))
             return
         try:
             decoding = [self._codec.decode(segment) for segment in codes if segment.shape[1]]
@@ -272,7 +268,7 @@ class HiggsAudioEngine:
             def result() -> GenerationResult:
                 parts = [part.result() for part in decoding]
                 audio = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
-                return self._result(generation, audio, codec_seconds=time.perf_counter() - started)
+                return self._result(generation, audio, time.perf_counter() - started)
 
             future.settle(result)
 
@@ -281,7 +277,7 @@ class HiggsAudioEngine:
         for part in decoding:
             part.add_done_callback(finish)
 
-    def _result(self, generation: Generation, audio: np.ndarray | None, *, codec_seconds: float) -> GenerationResult:
+    def _result(self, generation: Generation, audio: np.ndarray | None, codec_seconds: float) -> GenerationResult:
         assert generation.finish_reason is not None
         return GenerationResult(
             audio=audio,

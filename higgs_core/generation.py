@@ -26,7 +26,8 @@ class GenerationResult:
     audio_codes: int64 [Q, T] a segment, complete frames only (empty where a segment was too short).
     delayed_audio_columns: int64 [Q, columns] a segment, exactly as generated, the synthetic column first.
     usage: prompt_tokens (a clip counts one), completion_tokens, total_tokens, cached_tokens.
-    timings: seconds spent in queue, reference, prefill, decode and codec, until first_audio, and in total.
+    timings: seconds spent in queue, reference, prefill, decode and codec, until first_audio (the first that could be
+    heard: a stream's first chunk, else the whole), and in total.
     """
 
     audio: np.ndarray | None
@@ -143,8 +144,6 @@ class Generation:
         return torch.cat([self.prompt.history, *generated], dim=1)
 
     def append_column(self, column: np.ndarray) -> None:
-        if self.timeline.first_audio is None:
-            self.timeline.first_audio = time.perf_counter()
         self.step += 1
         self.segments[-1].columns.append(column)
 

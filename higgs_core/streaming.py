@@ -8,6 +8,7 @@ can leave after 1 + 10 frames, which is 18 sampled columns.
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from higgs_core.codec import CONTEXT_FRAMES
-from higgs_core.generation import Generation, GenerationResult
+from higgs_core.generation import Generation, GenerationResult, Timeline
 
 FIRST_CHUNK_FRAMES = 1
 LARGEST_CHUNK_FRAMES = 64
@@ -81,7 +82,8 @@ class AudioStream:
         self._audio: list[np.ndarray] = []
         self._samples = 0
         self._generation: Generation | None = None
-        self._finish: Callable[[Generation, np.ndarray], GenerationResult] | None = None
+        self._finish: Callable[[Generation, np.ndarray, float], GenerationResult] | None = None
+        self._codec_seconds = self._codec_until = 0.0
         self.result: GenerationResult | None = None
 
     def __iter__(self) -> AudioStream:
@@ -98,7 +100,7 @@ class AudioStream:
             assert self._generation is not None
             assert self._finish is not None
             audio = np.concatenate(self._audio) if self._audio else np.zeros(0, dtype=np.float32)
-            self.result = self._finish(self._generation, audio)
+            self.result = self._finish(self._generation, audio, self._codec_seconds)
             return AudioChunk(np.zeros(0, dtype=np.float32), self._samples, is_last=True)
         piece, decoded = item
         first = (piece.start - piece.left) * self._hop
@@ -130,8 +132,13 @@ class AudioStream:
         self._generation = generation
         self._send(generation, final=generation.segments[-1].ended)
 
-    def on_finished(self, generation: Generation, finish: Callable[[Generation, np.ndarray], GenerationResult]) -> None:
-        """Called when generation is over: send the rest of a segment that the step cap cut."""
+    def on_finished(
+        self, generation: Generation, finish: Callable[[Generation, np.ndarray, float], GenerationResult]
+    ) -> None:
+        """Called when generation is over: send the rest of a segment that the step cap cut.
+
+        finish: makes the result of generation, audio and the seconds that the codec took.
+        """
         self._generation, self._finish = generation, finish
         if generation.segments and not generation.segments[-1].ended:
             self._send(generation, final=True)
@@ -146,4 +153,23 @@ class AudioStream:
             self._plans.append(ChunkPlan())
         for piece in self._plans[-1].ready(segment.complete_frames, final=final):
             codes = segment.frames(piece.left, piece.right, self._codes)
-            self._pieces.put((piece, self._decode(codes)))
+            self._pieces.put((piece, self._measured(self._decode(codes), generation.timeline)))
+
+    def _measured(self, decoding: Future[np.ndarray], timeline: Timeline) -> Future[np.ndarray]:
+        """`decoding`, with what it took written down before anybody has its result."""
+        measured: Future[np.ndarray] = Future()
+        started = time.perf_counter()
+
+        def done(decoded: Future[np.ndarray]) -> None:
+            now = time.perf_counter()
+            self._codec_seconds += now - max(started, self._codec_until)  # pieces that overlap count once
+            self._codec_until = now
+            timeline.first_audio = timeline.first_audio or now
+            error = decoded.exception()
+            if error is None:
+                measured.set_result(decoded.result())
+            else:
+                measured.set_exception(error)
+
+        decoding.add_done_callback(done)
+        return measured

@@ -58,7 +58,8 @@ class SpeechJob:
         self._turnstile = turnstile
         self._on_progress = _in_loop(on_progress)
         self._speech: SpeechResult | None = None
-        self._encode_seconds = 0.0
+        self._encode_seconds = self._clip_seconds = 0.0
+        self._spoken_from = 0.0  # seconds after the job came in
 
     @property
     def audio_format(self) -> AudioFormat:
@@ -108,7 +109,7 @@ class SpeechJob:
             audio_format=self.audio_format,
             model=public_name(self._settings.model_id),
             random_weights=self._engine.random_weights,
-            timings={**self._finished.timings, "encode": self._encode_seconds, "total": self.record.seconds},
+            timings=self._timings(),
         )
         timings = description["timings"]
         self.record.note(
@@ -118,6 +119,14 @@ class SpeechJob:
             **{name if name == "real_time_factor" else f"{name}_seconds": timings[name] for name in timings},
         )
         return description
+
+    def _timings(self) -> dict[str, float]:
+        """The engine's measures, which begin when it is asked, seen from the moment at which the job came in."""
+        timings = dict(self._finished.timings)
+        for name, before in (("reference", self._clip_seconds), ("first_audio", self._spoken_from)):
+            if name in timings:
+                timings[name] += before
+        return {**timings, "encode": self._encode_seconds, "total": self.record.seconds}
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *arguments))
@@ -134,11 +143,13 @@ class SpeechJob:
         before = self.record.seconds
         resolve = partial(references.resolve, timeout_seconds=self.parsed.output.download_timeout)
         clips = await self.in_thread(resolve, sources, self._settings)
-        self.record.note(fetch_seconds=self.record.seconds - before)
+        self._clip_seconds = self.record.seconds - before
+        self.record.note(fetch_seconds=self._clip_seconds)
         return clips
 
     async def _speak(self, clips: Clips) -> SpeechResult:
         cancelled = threading.Event()
+        self._spoken_from = self.record.seconds
         try:
             speech = await self.in_thread(
                 partial(
@@ -150,6 +161,7 @@ class SpeechJob:
             cancelled.set()
 
     async def _parts(self, clips: Clips) -> AsyncGenerator[Part, None]:
+        self._spoken_from = self.record.seconds
         streamer = Streamer(
             self._engine,
             self.parsed,

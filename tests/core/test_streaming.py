@@ -85,6 +85,10 @@ def test_a_stream_says_what_generate_says(tiny_engine: HiggsAudioEngine, seed: i
     assert joined.size == 0 or np.abs(joined - whole.audio).max() < TOLERANCE
     assert np.array_equal(stream.result.audio, joined)
     assert [c.tolist() for c in stream.result.audio_codes] == [c.tolist() for c in whole.audio_codes]
+    if joined.size:
+        timings = stream.result.timings
+        assert 0 < timings["codec"] < timings["total"]
+        assert timings["prefill"] < timings["first_audio"] < timings["total"]
     assert [chunk.is_last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     starts = np.cumsum([0, *[len(chunk.audio) for chunk in chunks[:-1]]]).tolist()
     assert [chunk.start_sample for chunk in chunks] == starts
