@@ -92,10 +92,6 @@ class Narration:
         return self.index < len(self._plan.pieces)
 
     @property
-    def on_last_piece(self) -> bool:
-        return self.index == len(self._plan.pieces) - 1
-
-    @property
     def samples(self) -> int:
         """Length of the audio so far."""
         return sum(_length(result) for result in self._results)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, Request
@@ -18,6 +17,7 @@ from serverless.http_errors import HttpProblem, JobFailed, openai_envelope
 from serverless.http_guard import require_key
 from serverless.http_speech import Item, Items, open_stream, require_ready
 from serverless.payload import parse_job
+from serverless.response import public_name
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
 
@@ -123,7 +123,7 @@ async def voices(request: Request) -> dict[str, Any]:
 def _model(request: Request) -> dict[str, Any]:
     service, settings = request.app.state.service, request.app.state.settings
     return {
-        "id": _public_name(settings.model_id),
+        "id": public_name(settings.model_id),
         "object": "model",
         "created": request.app.state.started,
         "owned_by": "organization_owner",
@@ -140,13 +140,8 @@ def _model(request: Request) -> dict[str, Any]:
     }
 
 
-def _public_name(model_id: str) -> str:
-    """A hub id as it is; of a folder only its name."""
-    return Path(model_id).name if Path(model_id).is_absolute() else model_id
-
-
 def _require_model(name: object, served: str) -> None:
-    known = (_public_name(served), served.split("/")[-1], *MODEL_ALIASES)
+    known = (public_name(served), served.split("/")[-1], *MODEL_ALIASES)
     if name is not None and name not in known:
         raise HttpProblem(
             "model_not_found", "The model of that name is not served here.", field="model", hint="See GET /v1/models."

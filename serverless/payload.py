@@ -41,7 +41,7 @@ _ONLY_FOR_SCRIPTS = (
 class OutputOptions:
     """What is returned and how. speed: how much faster than the model speaks; 1.0 leaves the audio as it is.
 
-    download_timeout: seconds for fetching each reference clip.
+    download_timeout: seconds for fetching all reference clips together.
     """
 
     response_format: str = "wav"
