@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def test_the_image_runs_the_worker_with_variables_that_it_knows() -> None:
 
 def test_the_baking_command_finds_nothing_to_do_when_no_id_is_given() -> None:
     (command,) = re.findall(r"python -c '(.+?)'", DOCKERFILE)
-    subprocess.run(["python", "-c", command, "", "", "", ""], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", command, "", "", "", ""], cwd=ROOT, check=True, timeout=60)
 
 
 def test_the_kernels_are_compiled_for_generations_that_the_compiler_command_knows() -> None:
