@@ -138,6 +138,9 @@ def build(
     device, dtype = weights.norm.device, weights.norm.dtype
     slots, context = size_for_memory(config, dtype, device, slots, context)
     cache = KVCache(config, slots, context, device, dtype)
+    if device.type == "cuda":
+        # cuDNN's attention, which torch prefers on Hopper, compiles itself anew for every length of a prompt.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     ops = ops_for(config, device, dtype)
     decoder = Decoder(config, weights, cache, ops)
     state = DecodeState.allocate(config, slots, cache.scratch, device)
@@ -206,6 +209,8 @@ def _device(device: str | torch.device) -> torch.device:
         raise ModelLoadError(f"device is {device!r}; allowed is 'auto', 'cpu', 'cuda' or 'cuda:N'.") from None
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ModelLoadError("device is 'cuda' but torch sees no GPU; check the driver or use device 'cpu'.")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ModelLoadError(f"device is {device!r}; torch sees {torch.cuda.device_count()} GPUs, the first is cuda:0.")
     return found
 
 

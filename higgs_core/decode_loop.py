@@ -49,12 +49,21 @@ class DecodeLoop:
         self._done: list[Generation] = []
 
     @property
+    def device(self) -> torch.device:
+        return self._device
+
+    @property
     def slots(self) -> int:
         return len(self._slots)
 
     @property
     def occupied(self) -> list[Generation]:
         return [generation for generation in self._slots if generation is not None]
+
+    @property
+    def unresolved(self) -> list[Generation]:
+        """Everybody who was admitted and not yet handed back by `collect`."""
+        return [*self.occupied, *self._done]
 
     @property
     def has_free_slot(self) -> bool:
@@ -91,8 +100,8 @@ class DecodeLoop:
     def release(self, generation: Generation) -> None:
         """Free the slot. Steps under way still run its row; nobody reads what they write."""
         slot = generation.slot
+        self._state.park(slot, self._cache.scratch)  # first: if the device fails here, the slot still knows whose it is
         self._slots[slot] = None
-        self._state.park(slot, self._cache.scratch)
         generation.speaking = False
         generation.slot = -1
         self._reports.forget(generation)

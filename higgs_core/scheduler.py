@@ -16,6 +16,7 @@ from concurrent.futures import Future
 import torch
 
 from higgs_core.decode_loop import DecodeLoop
+from higgs_core.device import on_device
 from higgs_core.errors import BusyError, DeviceMemoryError, EngineStoppedError, GenerationCancelled, HiggsError
 from higgs_core.generation import Generation
 
@@ -113,7 +114,7 @@ class Scheduler:
 
     def _run(self) -> None:
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), on_device(self._loop.device):
                 while self._take_arrivals():
                     self._turn()
         except torch.cuda.OutOfMemoryError as error:
@@ -128,7 +129,7 @@ class Scheduler:
                 "The engine has stopped; this worker is being replaced."
             )
             with self._wake:
-                left = [*self._loop.occupied, *self._waiting, *self._arrived]
+                left = [*self._loop.unresolved, *self._waiting, *self._arrived]
                 self._waiting.clear()
                 self._arrived.clear()
             if self._warm_up is not None and not self._warm_up.done():
@@ -147,8 +148,9 @@ class Scheduler:
 
     def _turn(self) -> None:
         if self._warm_up is not None and not self._loop.busy:
+            captured = self._loop.warm_up()  # should it fail, `_run` must still find whom to tell
             asked, self._warm_up = self._warm_up, None
-            asked.set_result(self._loop.warm_up())
+            asked.set_result(captured)
         self._drop_cancelled()
         while self._waiting and self._loop.has_free_slot:
             self._loop.admit(self._waiting.popleft())

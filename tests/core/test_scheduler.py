@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
+from higgs_core.decode_state import DecodeState
 from higgs_core.errors import BusyError, EngineStoppedError, GenerationCancelled, PromptTooLongError, RequestError
 
 HELLO = ChatMLSample([Message("user", "Hello there, listen to this.")])
@@ -199,6 +200,30 @@ def test_an_error_in_the_step_ends_every_request_and_the_engine(engine: HiggsAud
     assert "illegal" not in str(caught.value)
     assert caught.value.recycle_worker
     wait_until(lambda: not engine.healthy)
+
+
+def test_a_device_that_fails_while_a_slot_is_freed_leaves_nobody_waiting(
+    engine: HiggsAudioEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    futures = [engine.submit(HELLO, GenerationParams(max_new_tokens=300, temperature=1.0, seed=s)) for s in (1, 2)]
+    wait_until(lambda: all(future.columns_generated for future in futures))
+    monkeypatch.setattr(DecodeState, "park", broken)
+    for future in futures:
+        with pytest.raises(EngineStoppedError):
+            future.result(timeout=30)
+
+
+def test_a_warm_up_that_fails_says_so(engine: HiggsAudioEngine) -> None:
+    def broken() -> int:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+    engine._parts.runner.prepare = broken  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool, pytest.raises(EngineStoppedError):
+        pool.submit(engine.warm_up).result(timeout=30)
+    assert not engine.healthy
 
 
 class ForbidHostReads(TorchDispatchMode):
