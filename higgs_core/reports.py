@@ -25,6 +25,8 @@ class Report:
         """int64 [rows, Q + 1], after waiting for it: the column and what the step did."""
         if self.arrived is not None:
             self.arrived.synchronize()
+            # A copy: columns are kept, and views of them would keep the pinned memory from the next steps.
+            return self.tensor.numpy().copy()
         return self.tensor.numpy()
 
 
