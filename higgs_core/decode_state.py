@@ -30,6 +30,8 @@ class DecodeState:
     sampled [S]: columns sampled in this segment.         eos_reach [S]: codebooks that hold stream EOS next step.
     last_step [S]: the step at which the cap cuts.        active [S]: the row is speaking.
     emitted [S, Q + 1]: the column of the last step and what that step did.
+
+    Numbers are written with `fill_`: assigning one to an element of a tensor would make the host wait for the GPU.
     """
 
     column: torch.Tensor
@@ -69,8 +71,8 @@ class DecodeState:
     def begin(self, slot: int, params: GenerationParams, seed: int, last_step: int) -> None:
         """A request takes the slot; it is silent until `begin_segment`."""
         self.sampler.set(slot, params, seed)
-        self.last_step[slot] = last_step
-        self.active[slot] = False
+        self.last_step[slot].fill_(last_step)
+        self.active[slot].fill_(False)
 
     def begin_segment(self, slot: int, history: torch.Tensor, position: int, step: int) -> None:
         """Ready the slot for its first sampled column.
@@ -78,19 +80,19 @@ class DecodeState:
         history: int64 [Q, any], every column that RAS may look back to, the synthetic one last.
         position: where the first sampled column will go.  step: steps taken so far.
         """
-        recent = history[:, -MAX_RAS_WINDOW:].T.to(self.window.device)
+        recent = history[:, -MAX_RAS_WINDOW:].T.to(self.window.device, non_blocking=True)
         self.window[slot] = -1
         self.window[slot, MAX_RAS_WINDOW - recent.shape[0] :] = recent
-        self.position[slot] = position
-        self.step[slot] = step
-        self.sampled[slot] = 0
-        self.eos_reach[slot] = 0
-        self.active[slot] = True
+        self.position[slot].fill_(position)
+        self.step[slot].fill_(step)
+        self.sampled[slot].fill_(0)
+        self.eos_reach[slot].fill_(0)
+        self.active[slot].fill_(True)
 
     def park(self, slot: int, scratch: int) -> None:
         """The slot stops speaking; whatever steps still run for it write to the scratch position."""
-        self.active[slot] = False
-        self.position[slot] = scratch
+        self.active[slot].fill_(False)
+        self.position[slot].fill_(scratch)
 
     def move(self, source: int, target: int, scratch: int) -> None:
         """One row's state into another row; the source is parked."""

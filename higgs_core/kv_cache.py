@@ -33,7 +33,7 @@ class KVCache:
         """Note which of `length` positions from `start` on hold audio columns; audio_index: int64 [A], from start."""
         written = self.is_audio[slot, start : start + length]
         written.fill_(False)
-        written[audio_index] = True
+        written.index_fill_(0, audio_index, True)  # assigning by index would make the host wait for a GPU
 
     def mark_audio(self, slot: int, start: int, stop: int) -> None:
         """Note that decode steps wrote columns to positions start..stop."""

@@ -42,12 +42,13 @@ class SamplerRows:
 
     def set(self, slot: int, params: GenerationParams, seed: int) -> None:
         """Write one request's parameters."""
-        self.temperature[slot] = params.temperature if params.temperature >= COLDEST else 0.0
-        self.top_k[slot] = params.top_k or OFF
-        self.top_p[slot] = 1.0 if params.top_p is None else params.top_p
-        self.ras_window[slot] = params.ras_window
-        self.ras_max_repeat[slot] = params.ras_win_max_num_repeat
-        self.seed[slot] = seed
+        # fill_ and not an assignment, which would make the host wait for the GPU.
+        self.temperature[slot].fill_(params.temperature if params.temperature >= COLDEST else 0.0)
+        self.top_k[slot].fill_(params.top_k or OFF)
+        self.top_p[slot].fill_(1.0 if params.top_p is None else params.top_p)
+        self.ras_window[slot].fill_(params.ras_window)
+        self.ras_max_repeat[slot].fill_(params.ras_win_max_num_repeat)
+        self.seed[slot].fill_(seed)
 
 
 class Sampler:
