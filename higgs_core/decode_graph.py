@@ -50,7 +50,7 @@ class StepRunner:
         """The smallest shape of a step that covers so many rows and positions."""
         cache = self._decoder.cache
         if self._capture:
-            rows = min(next(bucket for bucket in ROW_BUCKETS if bucket >= rows), cache.slots)
+            rows = min(next((bucket for bucket in ROW_BUCKETS if bucket >= rows), cache.slots), cache.slots)
             used = max(1 << (used - 1).bit_length(), _SHORTEST_USED)
         else:
             used = -(-used // _USED_STEP) * _USED_STEP
@@ -96,12 +96,9 @@ class StepRunner:
         parked, column, window = state.position.clone(), state.column.clone(), state.window.clone()
         reach = state.eos_reach.clone()
         state.active.zero_()
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(2):
-                self._step(shape)
-        torch.cuda.current_stream().wait_stream(side)
+        # On the stream that prefill uses: cuBLAS keeps tens of MB for every stream that it has ever seen.
+        for _ in range(2):
+            self._step(shape)
         graph = torch.cuda.CUDAGraph()
         # The codec's thread may use the device meanwhile; only what this thread does is captured.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
