@@ -66,7 +66,11 @@ class CodecWorker:
             raise EngineStoppedError("The audio codec has stopped; this worker is being replaced.")
 
     def _run(self) -> None:
-        stream = torch.cuda.stream(torch.cuda.Stream()) if self._device.type == "cuda" else contextlib.nullcontext()
+        stream = (
+            torch.cuda.stream(torch.cuda.Stream(self._device))
+            if self._device.type == "cuda"
+            else contextlib.nullcontext()
+        )
         try:
             with stream, torch.inference_mode():
                 while self._serve():
@@ -111,6 +115,10 @@ class CodecWorker:
     def _decode_batch(self, batch: list[tuple[torch.Tensor, Future[np.ndarray]]]) -> None:
         decoded: Future[torch.Tensor] = Future()
         _settle(decoded, lambda: self.codec.decode(torch.stack([codes for codes, _ in batch])))
+        if len(batch) > 1 and isinstance(decoded.exception(), DeviceMemoryError):
+            for job in batch:  # one at a time needs a fraction of the memory
+                self._decode_batch([job])
+            return
         for row, (_, future) in enumerate(batch):
             _settle(future, lambda row=row: decoded.result()[row].numpy())
 
