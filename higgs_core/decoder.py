@@ -135,16 +135,23 @@ class Decoder:
         if masked is None and start > 0:
             end = start + count
             masked = torch.arange(end, device=normed.device) <= positions[:, None]
-        end = count if masked is None else masked.shape[1]
-        attended = F.scaled_dot_product_attention(
-            query.transpose(0, 1)[None],  # [1, Hq, N, D]
-            keys[None, :, :end],
-            values[None, :, :end],
-            attn_mask=masked,
-            is_causal=masked is None,
-            enable_gqa=True,
-        )
-        return F.linear(attended[0].transpose(0, 1).reshape(count, heads * size), layer.output)
+        query = query.transpose(0, 1)  # [Hq, N, D]
+        if masked is None:
+            attended = F.scaled_dot_product_attention(
+                query[None], keys[None, :, :count], values[None, :, :count], is_causal=True, enable_gqa=True
+            )
+        else:
+            # Queries of a group as positions of one head: no fused kernel on a GPU takes a mask and enable_gqa, and
+            # the other way holds every score in fp32.
+            end = masked.shape[1]
+            attended = F.scaled_dot_product_attention(
+                query.reshape(1, kv_heads, -1, size),
+                keys[None, :, :end],
+                values[None, :, :end],
+                attn_mask=masked.repeat(heads // kv_heads, 1),
+            )
+        attended = attended.reshape(heads, count, size).transpose(0, 1)
+        return F.linear(attended.reshape(count, heads * size), layer.output)
 
     def _pass_audio_by(
         self, number: int, layer: LayerWeights, slot: int, start: int, x: torch.Tensor, text_index: torch.Tensor
