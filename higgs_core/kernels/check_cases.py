@@ -20,6 +20,8 @@ class Cases:
     def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
         self._config, self._device, self._dtype = config, device, dtype
         self._generator = torch.Generator().manual_seed(0)
+        # A host draws a weight's millions of numbers in a second, a GPU in no time.
+        self._many = self._generator if device.type == "cpu" else torch.Generator(device).manual_seed(0)
 
     def embed(self) -> Iterator[Case]:
         """columns, table."""
@@ -109,7 +111,7 @@ class Cases:
             yield tokens, column, position, window, step, sampled, reach, last_step, active, emitted
 
     def _random(self, *shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=self._generator).to(self._device, self._dtype)
+        return torch.randn(shape, generator=self._many, device=self._many.device).to(self._device, self._dtype)
 
     def _integers(self, low: int, high: int, *shape: int) -> torch.Tensor:
         return torch.randint(low, high, shape, generator=self._generator).to(self._device)

@@ -20,6 +20,7 @@ ConfiguredLinear = Callable[[torch.Tensor, torch.Tensor, GemvConfig], torch.Tens
 Timer = Callable[[Callable[[torch.Tensor], torch.Tensor], torch.device, Shape, torch.dtype], float]
 
 _WORTH_IT = 0.97  # of the library's time, below which a kernel is taken: less is noise
+_MOST_COPIES = 64  # of a weight; a model so small that these stay in the cache runs from the cache
 
 
 class PlannedLinear:
@@ -71,12 +72,12 @@ def seconds_in_a_graph(
     """Seconds of one call among others in a CUDA graph, with weights that are not in the cache, as in a decode step."""
     cache = torch.cuda.get_device_properties(device).L2_cache_size
     out_features, in_features = shape
-    copies = max(cdiv(2 * cache, out_features * in_features * dtype.itemsize), 1) + 1
+    copies = min(cdiv(2 * cache, out_features * in_features * dtype.itemsize) + 1, _MOST_COPIES)
     weights = torch.empty(copies, out_features, in_features, device=device, dtype=dtype).normal_(std=in_features**-0.5)
     call(weights[0])
     torch.cuda.synchronize(device)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the device meanwhile
         for weight in weights:
             call(weight)
     graph.replay()
