@@ -11,7 +11,7 @@ import torch
 
 from higgs_core.chatml import AudioContent
 from higgs_core.codec_worker import CodecWorker
-from higgs_core.errors import RequestError
+from higgs_core.errors import ReferenceAudioError, RequestError
 
 
 class ClipEncoder:
@@ -49,7 +49,11 @@ def _waveform(clip: AudioContent) -> np.ndarray:
     from higgs_core.audio_io import decode_audio  # needs soundfile, which an engine fed with codes does without
 
     if clip.path is not None:
-        return decode_audio(Path(clip.path).read_bytes(), origin="path")
+        try:
+            data = Path(clip.path).read_bytes()
+        except OSError as error:
+            raise ReferenceAudioError(f"path of a clip cannot be read ({type(error).__name__}).", field="path") from None
+        return decode_audio(data, origin="path")
     assert clip.raw_audio is not None
     payload = clip.raw_audio.partition(",")[2] if clip.raw_audio.startswith("data:") else clip.raw_audio
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ def boot_engine(settings: Settings) -> HiggsAudioEngine:
     engine = HiggsAudioEngine.from_pretrained(
         **settings.engine_options(),
         max_waiting=ENGINE_QUEUE * (settings.max_concurrency + settings.max_queued_requests),
+        progress=sys.stderr.isatty(),
     )
     loaded = time.perf_counter()
     try:
