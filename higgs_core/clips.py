@@ -52,7 +52,9 @@ def _waveform(clip: AudioContent) -> np.ndarray:
         try:
             data = Path(clip.path).read_bytes()
         except OSError as error:
-            raise ReferenceAudioError(f"path of a clip cannot be read ({type(error).__name__}).", field="path") from None
+            raise ReferenceAudioError(
+                f"path of a clip cannot be read ({type(error).__name__}).", field="path"
+            ) from None
         return decode_audio(data, origin="path")
     assert clip.raw_audio is not None
     payload = clip.raw_audio.partition(",")[2] if clip.raw_audio.startswith("data:") else clip.raw_audio
