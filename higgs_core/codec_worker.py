@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 
 import numpy as np
@@ -37,6 +38,10 @@ class CodecWorker:
         self._thread = threading.Thread(target=self._run, name="higgs-codec", daemon=True)
         self._thread.start()
 
+    @property
+    def healthy(self) -> bool:
+        return not self._closing and self._thread.is_alive()
+
     def encode(self, waveform: np.ndarray) -> Future[torch.Tensor]:
         """Mono float32 [N] to codes int64 [Q, T]."""
         future: Future[torch.Tensor] = Future()
@@ -55,6 +60,25 @@ class CodecWorker:
             self._wake.notify()
         return future
 
+    def decode_joined(self, segments: Sequence[np.ndarray]) -> Future[np.ndarray]:
+        """Several segments, int64 [Q, T] each, to their audio one after the other, float32 [N]."""
+        joined: Future[np.ndarray] = Future()
+        parts = [self.decode(codes) for codes in segments if codes.shape[1]]
+        if not parts:
+            joined.set_result(np.zeros(0, dtype=np.float32))
+        unfinished, lock = set(parts), threading.Lock()
+
+        def finished(part: Future[np.ndarray]) -> None:
+            with lock:  # called by this thread or by the caller's, whichever is later
+                unfinished.discard(part)
+                last = not unfinished
+            if last:
+                _settle(joined, lambda: np.concatenate([part.result() for part in parts]))
+
+        for part in parts:
+            part.add_done_callback(finished)
+        return joined
+
     def close(self) -> None:
         with self._wake:
             self._closing = True
@@ -62,7 +86,7 @@ class CodecWorker:
         self._thread.join()
 
     def _refuse_if_closed(self) -> None:
-        if self._closing or not self._thread.is_alive():
+        if not self.healthy:
             raise EngineStoppedError("The audio codec has stopped; this worker is being replaced.")
 
     def _run(self) -> None:

@@ -108,7 +108,7 @@ class HiggsAudioEngine:
 
     @property
     def healthy(self) -> bool:
-        return self._scheduler.healthy
+        return self._scheduler.healthy and (self._codec is None or self._codec.healthy)
 
     def stats(self) -> dict[str, int]:
         """Requests waiting and active, slots, and hits and misses of both caches."""
@@ -247,35 +247,20 @@ class HiggsAudioEngine:
 
     def _decode_segments(self, generation: Generation, future: GenerationFuture) -> None:
         """Audio of a finished generation, by the codec's thread; then the result."""
-        started = time.perf_counter()
-        codes = [segment.codes(self._codes_per_codebook) for segment in generation.segments]
         if self._codec is None:
             future.settle(lambda: self._result(generation, None, 0.0))
             return
+        started = time.perf_counter()
         try:
-            decoding = [self._codec.decode(segment) for segment in codes if segment.shape[1]]
+            audio = self._codec.decode_joined(
+                [segment.codes(self._codes_per_codebook) for segment in generation.segments]
+            )
         except HiggsError as stopped:
             future.settle(functools.partial(_raise, stopped))
             return
-        left = len(decoding)
-
-        def finish(_: object = None) -> None:
-            nonlocal left
-            left -= 1
-            if left > 0:
-                return
-
-            def result() -> GenerationResult:
-                parts = [part.result() for part in decoding]
-                audio = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
-                return self._result(generation, audio, time.perf_counter() - started)
-
-            future.settle(result)
-
-        if not decoding:
-            finish()
-        for part in decoding:
-            part.add_done_callback(finish)
+        audio.add_done_callback(
+            lambda done: future.settle(lambda: self._result(generation, done.result(), time.perf_counter() - started))
+        )
 
     def _result(self, generation: Generation, audio: np.ndarray | None, codec_seconds: float) -> GenerationResult:
         assert generation.finish_reason is not None
