@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 CONTEXT_FRAMES = 10
 """Frames on each side of a chunk with which its decode equals the full decode: the decoder's receptive field."""
 
+LARGEST_PIECE = 1000
+"""Frames decoded at once, 40 s of audio."""
+
 _LANGUAGE_MODEL_CODES = 1024
 
 
@@ -50,6 +53,7 @@ class AudioCodec:
                 "The audio tokenizer is not in transformers' format (config.json and model.safetensors); use "
                 "eustlb/higgs-audio-v2-tokenizer or a folder saved from it."
             )
+        torch.backends.cudnn.allow_tf32 = False  # convolutions in fp32 proper, or streamed chunks would not be exact
         verbosity = transformers_logging.get_verbosity()
         transformers_logging.set_verbosity_error()  # its report of missing tensors comes as an error below
         transformers_logging.disable_progress_bar()
@@ -107,8 +111,18 @@ class AudioCodec:
 
     @torch.inference_mode()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes int64 [B, Q, T], every entry a codec code, to audio float32 [B, T * hop_length] on the host."""
-        if codes.shape[-1] == 0:
-            return torch.zeros(codes.shape[0], 0)
+        """Codes int64 [B, Q, T], every entry a codec code, to audio float32 [B, T * hop_length] on the host.
+
+        Long clips go in pieces with real frames around them, which changes nothing but the memory that it takes.
+        """
+        frames, hop = codes.shape[-1], self.hop_length
+        pieces = [torch.zeros(codes.shape[0], 0)]
+        for start in range(0, frames, LARGEST_PIECE):
+            stop, left = min(start + LARGEST_PIECE, frames), max(start - CONTEXT_FRAMES, 0)
+            audio = self._decode(codes[..., left : stop + CONTEXT_FRAMES])
+            pieces.append(audio[:, (start - left) * hop : (stop - left) * hop])
+        return torch.cat(pieces, dim=1)
+
+    def _decode(self, codes: torch.Tensor) -> torch.Tensor:
         audio: torch.Tensor = self._model.decode(codes.to(self._device)).audio_values
         return audio[:, 0].float().cpu()

@@ -48,7 +48,7 @@ class Reports:
             return
         host = torch.empty(emitted.shape, dtype=emitted.dtype, pin_memory=True)
         host.copy_(emitted, non_blocking=True)
-        arrived = torch.cuda.Event()
+        arrived = torch.cuda.Event(blocking=True)  # the wait is steps long; no core need spin through it
         arrived.record()
         self._under_way.append(Report(host, speakers, arrived))
 

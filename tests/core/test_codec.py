@@ -160,3 +160,12 @@ class TestLoading:
         (spoiled / "model.safetensors").write_bytes(b"\x00" * 50)
         with pytest.raises(ModelLoadError, match="audio tokenizer cannot be read"):
             AudioCodec.from_folder(spoiled, CPU)
+
+
+def test_a_long_clip_decoded_in_pieces_is_the_clip(codec: AudioCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = torch.randint(0, 1024, (2, 8, 137), generator=torch.Generator().manual_seed(5))
+    whole = codec.decode(codes)
+    monkeypatch.setattr("higgs_core.codec.LARGEST_PIECE", 40)
+    pieces = codec.decode(codes)
+    assert pieces.shape == whole.shape == (2, 137 * HOP)
+    assert (pieces - whole).abs().max() < 1e-5
