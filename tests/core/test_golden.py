@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from higgs_core import HiggsAudioEngine
+from higgs_core.engine import GenerationFuture
 from tests.golden import CASES, CHECKPOINTS, FOLDER, GoldenCase
 
 
@@ -47,18 +48,41 @@ def test_segments_that_ended_decode_to_bosons_codes(case: GoldenCase, engines: d
 def test_requests_that_join_at_random_steps_get_the_tokens_they_get_alone(
     checkpoint: str, in_flight: int, engines: dict[str, HiggsAudioEngine]
 ) -> None:
+    """The engine's own thread submits the next request after a drawn number of steps, so the company is no accident."""
+    engine, draw = engines[checkpoint], random.Random(in_flight)
+    loop = engine._parts.loop
     cases = [case for case in CASES if case.checkpoint == checkpoint]
-    draw = random.Random(in_flight)
-    order = draw.sample(cases * 2, len(cases) * 2)
-    running: list[tuple[GoldenCase, object]] = []
-    for case in order:
-        if len(running) == in_flight:
-            waited, future = running.pop(0)
-            waited.check(future.result(timeout=60))  # type: ignore[attr-defined]
-        running.append((case, engines[checkpoint].submit(case.sample, case.params)))
-        time.sleep(draw.uniform(0, 0.01))  # so that it joins in the middle of its neighbours
+    left = draw.sample(cases * 2, len(cases) * 2)
+    running: list[tuple[GoldenCase, GenerationFuture]] = []
+    company, wait = 0, 0
+    step = loop.launch_step
+
+    def step_and_join() -> None:
+        nonlocal company, wait
+        step()
+        company, wait = max(company, len(loop.occupied)), wait - 1
+        if left and wait <= 0 and sum(not future.done() for _, future in running) < in_flight:
+            case = left.pop()
+            running.append((case, engine.submit(case.sample, case.params)))
+            wait = draw.randint(0, 3)
+
+    loop.launch_step = step_and_join  # type: ignore[method-assign]
+    try:
+        first = left.pop()
+        running.append((first, engine.submit(first.sample, first.params)))
+        deadline = time.monotonic() + 60
+        while left or not all(future.done() for _, future in running):
+            assert time.monotonic() < deadline
+            if left and all(future.done() for _, future in running):  # everybody ended: the loop sleeps
+                case = left.pop()
+                running.append((case, engine.submit(case.sample, case.params)))
+            time.sleep(0.01)
+    finally:
+        loop.launch_step = step  # type: ignore[method-assign]
     for case, future in running:
-        case.check(future.result(timeout=60))  # type: ignore[attr-defined]
+        case.check(future.result())
+    assert len(running) == 2 * len(cases)
+    assert company >= in_flight
 
 
 def test_a_context_of_earlier_segments_reaches_ras_as_columns(engines: dict[str, HiggsAudioEngine]) -> None:
