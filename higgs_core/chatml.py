@@ -16,7 +16,7 @@ ROLES: tuple[str, ...] = get_args(Role)
 
 @dataclass(frozen=True)
 class TextContent:
-    """Words. Nothing in them can become a control token."""
+    """Words, and the event and instruction tokens among them; nothing in them can become a control token."""
 
     text: str
 

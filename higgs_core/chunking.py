@@ -1,33 +1,32 @@
 """Long text in pieces that the model speaks well: whole turns and sentences, evenly long.
 
-A script is seen as *atoms*, the smallest stretches that may stand at the edge of a piece: a word with its punctuation
-and the speaker tag before it, or one character of Chinese or Japanese. A piece is the script from one atom to another,
-untouched, so whatever the method, no word is lost or moved; only white space at a cut is dropped.
+A script is seen as *atoms*, the smallest stretches that may stand at the edge of a piece: a word with its punctuation,
+the speaker tag or instruction before it and the sound events written onto it, or one character of Chinese or Japanese.
+A piece is the script from one atom to another, untouched, so whatever the method, no word is lost or moved; only white
+space at a cut is dropped.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate, pairwise
 
 from higgs_core.errors import RequestError
+from higgs_core.markup import EVENT, INSTRUCTION, UNBROKEN
 from higgs_core.request import ChunkMethod
 from higgs_core.script import TAG, speaker_tags
+from higgs_core.speech_length import CJK, CJK_WORDS, SOUTH_EAST_ASIAN, SOUTH_EAST_ASIAN_WORDS
 
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-_SOUTH_EAST_ASIAN = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
 _OPENING = "\\[({<“‘《「『【（"
-_HAS_CJK = re.compile(f"[{_CJK}]")
-_CJK_ATOM = re.compile(f"[{_OPENING}]*(?:[{_CJK}]|[^{_CJK}{_OPENING}]+)|[{_OPENING}]+")
-_PHRASE_SCRIPT = re.compile(f"[{_SOUTH_EAST_ASIAN}]")
-
-# Two Chinese or Japanese characters take about as long to say as one English word, so do four Thai ones.
-_CJK_WORDS = 0.5
-_PHRASE_WORDS = 0.25
+_RUN = re.compile(rf"(?:{UNBROKEN.pattern}|\S)+")  # white space stands between words, or inside markup
+_TAG_OR_UNBROKEN = re.compile(rf"(?P<tag>{TAG.pattern})|{UNBROKEN.pattern}")
+_HAS_CJK = re.compile(f"[{CJK}]")
+_CJK_ATOM = re.compile(f"[{_OPENING}]*(?:[{CJK}]|[^{CJK}{_OPENING}]+)|[{_OPENING}]+")
+_PHRASE_SCRIPT = re.compile(f"[{SOUTH_EAST_ASIAN}]")
 
 _CLOSING = "\"'”’)]}>»」』】》）"
 _SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "…", "؟", "۔", "।")
@@ -77,20 +76,40 @@ class _Atom:
     words: float
 
 
-def cut(script: str, method: ChunkMethod = "auto", max_words: int = 100, max_turns: int = 1) -> list[str]:
+Measure = Callable[[str], float]
+"""The length in words of a token: a stretch without white space, a speaker tag or an instruction."""
+
+
+def written_words(token: str) -> float:
+    """A token as one word, as people count them; Chinese and the like, which has no spaces, by its characters."""
+    if not any(character.isalnum() for character in token):
+        return 0.0
+    if _HAS_CJK.search(token):
+        return CJK_WORDS
+    return max(1.0, SOUTH_EAST_ASIAN_WORDS * len(_PHRASE_SCRIPT.findall(token)))
+
+
+def cut(
+    script: str,
+    method: ChunkMethod = "auto",
+    max_words: int = 100,
+    max_turns: int = 1,
+    *,
+    measure: Measure = written_words,
+) -> list[str]:
     """Pieces of a script, in order. A script that needs no cut is one piece, verbatim.
 
     none: one piece.  word: as many words a piece as allowed.  sentence: whole sentences; one that is too long by itself
     is cut at commas, then between words.  speaker: up to `max_turns` turns a piece.  auto: whole turns where several
     speakers have tags, else whole sentences, and only if the script has more than `max_words`.
-    max_words bounds a piece of every method but none.
+    max_words bounds a piece of every method but none; `measure` says what a word is.
 
     Raises RequestError when a bound is below 1.
     """
     for field, bound in (("chunk_max_word_num", max_words), ("chunk_max_num_turns", max_turns)):
         if bound < 1:
             raise RequestError(f"{field} is {bound}; it must be at least 1.", field=field)
-    atoms = _atoms(script)
+    atoms = _atoms(script, measure)
     if method == "none" or not atoms:
         return [script]
     cutter = _Cutter(script, atoms, max_words)
@@ -107,9 +126,9 @@ def cut(script: str, method: ChunkMethod = "auto", max_words: int = 100, max_tur
     return [cutter.text(span) for span in spans] if len(spans) > 1 else [script]
 
 
-def count_words(text: str) -> float:
-    """Length of a text in words, Chinese and the like counted by what a speaker needs for them."""
-    return sum(atom.words for atom in _atoms(text))
+def count_words(text: str, measure: Measure = written_words) -> float:
+    """Length of a text in words of a measure."""
+    return sum(atom.words for atom in _atoms(text, measure))
 
 
 class _Cutter:
@@ -166,45 +185,45 @@ class _Cutter:
         return spans
 
 
-def _atoms(script: str) -> list[_Atom]:
+def _atoms(script: str, measure: Measure) -> list[_Atom]:
     """Everything but white space, in order."""
     atoms: list[_Atom] = []
-    tag_start: int | None = None
+    opening: int | None = None  # where the tags and instructions begin that stand before the next word
     for start, end in _tokens(script):
         token = script[start:end]
-        if TAG.fullmatch(token):
-            tag_start = start if tag_start is None else tag_start
+        if TAG.fullmatch(token) or INSTRUCTION.fullmatch(token):
+            opening = start if opening is None else opening
             continue
-        words = _words(token)
-        if words == 0 and atoms and tag_start is None:  # a lone dash or dots belong to the word before
-            atoms[-1] = _Atom(atoms[-1].start, end, atoms[-1].words)
+        words = measure(token)
+        written_on = bool(atoms) and atoms[-1].end == start and EVENT.fullmatch(token) is not None
+        if atoms and opening is None and (words == 0 or written_on):  # a lone dash or dots belong to the word before
+            atoms[-1] = _Atom(atoms[-1].start, end, atoms[-1].words + words)
         else:
-            atoms.append(_Atom(start if tag_start is None else tag_start, end, words))
-            tag_start = None
-    if tag_start is not None:
-        atoms.append(_Atom(tag_start, len(script.rstrip()), 0.0))
+            atoms.append(_Atom(start if opening is None else opening, end, words))
+            opening = None
+    if opening is not None:
+        atoms.append(_Atom(opening, len(script.rstrip()), 0.0))
     return atoms
 
 
 def _tokens(script: str) -> Iterator[Span]:
     """Speaker tags, words between spaces, and single characters of scripts that may be cut anywhere."""
-    for match in re.finditer(r"\S+", script):
-        edges = [match.start(), match.end()]
-        for tag in TAG.finditer(script, *match.span()):
-            edges += tag.span()
-        for start, end in pairwise(sorted(set(edges))):
+    for run in _RUN.finditer(script):
+        tags = [found.span() for found in _TAG_OR_UNBROKEN.finditer(script, *run.span()) if found["tag"]]
+        edges = {run.start(), run.end(), *(edge for tag in tags for edge in tag)}
+        for start, end in pairwise(sorted(edges)):
             if _HAS_CJK.search(script, start, end):
-                yield from (atom.span() for atom in _CJK_ATOM.finditer(script, start, end))
+                yield from _cjk_tokens(script, start, end)
             else:
                 yield start, end
 
 
-def _words(token: str) -> float:
-    if not any(character.isalnum() for character in token):
-        return 0.0
-    if _HAS_CJK.search(token):
-        return _CJK_WORDS
-    return max(1.0, _PHRASE_WORDS * len(_PHRASE_SCRIPT.findall(token)))
+def _cjk_tokens(script: str, start: int, end: int) -> Iterator[Span]:
+    for whole in UNBROKEN.finditer(script, start, end):
+        yield from (atom.span() for atom in _CJK_ATOM.finditer(script, start, whole.start()))
+        yield whole.span()
+        start = whole.end()
+    yield from (atom.span() for atom in _CJK_ATOM.finditer(script, start, end))
 
 
 def _place(script: str, left: _Atom, right: _Atom) -> _Cut:

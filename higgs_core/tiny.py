@@ -1,8 +1,8 @@
 """`tiny`: a deterministic random checkpoint of Higgs Audio v2's architecture that needs no network.
 
 It writes a language model in Boson's format, a byte-level tokenizer with the model's control tokens and a codec, all
-small enough for a laptop's CPU, and is then loaded like any other checkpoint. What it speaks is noise. One direction of
-its embeddings is set by hand so that it stops as a trained model does: after `<|audio_eos|>` comes `<|eot_id|>`.
+small enough for a laptop's CPU, and is then loaded like any other checkpoint. What it speaks is noise. Two directions
+of its embeddings are set by hand, so that it always speaks some audio and stops as a trained model does.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from higgs_core.markup import TEXT_TOKENS
 from higgs_core.tokenizer import CONTROL_TOKENS
 
 HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 64, 128, 4, 4, 2, 16
@@ -52,7 +53,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.BPE(vocab={byte: i for i, byte in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    control = [*CONTROL_TOKENS.values(), *_EXTRA_TOKENS]
+    control = [*CONTROL_TOKENS.values(), *_EXTRA_TOKENS, *TEXT_TOKENS]
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>", pad_token="<|end_of_text|>"
@@ -130,6 +131,7 @@ def _weights(vocabulary: int, ids: dict[str, int]) -> dict[str, torch.Tensor]:
                 f"{prefix}{part}mlp.down_proj.weight": normal(HIDDEN, INNER, scale=0.05),
             }
     _make_it_stop(tensors, ids)
+    _make_it_speak(tensors)
     return {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
 
 
@@ -138,6 +140,23 @@ def _make_it_stop(tensors: dict[str, torch.Tensor], ids: dict[str, int]) -> None
     direction = torch.nn.functional.normalize(tensors["embed_tokens.weight"][ids["audio_eos"]], dim=0)
     tensors["embed_tokens.weight"][ids["audio_eos"]] = 16 * direction
     tensors["audio_decoder_proj.text_lm_head.weight"][ids["end_of_turn"]] = 4 * direction
+
+
+def _make_it_speak(tensors: dict[str, torch.Tensor]) -> None:
+    """No end of audio while a column still holds the BOS of the delay pattern: a segment has a frame at least.
+
+    The BOS codes alone reach into a direction of the hidden state that nothing else writes, and along which the audio
+    head's EOS rows are far below every other.
+    """
+    direction = torch.zeros(HIDDEN)
+    direction[-1] = 1.0
+    for name, tensor in tensors.items():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            tensor[-1] = 0.0  # what the layers add
+        elif "embed" in name or name.endswith("lm_head.weight"):
+            tensor[:, -1] = 0.0
+    tensors["audio_codebook_embeddings.weight"].view(8, 1026, HIDDEN)[:, 1024] += 4 * direction
+    tensors["audio_decoder_proj.audio_lm_head.weight"].view(8, 1026, HIDDEN)[:, 1025] -= 100 * direction
 
 
 def _write_codec(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from higgs_core.errors import ModelLoadError, RequestError
+from higgs_core.markup import TEXT_TOKENS
 
 CONTROL_TOKENS = {
     "begin_of_text": "<|begin_of_text|>",
@@ -50,7 +52,9 @@ class HiggsTokenizer:
     """Wraps a checkpoint's fast tokenizer.
 
     `encode` works on a copy of the tokenizer that has no added tokens at all, so that no spelling of a control token,
-    escaped or split over parts, can turn into one. Raises ModelLoadError when a control token is missing.
+    escaped or split over parts, can turn into one. The tokens of `markup.TEXT_TOKENS` are put in by their ids in the
+    vocabulary: a copy that kept them alone would number them anew. Raises ModelLoadError when a control token is
+    missing.
     """
 
     def __init__(self, fast: PreTrainedTokenizerFast) -> None:
@@ -62,6 +66,9 @@ class HiggsTokenizer:
                 f"The tokenizer has no control token {', '.join(missing)}; it is not Higgs Audio v2's."
             )
         self.control = ControlTokens(**{name: added[text] for name, text in CONTROL_TOKENS.items()})
+        self._text_tokens = {text: added[text] for text in TEXT_TOKENS if text in added}
+        # A group around the choice makes `split` return the tokens between the words; (?!) matches nothing.
+        self._text_token = re.compile(f"({'|'.join(map(re.escape, self._text_tokens)) or '(?!)'})")
         definition.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
         self._plain = tokenizers.Tokenizer.from_str(json.dumps(definition))
         self._fast = fast
@@ -76,7 +83,20 @@ class HiggsTokenizer:
             ) from error
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain words; never a control token. Raises RequestError for text that is not Unicode."""
+        """Ids of words and of the event and instruction tokens among them; never a control token.
+
+        Like every fast tokenizer, it encodes the words before and after such a token on their own. In a vocabulary that
+        lacks the token its spelling is words. Raises RequestError for text that is not Unicode.
+        """
+        ids: list[int] = []
+        for at, piece in enumerate(self._text_token.split(text)):
+            if at % 2:
+                ids.append(self._text_tokens[piece])
+            elif piece:
+                ids += self._encode_words(piece)
+        return ids
+
+    def _encode_words(self, text: str) -> list[int]:
         try:
             return self._plain.encode(text, add_special_tokens=False).ids
         except (TypeError, UnicodeEncodeError):
