@@ -87,8 +87,10 @@ def assemble(
             if audio_tokenizer is not None and audio_tokenizer != TINY:
                 codec = locate(audio_tokenizer, audio_tokenizer_revision, what="audio tokenizer")
             return _load(TINY, folder, codec, folder, where, kind, max_batch_size, max_context, progress=False)
-    folder = locate(model, revision)
-    texts = folder if tokenizer in (None, model) else locate(tokenizer, what="tokenizer")
+    if tokenizer is None or tokenizer == model:
+        folder = texts = locate(model, revision, also=("tokenizer.json",))
+    else:
+        folder, texts = locate(model, revision), locate(tokenizer, what="tokenizer")
     codec = None
     if audio_tokenizer is not None:
         codec = locate(audio_tokenizer, audio_tokenizer_revision, what="audio tokenizer")

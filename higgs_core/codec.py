@@ -17,6 +17,7 @@ from transformers import HiggsAudioV2TokenizerModel
 from transformers.utils import logging as transformers_logging
 
 from higgs_core.errors import ModelLoadError, RequestError
+from higgs_core.repositories import CODEC
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,8 @@ class AudioCodec:
         started = time.perf_counter()
         if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
             raise ModelLoadError(
-                "The audio tokenizer is not in transformers' format (config.json and model.safetensors); use "
-                "eustlb/higgs-audio-v2-tokenizer or a folder saved from it."
+                f"The audio tokenizer is not in transformers' format (config.json and model.safetensors); use {CODEC} "
+                "at its default revision, or a folder saved from it."
             )
         torch.backends.cudnn.allow_tf32 = False  # convolutions in fp32 proper, or streamed chunks would not be exact
         verbosity = transformers_logging.get_verbosity()
@@ -71,8 +72,8 @@ class AudioCodec:
         if absent:
             raise ModelLoadError(
                 f"The audio tokenizer lacks {len(absent)} of its tensors ({', '.join(absent[:6])}"
-                f"{', …' if len(absent) > 6 else ''}): it holds another model's weights. Pin a revision that fits, or "
-                "use eustlb/higgs-audio-v2-tokenizer."
+                f"{', …' if len(absent) > 6 else ''}): it holds another model's weights. Use {CODEC} at its default "
+                "revision."
             )
         if model.config.codebook_size != _LANGUAGE_MODEL_CODES:
             raise ModelLoadError(f"The audio tokenizer has {model.config.codebook_size} codes; the model speaks 1024.")

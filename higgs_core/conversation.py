@@ -5,15 +5,17 @@ Pure: clips were fetched and decoded before, codes of earlier pieces come from t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from higgs_core.chatml import AudioContent, ChatMLSample, Message, TextContent
-from higgs_core.chunking import cut
+from higgs_core.chunking import cut, written_words
 from higgs_core.errors import RequestError
+from higgs_core.prompt_size import CountTokens, most_positions, utf8_length
 from higgs_core.request import ReferenceSource, RequestMessage, SpeechRequest
 from higgs_core.scene import MULTI_SPEAKER_PROMPT, SceneVoice, default_voices, scene_of, system_turn
 from higgs_core.script import bracketed, carry_tags, leading_tag, speaker_tags, with_tag
+from higgs_core.speech_length import timed_words, words_that_fit
 from higgs_core.text import normalize
 
 Clips = Mapping[ReferenceSource, AudioContent]
@@ -34,15 +36,26 @@ class Plan:
     turns: tuple[Message, ...]
     warnings: tuple[str, ...] = ()
 
-    def sample(self, index: int, earlier: Sequence[tuple[Message, Message]] = ()) -> ChatMLSample:
+    def sample(self, index: int, earlier: Iterable[tuple[Message, Message]] = ()) -> ChatMLSample:
         """What the engine is given for one piece. earlier: the turns of pieces spoken before it, with their audio."""
         spoken = [message for pair in earlier for message in pair]
         return ChatMLSample([*self.base, *spoken, self.turns[index]], shared_turns=len(self.base))
 
 
-def plan(request: SpeechRequest, clips: Clips) -> Plan:
-    """Raises RequestError when there is nothing to speak or a clip is missing."""
-    return _plan_messages(request, clips) if request.messages is not None else _plan_script(request, clips)
+def plan(
+    request: SpeechRequest,
+    clips: Clips,
+    *,
+    max_context: int | None = None,
+    count_tokens: CountTokens = utf8_length,
+) -> Plan:
+    """Raises RequestError when there is nothing to speak or a clip is missing.
+
+    max_context: the engine's positions for prompt and speech; None: nothing but the request bounds a piece.
+    """
+    if request.messages is not None:
+        return _plan_messages(request, clips)
+    return _plan_script(request, clips, max_context, count_tokens)
 
 
 def spoken_turns(turn: Message, codes: object) -> tuple[Message, Message]:
@@ -50,7 +63,7 @@ def spoken_turns(turn: Message, codes: object) -> tuple[Message, Message]:
     return turn, Message("assistant", AudioContent(codes=codes))
 
 
-def _plan_script(request: SpeechRequest, clips: Clips) -> Plan:
+def _plan_script(request: SpeechRequest, clips: Clips, max_context: int | None, count_tokens: CountTokens) -> Plan:
     script = request.script or ""
     if request.normalize:
         script = normalize(script)
@@ -61,11 +74,22 @@ def _plan_script(request: SpeechRequest, clips: Clips) -> Plan:
             hint="Send words, or normalize: false to have the text taken as it is.",
         )
     tag = request.script_speaker_tag
-    pieces = cut(script, request.chunk_method, request.chunk_max_word_num, request.chunk_max_num_turns)
-    turns = tuple(Message("user", words) for words in carry_tags(pieces, tag))
     tags = speaker_tags(with_tag(script, tag))
     base = [*_system_turn(request, clips, tags), *_reference_turns(request, clips, tagged=bool(tags))]
+    steps = request.params.max_new_tokens
+    if max_context is not None:
+        steps = min(steps, max_context - sum(most_positions(turn, count_tokens) for turn in base))
+    pieces = _cut(script, request, steps)
+    turns = tuple(Message("user", words) for words in carry_tags(pieces, tag))
     return Plan(tuple(base), tuple(pieces), turns, _tag_warnings(script, tag))
+
+
+def _cut(script: str, request: SpeechRequest, steps: int) -> list[str]:
+    """Pieces of as many words as the client asks for, else of as many as the slowest voice speaks in the steps."""
+    method, turns, words = request.chunk_method, request.chunk_max_num_turns, request.chunk_max_word_num
+    if words is None:
+        return cut(script, method, words_that_fit(steps), turns, measure=timed_words)
+    return cut(script, method, words, turns, measure=written_words)
 
 
 def _system_turn(request: SpeechRequest, clips: Clips, tags: Sequence[str]) -> list[Message]:

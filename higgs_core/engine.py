@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -19,7 +18,7 @@ from higgs_core.codec_worker import CodecWorker
 from higgs_core.errors import GenerationCancelled, HiggsError, PromptTooLongError, RequestError
 from higgs_core.generation import Generation, GenerationResult, Timeline
 from higgs_core.generation_future import GenerationFuture
-from higgs_core.params import GenerationParams
+from higgs_core.params import GenerationParams, draw_seed
 from higgs_core.prompt import Prompt, build_prompt
 from higgs_core.scheduler import Scheduler
 from higgs_core.streaming import AudioChunk, AudioStream
@@ -29,7 +28,6 @@ __all__ = ["AudioChunk", "AudioStream", "GenerationFuture", "GenerationResult", 
 log = logging.getLogger(__name__)
 
 SAMPLING_RATE = 24_000
-DRAWN_SEEDS = 2**53  # every one of them survives a client that reads JSON numbers as doubles
 _LEAST_ROOM = 16  # steps that a prompt must leave of the context, unless fewer were asked for
 
 
@@ -122,6 +120,10 @@ class HiggsAudioEngine:
             "prefix_hits": prefixes.hits,
             "prefix_misses": prefixes.misses,
         }
+
+    def count_tokens(self, text: str) -> int:
+        """How many positions of the context a text takes. Raises RequestError for text that is not Unicode."""
+        return len(self._parts.tokenizer.encode(text))
 
     def generate(self, sample: ChatMLSample, params: GenerationParams | None = None) -> GenerationResult:
         """Generate and wait. Raises what `submit` raises, and what went wrong on the way."""
@@ -217,7 +219,7 @@ class HiggsAudioEngine:
         self._scheduler.reserve()
         try:
             prompt = self._prompt(sample, params, timeline)
-            seed = secrets.randbelow(DRAWN_SEEDS) if params.seed is None else params.seed
+            seed = draw_seed() if params.seed is None else params.seed
             generation = Generation(prompt, params, seed, Future(), timeline)
             before(generation)
         except BaseException:

@@ -1,4 +1,7 @@
-"""A request on its way from piece to piece: what the next piece hears of the earlier ones, and what they add up to."""
+"""A request on its way from piece to piece: what each is given, which generation of it is kept, what all add up to.
+
+A piece that went wrong is generated again, and is never part of what the next one hears.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from higgs_core.chatml import AudioContent, ChatMLSample, Message
-from higgs_core.chunking import count_words
+from higgs_core.attempt import Attempt, FinishedPiece, judge
+from higgs_core.chatml import ChatMLSample, Message
 from higgs_core.conversation import Plan, spoken_turns
-from higgs_core.errors import ModelLoadError, NoAudioError
-from higgs_core.params import MAX_SEED, GenerationParams
+from higgs_core.errors import NoAudioError
+from higgs_core.params import MAX_SEED, GenerationParams, draw_seed
+from higgs_core.piece_context import PieceContext
+from higgs_core.piece_warnings import warnings_about
+from higgs_core.prompt_size import CountTokens, most_positions, utf8_length
 from higgs_core.request import SpeechRequest
+from higgs_core.speech_length import speech_length, timed_words
 
 if TYPE_CHECKING:
     from higgs_core.engine import GenerationResult
 
-FRAMES_PER_SECOND = 25
 _COLUMNS_PER_WORD = 10  # 150 words a minute: only a guess at how far a running piece is
 _MOST_OF_A_PIECE = 0.95  # what a guess may claim before the piece has ended
-_SAMPLES_PER_FRAME = 960
-_POSITIONS_AROUND = 12  # control tokens of a turn, and a clip's delay
-_POSITIONS_OF_UNKNOWN_CLIP = 60 * FRAMES_PER_SECOND
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,14 @@ class SpeechResult:
     """A spoken request, its pieces joined.
 
     audio: float32 [N].  audio_codes: int64 [8, T], one a segment of audio, all pieces in order.
-    usage: summed.  finish_reason: "length" if any piece was cut off.  seed: makes the same speech again.
-    timings: seconds, summed; first_audio is the first piece's.
+    usage: summed over everything that was generated.  finish_reason: "length" if any piece was cut off.
+    seed: makes the same speech again, sent with the same `retries`.
+    timings: seconds, summed; first_audio is the first piece's.  retried_pieces: how many were generated again.
     """
 
-    audio: np.ndarray[Any, np.dtype[np.float32]]
+    audio: NDArray[np.float32]
     sampling_rate: int
-    audio_codes: list[np.ndarray[Any, Any]]
+    audio_codes: list[NDArray[Any]]
     text: str
     text_token_ids: list[int]
     usage: dict[str, int]
@@ -56,176 +61,180 @@ class SpeechResult:
     timings: dict[str, float]
     pieces: tuple[SpokenPiece, ...]
     warnings: tuple[str, ...]
+    retried_pieces: int = 0
 
 
 def piece_seed(seed: int, index: int) -> int:
     """The seed of a request's index-th piece; the first one has the request's own."""
-    if index == 0:
-        return seed
-    digest = hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) & MAX_SEED
+    return seed if index == 0 else _derived(f"{seed}/{index}")
+
+
+def retry_seed(seed: int, attempt: int) -> int:
+    """The seed of a piece's attempt-th generation; the first one has the piece's own."""
+    return seed if attempt == 0 else _derived(f"{seed}/again/{attempt}")
+
+
+def _derived(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) & MAX_SEED
 
 
 class Narration:
-    """Walks through a plan: `sample` and `params` for the next piece, `add` its result, `result` after the last.
+    """Walks through a plan: `sample` and `params` for the next generation, `add` its result, `result` after the last.
 
     max_context: the engine's positions for prompt and speech; earlier pieces are heard again as far as they fit.
     """
 
-    def __init__(self, request: SpeechRequest, plan: Plan, max_context: int) -> None:
+    def __init__(
+        self, request: SpeechRequest, plan: Plan, max_context: int, count_tokens: CountTokens = utf8_length
+    ) -> None:
+        self._request = request
         self._plan = plan
         self._max_context = max_context
+        self._count_tokens = count_tokens
         self._params = request.params
-        self._buffer_size = request.generation_chunk_buffer_size
-        self._words = [max(count_words(piece), 1.0) for piece in plan.pieces]
-        self._earlier: list[tuple[Message, Message]] = []
-        self._results: list[GenerationResult] = []
+        self._seed = draw_seed() if request.params.seed is None else request.params.seed
+        self._words = [max(timed_words(piece), 1.0) for piece in plan.pieces]
+        # A model that may write first decides itself what it says.
+        self._lengths = [speech_length(piece) if request.params.force_audio_gen else None for piece in plan.pieces]
+        has_clips = bool(request.reference_sources)
+        self._context = PieceContext(request.generation_chunk_buffer_size, anchored=not has_clips)
+        self._attempts: list[Attempt] = []  # of the piece that comes next
+        self._pieces: list[FinishedPiece] = []
         self._first_with_less_context: int | None = None
 
     @property
     def index(self) -> int:
         """The piece that comes next."""
-        return len(self._results)
+        return len(self._pieces)
 
     @property
     def goes_on(self) -> bool:
         return self.index < len(self._plan.pieces)
 
     @property
+    def trims(self) -> bool:
+        """Whether long silence at the end of a piece is cut."""
+        return self._request.trim
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether the piece that comes next would be generated again if it went wrong."""
+        return len(self._attempts) < self._request.most_retries
+
+    @property
     def samples(self) -> int:
         """Length of the audio so far."""
-        return sum(_length(result) for result in self._results)
+        return sum(len(piece.kept.audio) for piece in self._pieces)
 
     @property
     def seconds(self) -> float:
-        return self.samples / self._results[0].sampling_rate if self._results else 0.0
+        return self.samples / self._pieces[0].kept.result.sampling_rate if self._pieces else 0.0
 
     def sample(self) -> ChatMLSample:
-        while self._earlier and self._positions() > self._max_context:
-            del self._earlier[0]
-            if self._buffer_size is not None and self._first_with_less_context is None:
+        while len(self._context) and self._positions() > self._max_context:
+            self._context.drop_one()
+            if self._request.generation_chunk_buffer_size is not None and self._first_with_less_context is None:
                 self._first_with_less_context = self.index + 1
-        return self._plan.sample(self.index, self._earlier)
+        return self._plan.sample(self.index, self._context)
 
     def _positions(self) -> int:
-        """At most this much of the context goes to the next piece, if it is not spoken very slowly."""
-        prompt = sum(_positions_of(message) for message in self._plan.sample(self.index, self._earlier).messages)
-        return prompt + min(self._params.max_new_tokens, int(2 * self._expected_columns()))
+        """What the next piece may take of the context when its voice is slow."""
+        turns = self._plan.sample(self.index, self._context).messages
+        length = self._lengths[self.index]
+        steps = self._cap if length is None else min(self._cap, length.most)
+        return sum(most_positions(turn, self._count_tokens) for turn in turns) + steps
 
-    def _expected_columns(self) -> float:
-        return min(self._words[self.index] * _COLUMNS_PER_WORD, self._params.max_new_tokens)
+    @property
+    def _cap(self) -> int:
+        """Decode steps of the piece that comes next."""
+        most, length = self._params.max_new_tokens, self._lengths[self.index]
+        return most if length is None or not self._request.cap_follows_text else min(most, length.most)
 
     def params(self) -> GenerationParams:
-        if self.index == 0:
-            return self._params
-        return replace(self._params, seed=piece_seed(self._results[0].seed, self.index))
+        seed = retry_seed(piece_seed(self._seed, self.index), len(self._attempts))
+        return replace(self._params, max_new_tokens=self._cap, seed=seed)
 
     def share(self, columns: int) -> float:
         """How much of the request is done, 0 to 1, when the piece that comes next has this many columns."""
         if not self.goes_on:
             return 1.0
-        running = self._words[self.index] * min(columns / self._expected_columns(), _MOST_OF_A_PIECE)
+        expected = min(self._words[self.index] * _COLUMNS_PER_WORD, self._cap)
+        running = self._words[self.index] * min(columns / expected, _MOST_OF_A_PIECE)
         return (sum(self._words[: self.index]) + running) / sum(self._words)
 
-    def add(self, result: GenerationResult) -> None:
-        """Raises ModelLoadError when the engine made codes but has no codec to make them heard."""
-        frames = sum(codes.shape[1] for codes in result.audio_codes)
-        if frames and result.audio is None:
-            raise ModelLoadError(
-                "The engine was loaded without an audio tokenizer, so it cannot make audio of its codes."
-            )
-        if frames:
-            codes = np.concatenate(result.audio_codes, axis=1)
-            self._earlier.append(spoken_turns(self._plan.turns[self.index], codes))
-        if self._buffer_size is not None:
-            self._earlier = self._earlier[len(self._earlier) - min(len(self._earlier), max(self._buffer_size, 0)) :]
-        self._results.append(result)
+    def add(self, result: GenerationResult, *, heard: bool = False) -> NDArray[np.float32] | None:
+        """Take in a generation of the piece. Returns the piece's audio, or None when it is to be generated again.
+
+        heard: some of its audio has left already, so that it has to stay.
+        Raises ModelLoadError when the engine made codes but has no codec to make them heard.
+        """
+        length = self._lengths[self.index]
+        attempt = judge(result, length, ras=self._params.ras_window > 0, trim=self.trims)
+        too_late = bool(attempt.faults) and self.may_retry and heard
+        retry = bool(attempt.faults) and self.may_retry and not heard
+        self._attempts.append(attempt)
+        if retry:
+            return None
+        piece = FinishedPiece(tuple(self._attempts), self._cap, heard_too_early=too_late)
+        if not piece.kept.faults:
+            turn = self._plan.turns[self.index]
+            self._context.add(spoken_turns(turn, np.concatenate(piece.kept.codes, axis=1)), _words_of(turn))
+        self._attempts = []
+        self._pieces.append(piece)
+        return piece.kept.audio
 
     def result(self) -> SpeechResult:
         """Raises NoAudioError when no piece has a complete frame."""
-        first = self._results[0]
-        audio = [result.audio for result in self._results if result.audio is not None]
         if self.samples == 0:
             raise NoAudioError("Model did not return audio tokens.")
+        kept = [piece.kept for piece in self._pieces]
+        attempts = [attempt.result for piece in self._pieces for attempt in piece.attempts]
         return SpeechResult(
-            audio=np.concatenate(audio),
-            sampling_rate=first.sampling_rate,
-            audio_codes=[codes for result in self._results for codes in result.audio_codes],
-            text="".join(result.text for result in self._results),
-            text_token_ids=[token for result in self._results for token in result.text_token_ids],
-            usage=_summed(result.usage for result in self._results),
-            finish_reason="length" if self._cut_off() else "stop",
-            seed=first.seed,
-            timings=_summed(result.timings for result in self._results)
-            | {name: first.timings[name] for name in ("first_audio",) if name in first.timings},
-            pieces=self._pieces(),
+            audio=np.concatenate([attempt.audio for attempt in kept]),
+            sampling_rate=kept[0].result.sampling_rate,
+            audio_codes=[codes for attempt in kept for codes in attempt.codes],
+            text="".join(attempt.result.text for attempt in kept),
+            text_token_ids=[token for attempt in kept for token in attempt.result.text_token_ids],
+            usage=_summed(attempt.usage for attempt in attempts),
+            finish_reason="length" if any(attempt.result.finish_reason == "length" for attempt in kept) else "stop",
+            seed=self._seed,
+            timings=_summed(attempt.timings for attempt in attempts) | self._first_audio(),
+            pieces=self._times(),
             warnings=(*self._plan.warnings, *self._warnings()),
+            retried_pieces=sum(len(piece.attempts) > 1 for piece in self._pieces),
         )
 
-    def _pieces(self) -> tuple[SpokenPiece, ...]:
-        pieces = []
-        start = 0
-        for text, result in zip(self._plan.pieces, self._results, strict=True):
-            end = start + _length(result)
-            pieces.append(SpokenPiece(text, start / result.sampling_rate, end / result.sampling_rate))
-            start = end
-        return tuple(pieces)
+    def _first_audio(self) -> dict[str, float]:
+        """When the first piece could be heard; one that was generated again could not before its last generation."""
+        *before, last = (attempt.result.timings for attempt in self._pieces[0].attempts)
+        if "first_audio" not in last:
+            return {}
+        return {"first_audio": sum(timings.get("total", 0.0) for timings in before) + last["first_audio"]}
 
-    def _cut_off(self) -> list[int]:
-        return [at for at, result in enumerate(self._results, start=1) if result.finish_reason == "length"]
+    def _times(self) -> tuple[SpokenPiece, ...]:
+        times = []
+        start = 0
+        for text, piece in zip(self._plan.pieces, self._pieces, strict=True):
+            end, rate = start + len(piece.kept.audio), piece.kept.result.sampling_rate
+            times.append(SpokenPiece(text, start / rate, end / rate))
+            start = end
+        return tuple(times)
 
     def _warnings(self) -> list[str]:
-        warnings = []
-        by_cap: list[int] = []
-        by_context: list[int] = []
-        for at in self._cut_off():
-            capped = self._results[at - 1].usage["completion_tokens"] >= self._params.max_new_tokens
-            (by_cap if capped else by_context).append(at)
-        shorter = "" if len(self._results) == 1 else " or lower chunk_max_word_num"
-        if by_cap:
-            steps = self._params.max_new_tokens
-            seconds = f"{steps / FRAMES_PER_SECOND:.0f} s"
-            warnings.append(
-                f"{self._named(by_cap)} cut off at max_new_tokens={steps} ({seconds}); raise max_new_tokens{shorter}."
-            )
-        if by_context:
-            warnings.append(
-                f"{self._named(by_context)} cut off where the context of {self._max_context} positions was full; "
-                f"use fewer or shorter references{shorter}."
-            )
-        if silent := [at for at, result in enumerate(self._results, start=1) if _length(result) == 0]:
-            warnings.append(f"{self._named(silent)} left without audio by the model; another seed may help.")
+        warnings = warnings_about(
+            self._pieces, cap_follows_text=self._request.cap_follows_text, trims=self.trims, context=self._max_context
+        )
         if self._first_with_less_context is not None:
             warnings.append(
                 f"From piece {self._first_with_less_context} on, fewer earlier pieces than "
-                f"generation_chunk_buffer_size={self._buffer_size} were kept as context, because more would not fit."
+                f"generation_chunk_buffer_size={self._request.generation_chunk_buffer_size} were kept as context, "
+                "because more would not fit."
             )
         return warnings
 
-    def _named(self, pieces: list[int]) -> str:
-        if len(self._results) == 1:
-            return "The speech was"
-        numbers = ", ".join(map(str, pieces))
-        return f"Piece {numbers} of {len(self._results)} was" if len(pieces) == 1 else f"Pieces {numbers} were"
 
-
-def _positions_of(message: Message) -> int:
-    """An upper bound of a turn's positions in the context: a token of text has at least a byte."""
-    positions = _POSITIONS_AROUND
-    for part in message.parts:
-        if not isinstance(part, AudioContent):
-            positions += len(part.text.encode())
-        elif part.codes is not None:
-            positions += np.shape(part.codes)[1] + _POSITIONS_AROUND
-        elif part.waveform is not None:
-            positions += len(part.waveform) // _SAMPLES_PER_FRAME + _POSITIONS_AROUND
-        else:
-            positions += _POSITIONS_OF_UNKNOWN_CLIP
-    return positions
-
-
-def _length(result: GenerationResult) -> int:
-    return 0 if result.audio is None else len(result.audio)
+def _words_of(turn: Message) -> str:
+    return "".join(getattr(part, "text", "") for part in turn.parts)
 
 
 def _summed(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -12,6 +13,7 @@ from higgs_core.errors import RequestError
 DEFAULT_STOP_STRINGS = ("<|end_of_text|>", "<|eot_id|>")
 MAX_RAS_WINDOW = 64  # columns of history that a decode step keeps a row; 2.56 s of audio
 MAX_SEED = 2**63 - 1
+_DRAWN_SEEDS = 2**53  # every one of them survives a client that reads JSON numbers as doubles
 MAX_STOP_STRINGS = 16
 MAX_COUNT = 1_000_000  # more of anything than means something
 
@@ -21,7 +23,7 @@ class GenerationParams:
     """Sampling controls of one request.
 
     max_new_tokens: decode steps, the synthetic first column of each segment among them.
-    temperature: 0 is greedy.  top_p in (0, 1], top_k >= 1; None turns either off.
+    temperature: 0 is greedy.  top_p in (0, 1], top_k >= 1; None turns either off, and so does a top_k of 0 or -1.
     ras_win_len: columns that repetition-aware sampling looks back; None or <= 0 turns it off.
     ras_win_max_num_repeat: repeats in that window from which a codebook is drawn again.
     seed: None lets the engine draw one and report it.
@@ -48,7 +50,8 @@ class GenerationParams:
         if self.top_p is not None:
             _check("top_p", self.top_p, Real, math.ulp(0.0), 1, "above 0 and at most 1, or null for off")
         if self.top_k is not None:
-            _check("top_k", self.top_k, Integral, 1, MAX_COUNT, f"1 to {MAX_COUNT}, or null for off")
+            _check("top_k", self.top_k, Integral, -1, MAX_COUNT, f"1 to {MAX_COUNT}, or 0, -1 or null for off")
+            object.__setattr__(self, "top_k", self.top_k if self.top_k > 0 else None)
         if self.ras_win_len is not None:
             allowed = f"at most {MAX_RAS_WINDOW}, <= 0 is off"
             _check("ras_win_len", self.ras_win_len, Integral, -math.inf, MAX_RAS_WINDOW, allowed)
@@ -66,6 +69,11 @@ class GenerationParams:
     def ras_window(self) -> int:
         """Columns that RAS looks back; 0 when it is off."""
         return max(self.ras_win_len or 0, 0)
+
+
+def draw_seed() -> int:
+    """A seed for a request that brings none."""
+    return secrets.randbelow(_DRAWN_SEEDS)
 
 
 def _check(field: str, value: Any, kind: Any, least: float, most: float, allowed: str) -> None:

@@ -8,6 +8,9 @@ from typing import Literal
 from higgs_core.chatml import Role, TextContent
 from higgs_core.params import GenerationParams
 
+MAX_RETRIES = 3
+"""How often a piece that went wrong may be generated again."""
+
 ChunkMethod = Literal["auto", "none", "word", "sentence", "speaker"]
 
 
@@ -60,6 +63,12 @@ class SpeechRequest:
 
     system_prompt: None means no system turn; the default has been filled in by the parser.
     system_prompt_is_default: the parser filled it in, so a better-suited built-in prompt may replace it.
+    chunk_max_word_num: None lets a piece hold as many words as the slowest voice speaks within its decode steps.
+    cap_follows_text: a piece gets the decode steps that its text may need, `params.max_new_tokens` at the most; the
+    client who sends max_new_tokens gets just those for every piece.
+    retries: how often a piece that went wrong is generated again, the best generation being kept; None is once, and
+    never where params bring a seed.
+    trim: cut the silence after a piece to a natural length.
     """
 
     script: str | None = None
@@ -73,10 +82,20 @@ class SpeechRequest:
     ref_audio_in_system_message: bool = False
     normalize: bool = True
     chunk_method: ChunkMethod = "auto"
-    chunk_max_word_num: int = 100
+    chunk_max_word_num: int | None = None
     chunk_max_num_turns: int = 1
     generation_chunk_buffer_size: int | None = 2
     params: GenerationParams = field(default_factory=GenerationParams)
+    cap_follows_text: bool = True
+    retries: int | None = None
+    trim: bool = True
+
+    @property
+    def most_retries(self) -> int:
+        """How often a piece that went wrong is generated again. Who sends a seed wants one outcome, and keeps it."""
+        if self.retries is not None:
+            return self.retries
+        return 0 if self.params.seed is not None else 1
 
     @property
     def reference_sources(self) -> tuple[ReferenceSource, ...]:

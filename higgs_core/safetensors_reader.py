@@ -8,7 +8,6 @@ Format: https://huggingface.co/docs/safetensors, "Format".
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import queue
@@ -16,11 +15,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from higgs_core.errors import ModelLoadError
+from higgs_core.safetensors_header import StoredRange, read_header
+from higgs_core.snapshot import weight_files
 
 STAGING_BYTES = 16 << 20
 READERS = 8
@@ -46,49 +46,25 @@ class StoredTensor:
 
 def index_folder(folder: Path) -> dict[str, StoredTensor]:
     """Every tensor of a single-file or sharded checkpoint. Raises ModelLoadError when files are missing or damaged."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ModelLoadError(f"{index.name} is damaged; download it again.") from None
-    else:
-        names = ["model.safetensors"]
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise ModelLoadError(f"The checkpoint's folder lacks {', '.join(missing)}; download it again.")
     tensors: dict[str, StoredTensor] = {}
-    for name in names:
-        tensors.update(_read_header(folder / name))
+    for file in weight_files(folder):
+        tensors.update(_tensors_of(file))
     return tensors
 
 
-def _read_header(file: Path) -> dict[str, StoredTensor]:
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not 0 < length <= size - 8:
-            raise ModelLoadError(f"{file.name} is damaged or cut short; download it again.")
-        encoded = stream.read(length)
+def _tensors_of(file: Path) -> dict[str, StoredTensor]:
     try:
-        entries = json.loads(encoded)
-        entries.pop("__metadata__", None)
-        tensors = {
-            name: _stored(file, entry, 8 + length) for name, entry in entries.items() if entry["dtype"] in _DTYPES
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ModelLoadError(f"{file.name} has a damaged header; download it again.") from None
-    if any(tensor.offset + tensor.nbytes > size for tensor in tensors.values()):
-        raise ModelLoadError(f"{file.name} is cut short; download it again.")
-    return tensors
+        stored = {name: _stored(file, found) for name, found in read_header(file).items() if found.dtype in _DTYPES}
+    except ValueError as error:
+        raise ModelLoadError(f"{file.name} {error}; download it again.") from None
+    return stored
 
 
-def _stored(file: Path, entry: dict[str, Any], start: int) -> StoredTensor:
-    dtype, shape = _DTYPES[entry["dtype"]], tuple(int(size) for size in entry["shape"])
-    begin, end = entry["data_offsets"]
-    if end - begin != math.prod(shape) * dtype.itemsize:
-        raise ValueError("the bytes do not fit the shape")
-    return StoredTensor(file, dtype, shape, start + begin, end - begin)
+def _stored(file: Path, found: StoredRange) -> StoredTensor:
+    dtype, nbytes = _DTYPES[found.dtype], found.stop - found.start
+    if nbytes != math.prod(found.shape) * dtype.itemsize:
+        raise ValueError("has a damaged header")
+    return StoredTensor(file, dtype, found.shape, found.start, nbytes)
 
 
 def read_into(

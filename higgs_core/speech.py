@@ -1,10 +1,11 @@
-"""The story of a request: it is planned as pieces, each piece becomes a sample, the engine speaks the sample, and what
-was spoken is heard again before the next piece. Imports no torch: the engine is handed in.
+"""Generates a request piece by piece: it is planned, each piece becomes a sample, the engine speaks the sample, and
+text and codes of what went well go back in as context of the next piece. Imports no torch: the engine is handed in.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -15,8 +16,12 @@ import numpy as np
 
 from higgs_core.conversation import Clips, plan
 from higgs_core.errors import GenerationCancelled
-from higgs_core.narration import FRAMES_PER_SECOND, Narration, SpeechResult, SpokenPiece
+from higgs_core.held_audio import HeldAudio
+from higgs_core.narration import Narration, SpeechResult, SpokenPiece
+from higgs_core.playback import Clock, Playback
+from higgs_core.prompt_size import utf8_length
 from higgs_core.request import SpeechRequest
+from higgs_core.speech_length import FRAMES_PER_SECOND
 
 if TYPE_CHECKING:
     from higgs_core.engine import AudioStream, GenerationFuture, GenerationResult, HiggsAudioEngine
@@ -61,7 +66,7 @@ def speak(
     Raises what the engine raises, RequestError for a request without words, GenerationCancelled, and NoAudioError when
     the model left every piece without audio.
     """
-    narration = Narration(request, plan(request, clips), engine.max_context)
+    narration = _narration(engine, request, clips)
     tell = _Teller(narration, on_progress)
     while narration.goes_on:
         _stop_if(cancelled)
@@ -78,26 +83,44 @@ def stream_speech(
     *,
     cancelled: threading.Event | None = None,
     on_progress: OnProgress | None = None,
+    speed: float = 1.0,
+    clock: Clock = time.monotonic,
 ) -> Iterator[SpeechChunk]:
     """Speak the request chunk by chunk; the chunks joined are `speak`'s audio, and the last one brings the result.
 
+    A piece that went wrong is generated again as long as none of its audio has been sent. The first piece is sent as it
+    comes. A later one is held back until it is known to be good, while the listener still has enough to play.
+    speed: how much faster than it was spoken the audio is played.  clock: seconds, monotonic.
     Closing the iterator stops the generation, as `cancelled` does from another thread. Raises as `speak` does.
     """
-    narration = Narration(request, plan(request, clips), engine.max_context)
+    narration = _narration(engine, request, clips)
     tell = _Teller(narration, on_progress)
+    playback = Playback(speed, clock)
     while narration.goes_on:
         _stop_if(cancelled)
         start = narration.samples
+        held = HeldAudio(playback, until_checked=narration.may_retry, trims=narration.trims)
         with engine.stream(narration.sample(), narration.params()) as stream, _stopped_by(cancelled, stream):
             for chunk in stream:
                 _stop_if(cancelled)
                 tell(stream.columns_generated)
-                if len(chunk.audio):
-                    yield SpeechChunk(chunk.audio, start + chunk.start_sample, None)
+                audio = held.add(chunk.audio)
+                if len(audio):
+                    yield SpeechChunk(audio, start + held.sent - len(audio), None)
         assert stream.result is not None  # the stream has ended, and not in an error
-        narration.add(stream.result)
+        piece = narration.add(stream.result, heard=held.sent > 0)
         tell()
+        if piece is not None and len(piece) > held.sent:
+            rest = piece[held.sent :]
+            playback.send(len(rest) / stream.result.sampling_rate)
+            yield SpeechChunk(rest, start + held.sent, None)
     yield SpeechChunk(np.zeros(0, np.float32), narration.samples, narration.result())
+
+
+def _narration(engine: HiggsAudioEngine, request: SpeechRequest, clips: Clips) -> Narration:
+    count = getattr(engine, "count_tokens", utf8_length)  # an engine of another make need not be able to count
+    planned = plan(request, clips, max_context=engine.max_context, count_tokens=count)
+    return Narration(request, planned, engine.max_context, count)
 
 
 def _await(future: GenerationFuture, cancelled: threading.Event | None, tell: _Teller) -> GenerationResult:

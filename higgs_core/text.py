@@ -1,7 +1,8 @@
 """Boson's text rules: what its own scripts do to a text before the model reads it.
 
 Plain replacements only, so the time is linear in the text whatever it holds. Numbers, percent signs and currency stay
-as they are written: the model was trained to read them.
+as they are written; the model reads many of them wrongly, most of all in Chinese, and Boson AI advises to spell them
+out.
 """
 
 from __future__ import annotations

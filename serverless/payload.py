@@ -93,6 +93,8 @@ def parse_job(job_input: object, settings: Settings, *, voices: Container[str] =
         request = _from_script(fields, clips, speakers, script, cast, reading)
     else:
         raise RequestError(_NOTHING_TO_SPEAK, field="script", hint=" ".join(reading.warnings[:3]) or None)
+    cap_follows_text = "max_new_tokens" not in fields.given
+    request = replace(request, cap_follows_text=cap_follows_text, retries=fields.retries, trim=fields.trim)
     _check_clips(request, settings)
     output = _output(fields, reading)
     return ParsedJob(request, output, reading.warnings, script, tuple(clip.transcript for clip in clips))
@@ -139,9 +141,9 @@ def _from_script(
 ) -> SpeechRequest:
     is_default = "system_prompt" not in fields.given
     tag = _script_tag(fields, cast)
-    if tag is None and len(cast.described) == 1 and not speaker_tags(script):
-        (tag,) = cast.described  # the only speaker speaks a script without tags
-    for silent in sorted(set(cast.described) - {tag, *speaker_tags(script)}):
+    # The only speaker speaks a script without tags, and without one, as in Boson's examples with a voice profile.
+    only_one = tag is None and len(cast.described) == 1 and not speaker_tags(script)
+    for silent in sorted(set() if only_one else set(cast.described) - {tag, *speaker_tags(script)}):
         reading.warn(f"{path_of_speaker(cast.described[silent])} has nothing to say: no turn of the script is theirs.")
     return SpeechRequest(
         script=script,

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Literal
 
 from higgs_core.chatml import Role
-from higgs_core.params import DEFAULT_STOP_STRINGS, MAX_RAS_WINDOW, MAX_SEED
-from higgs_core.request import ChunkMethod
+from higgs_core.params import DEFAULT_STOP_STRINGS, MAX_COUNT, MAX_RAS_WINDOW, MAX_SEED
+from higgs_core.request import MAX_RETRIES, ChunkMethod
 from serverless.payload_fields import Field, Table
 from serverless.payload_texts import (
     anything,
@@ -149,7 +149,7 @@ class RequestFields(Table):
 
     # How it is cut in pieces.
     chunk_method = Field[ChunkMethod](choice(CHUNK_METHODS), default="auto")
-    chunk_max_word_num = Field(integer(1, 10_000), default=100)
+    chunk_max_word_num = Field[int | None](integer(1, 10_000), default=None)
     chunk_max_num_turns = Field(integer(1, 10_000), default=1)
     generation_chunk_buffer_size = Field[int | None](off(integer(0, 10_000), "no limit"), default=2, blank=sent)
 
@@ -157,12 +157,16 @@ class RequestFields(Table):
     max_new_tokens = Field(integer(1, "max_context"), setting="max_new_tokens_default")
     temperature = Field(number(0, 10), setting="temperature")
     top_p = Field(off(number(0, 1, above=True)), setting="top_p", blank=sent)
-    top_k = Field(off(integer(1, 1_000_000)), setting="top_k", blank=sent)
+    top_k = Field(off(integer(1, MAX_COUNT), also=(0, -1)), setting="top_k", blank=sent)
     ras_win_len = Field(off(integer(None, MAX_RAS_WINDOW)), setting="ras_win_len", blank=sent)
-    ras_win_max_num_repeat = Field(integer(1, 1_000_000), setting="ras_win_max_repeat")
+    ras_win_max_num_repeat = Field(integer(1, MAX_COUNT), setting="ras_win_max_repeat")
     seed = Field(integer(0, MAX_SEED), default=None)
     stop_strings = Field[tuple[str, ...]](stop_strings, default=DEFAULT_STOP_STRINGS, blank=is_empty)
     force_audio_gen = Field(switch, default=True)
+
+    # What becomes of a piece that went wrong, and of silence after one.
+    retries = Field[int | None](integer(0, MAX_RETRIES), default=None)
+    trim = Field(switch, default=True)
 
     # What comes back, and how.
     response_format = Field(audio_format, setting="response_format")

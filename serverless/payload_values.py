@@ -113,16 +113,17 @@ def integer(low: int | None, high: int | str) -> Reader[int]:
     return read
 
 
-def off(reader: Reader[T], meaning: str = "off") -> Reader[T | None]:
-    """Null or a blank text turns the field off; `meaning` says so to the client."""
+def off(reader: Reader[T], meaning: str = "off", *, also: tuple[int, ...] = ()) -> Reader[T | None]:
+    """Null or a blank text turns the field off; `meaning` says so to the client. also: numbers that do so too."""
+    numbers = f"{', '.join(map(str, also))} or " if also else ""
 
     def read(value: object, settings: Settings) -> T | None:
-        if is_blank(value):
+        if is_blank(value) or (also and _as_number(value) in also):
             return None
         try:
             return reader(value, settings)
         except Refused as refused:
-            raise Refused(refused.value, f"{refused.allowed}, or null for {meaning}") from None
+            raise Refused(refused.value, f"{refused.allowed}, or {numbers}null for {meaning}") from None
 
     return read
 

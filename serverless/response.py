@@ -12,6 +12,7 @@ import numpy as np
 
 from higgs_core.audio_io import SAMPLING_RATE
 from higgs_core.errors import HiggsError
+from higgs_core.repositories import reported_name
 
 if TYPE_CHECKING:
     from higgs_core.audio_io import AudioFormat
@@ -75,9 +76,9 @@ def describe(
 
 
 def public_name(checkpoint: str) -> str:
-    """A checkpoint as clients may know it: a hub id as it is, a folder by its last name."""
+    """A checkpoint as clients may know it: a hub id by the one name of its repository, a folder by its last name."""
     path = Path(checkpoint).expanduser()
-    return path.name if path.is_absolute() else checkpoint
+    return path.name if path.is_absolute() else reported_name(checkpoint)
 
 
 def error_response(error: HiggsError) -> dict[str, Any]:

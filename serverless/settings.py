@@ -14,8 +14,9 @@ from typing import Any, Self
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 
+from higgs_core import repositories
 from higgs_core.errors import SettingsError
-from higgs_core.params import MAX_RAS_WINDOW
+from higgs_core.params import MAX_COUNT, MAX_RAS_WINDOW
 from serverless.limits import PREFIX, Limits
 from serverless.s3_config import BUCKET_NAME, S3Config
 from serverless.settings_types import (
@@ -26,8 +27,8 @@ from serverless.settings_types import (
     LogLevel,
     Mode,
     OptionalFloat,
-    OptionalInt,
     ResponseFormat,
+    TopK,
     WebAddress,
     WindowLength,
 )
@@ -48,9 +49,10 @@ class Settings(Limits):
     """The worker's configuration. Build it with `from_environment`; tests pass fields by name."""
 
     # The model.
-    model_id: str = Field("bosonai/higgs-audio-v2-generation-3B-base", description="a hub id, a folder or tiny")
-    audio_tokenizer_id: str = Field("bosonai/higgs-audio-v2-tokenizer", description="a hub id or a folder")
+    model_id: str = Field(repositories.MODEL, description="a hub id, a folder or tiny")
+    audio_tokenizer_id: str = Field(repositories.CODEC, description="a hub id or a folder")
     tokenizer_id: str | None = Field(None, description="a hub id or a folder; the model's own when not set")
+    # Not set means the revision that higgs_core/repositories.py knows to be good.
     model_revision: str | None = Field(None, description="a branch, tag or commit of the model's repository")
     audio_tokenizer_revision: str | None = Field(None, description="a branch, tag or commit of the codec's repository")
     device: Device = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:<index>")
@@ -61,12 +63,13 @@ class Settings(Limits):
 
     # What a request gets when it does not say.
     system_prompt: str = Field(DEFAULT_SYSTEM_PROMPT, description="any text, or blank for no system turn")
-    max_new_tokens: int = Field(1024, ge=1, description="1 to HIGGS_AUDIO_MAX_CONTEXT")
+    # A hundred words take the slowest voice 2 013 steps; 2 600 leave them the room that a piece's cap has for them.
+    max_new_tokens: int = Field(2600, ge=1, description="1 to HIGGS_AUDIO_MAX_CONTEXT")
     temperature: float = Field(0.3, ge=0, le=10, description="0 (greedy) to 10")
     top_p: OptionalFloat = Field(0.95, gt=0, le=1, description="above 0 and at most 1, or blank for off")
-    top_k: OptionalInt = Field(50, ge=1, le=1_000_000, description="1 to 1000000, or blank for off")
+    top_k: TopK = Field(50, ge=-1, le=MAX_COUNT, description=f"1 to {MAX_COUNT}, or 0, -1 or blank for off")
     ras_win_len: WindowLength = Field(7, le=MAX_RAS_WINDOW, description=f"at most {MAX_RAS_WINDOW}, 0 or blank for off")
-    ras_win_max_repeat: int = Field(2, ge=1, le=1_000_000, description="1 to 1000000")
+    ras_win_max_repeat: int = Field(2, ge=1, le=MAX_COUNT, description=f"1 to {MAX_COUNT}")
     response_format: ResponseFormat = Field("wav", description="wav, flac, mp3, opus or pcm")
     download_timeout: float = Field(30.0, gt=0, description="above 0 and at most HIGGS_AUDIO_MAX_DOWNLOAD_TIMEOUT")
 
@@ -168,7 +171,7 @@ class Settings(Limits):
 
     @property
     def max_new_tokens_default(self) -> int:
-        """What a request gets that does not say; never more than fits."""
+        """The most steps of a piece whose request does not say how many; never more than fit."""
         return min(self.max_new_tokens, self.max_context)
 
     @property

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator
 
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_LEVELS = {"WARN": "WARNING", "FATAL": "CRITICAL"}  # logging knows them under both names
 
 
 def _none_when_blank(value: Any) -> Any:
@@ -20,8 +21,9 @@ def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-def _upper(value: Any) -> Any:
-    return value.upper() if isinstance(value, str) else value
+def _level(value: Any) -> Any:
+    name = value.upper() if isinstance(value, str) else value
+    return _LEVELS.get(name, name) if isinstance(name, str) else value
 
 
 def _full_dtype(value: Any) -> Any:
@@ -63,13 +65,13 @@ def is_web_address(value: str) -> bool:
 
 
 OptionalFloat = Annotated[float | None, BeforeValidator(_none_when_blank)]
-OptionalInt = Annotated[int | None, BeforeValidator(_none_when_blank)]
+TopK = Annotated[int | None, BeforeValidator(_none_when_blank), AfterValidator(_none_when_off)]
 WindowLength = Annotated[int | None, BeforeValidator(_none_when_blank), AfterValidator(_none_when_off)]
 Device = Annotated[str, BeforeValidator(_lower)]
 Dtype = Annotated[Literal["auto", "float32", "float16", "bfloat16"], BeforeValidator(_full_dtype)]
 ResponseFormat = Annotated[Literal["wav", "flac", "mp3", "opus", "pcm"], BeforeValidator(_lower)]
 Mode = Annotated[Literal["queue", "http"], BeforeValidator(_lower)]
-LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_level)]
 Folder = Annotated[Path, AfterValidator(_absolute)]
 Folders = Annotated[tuple[Folder, ...], BeforeValidator(_folders)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]

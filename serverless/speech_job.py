@@ -115,6 +115,7 @@ class SpeechJob:
         self.record.note(
             duration_seconds=description["duration_seconds"],
             finish_reason=description["finish_reason"],
+            retried_pieces=self._finished.retried_pieces,
             **description["usage"],
             **{name if name == "real_time_factor" else f"{name}_seconds": timings[name] for name in timings},
         )

@@ -106,6 +106,7 @@ class Streamer:
                 self._clips,
                 cancelled=self._cancelled,
                 on_progress=self._on_progress,
+                speed=output.speed,
             ),
             output.speed,
         )

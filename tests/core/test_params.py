@@ -42,8 +42,7 @@ def test_defaults_are_bosons() -> None:
         ("top_p", -1.0),
         ("top_p", 1.0001),
         ("top_p", float("nan")),
-        ("top_k", 0),
-        ("top_k", -1),
+        ("top_k", -2),
         ("ras_win_len", MAX_RAS_WINDOW + 1),
         ("ras_win_max_num_repeat", 0),
         ("seed", -1),
@@ -86,6 +85,11 @@ def test_a_value_out_of_range_is_refused_by_name(field: str, value: Any) -> None
 )
 def test_the_ends_of_the_ranges_are_allowed(field: str, value: Any) -> None:
     assert getattr(GenerationParams(**{field: value}), field) == value
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_top_k_of_0_or_minus_1_is_off_as_in_other_servers(value: int) -> None:
+    assert GenerationParams(top_k=value) == GenerationParams(top_k=None)
 
 
 @pytest.mark.parametrize(("length", "window"), [(None, 0), (0, 0), (-1, 0), (1, 1), (7, 7), (64, 64)])

@@ -14,7 +14,7 @@ import pytest
 
 from higgs_core.audio_io import is_available
 from higgs_core.errors import RequestError
-from higgs_core.params import DEFAULT_STOP_STRINGS
+from higgs_core.params import DEFAULT_STOP_STRINGS, GenerationParams
 from higgs_core.request import SpeechRequest
 from serverless.payload import OutputOptions, ParsedJob, parse_job
 from serverless.payload_tables import RequestFields
@@ -53,6 +53,8 @@ ALIASES: list[tuple[str, Any, str, Any]] = [
     ("top_k", 12.0, "request.params.top_k", 12),
     ("top_k", None, "request.params.top_k", None),
     ("top_k", " ", "request.params.top_k", None),
+    ("top_k", 0, "request.params.top_k", None),
+    ("top_k", "-1", "request.params.top_k", None),
     ("ras_win_len", "9", "request.params.ras_win_len", 9),
     ("ras_win_len", 0, "request.params.ras_win_len", None),
     ("ras_win_len", -5, "request.params.ras_win_len", None),
@@ -66,6 +68,12 @@ ALIASES: list[tuple[str, Any, str, Any]] = [
     ("stop_strings", [], "request.params.stop_strings", DEFAULT_STOP_STRINGS),
     ("force_audio_gen", "false", "request.params.force_audio_gen", False),
     ("force_audio_gen", None, "request.params.force_audio_gen", True),
+    ("max_new_tokens", 300, "request.cap_follows_text", False),
+    ("max_new_tokens", None, "request.cap_follows_text", True),
+    ("retries", "0", "request.retries", 0),
+    ("retries", None, "request.retries", None),
+    ("trim", False, "request.trim", False),
+    ("chunk_max_word_num", None, "request.chunk_max_word_num", None),
     ("response_format", "MP3", "output.response_format", "mp3"),
     ("response_format", None, "output.response_format", "wav"),
     ("wav_encoding", "float32", "output.wav_encoding", "float32"),
@@ -92,13 +100,14 @@ RANGES: list[tuple[str, list[Any], list[Any]]] = [
     ("max_new_tokens", [1, 8192], [0, 8193, -1, 1.5, "1.5", BIG]),
     ("temperature", [0, 10, "1e1"], [-0.001, 10.001, BIG, -BIG, "nan", "inf", "1e999", float("nan"), float("inf")]),
     ("top_p", [0.0001, 1], [0, 1.0001, -1, float("nan"), "0.5.5"]),
-    ("top_k", [1, 1_000_000], [0, 1_000_001, 2.5, BIG]),
+    ("top_k", [-1, 0, 1, 1_000_000], [-2, 1_000_001, 2.5, BIG]),
     ("ras_win_len", [64, -BIG], [65, BIG, 1.5]),
     ("ras_win_max_num_repeat", [1, 1_000_000], [0, 1_000_001]),
     ("seed", [0, 2**63 - 1, str(2**63 - 1)], [-1, 2**63, BIG, float("inf")]),
     ("chunk_max_word_num", [1, 10_000], [0, 10_001]),
     ("chunk_max_num_turns", [1, 10_000], [0, 10_001]),
     ("generation_chunk_buffer_size", [0, 10_000], [-1, 10_001]),
+    ("retries", [0, 3], [-1, 4, 0.5]),
     ("download_timeout", [0.001, 300], [0, -1, 300.1, float("nan")]),
     ("speed", [0.25, 4], [0.249, 4.001]),
     ("stop_strings", [["x"] * 16, "x" * 256], [["x"] * 17, "x" * 257, ["x", ""], "\ud800"]),
@@ -114,11 +123,12 @@ RANGES: list[tuple[str, list[Any], list[Any]]] = [
 ]
 
 OTHERS = [field for field in RequestFields.fields if field.name not in ("messages", "stop_strings")]
-NUMBERS = [row[0] for row in RANGES[:12]]
+NUMBERS = [row[0] for row in RANGES[:13]]
 SWITCHES = [
     ("ref_audio_in_system_message", "request.ref_audio_in_system_message"),
     ("normalize", "request.normalize"),
     ("force_audio_gen", "request.params.force_audio_gen"),
+    ("trim", "request.trim"),
     ("stream", "output.stream"),
     ("return_audio_tokens", "output.return_audio_tokens"),
     ("return_text_tokens", "output.return_text_tokens"),
@@ -141,8 +151,11 @@ def test_every_name_of_the_table_is_shown_to_arrive() -> None:
 
 
 def test_a_script_alone_gets_every_default() -> None:
+    params = GenerationParams(max_new_tokens=2600)
     assert parse_job({"script": "Hello."}, Settings()) == ParsedJob(
-        SpeechRequest(script="Hello.", system_prompt=DEFAULT_SYSTEM_PROMPT), OutputOptions(), script_echo="Hello."
+        SpeechRequest(script="Hello.", system_prompt=DEFAULT_SYSTEM_PROMPT, params=params),
+        OutputOptions(),
+        script_echo="Hello.",
     )
 
 

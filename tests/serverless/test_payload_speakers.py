@@ -72,8 +72,18 @@ def test_the_tag_of_the_script_follows_speakers() -> None:
     assert job.warnings == ()
 
 
-def test_the_only_speaker_speaks_an_untagged_script() -> None:
-    assert parsed(script="Hi.", speakers={"SPEAKER4": {"voice": "anna"}}).request.script_speaker_tag == "SPEAKER4"
+@pytest.mark.parametrize("voice", [{"voice": "anna"}, {"description": "male, calm"}])
+def test_the_only_speaker_speaks_an_untagged_script_without_a_tag(voice: dict[str, str]) -> None:
+    """As in Boson's example of a voice profile: the scene names the speaker, the turn does not."""
+    job = parsed(script="Hi.", speakers={"SPEAKER4": voice})
+    assert job.request.script_speaker_tag is None
+    assert [speaker.tag for speaker in job.request.speakers] == ["SPEAKER4"]
+    assert job.warnings == ()
+
+
+def test_of_several_speakers_an_untagged_script_leaves_everyone_without_a_turn() -> None:
+    job = parsed(script="Hi.", speakers={"SPEAKER0": {"description": "a"}, "SPEAKER1": {"description": "b"}})
+    assert [warning.split()[0] for warning in job.warnings] == ["speakers.SPEAKER0", "speakers.SPEAKER1"]
 
 
 def test_a_speaker_without_a_turn_is_pointed_out() -> None:

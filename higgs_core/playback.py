@@ -1,0 +1,32 @@
+"""How far a stream is ahead of somebody who listens to it as it comes. Imports no torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+Clock = Callable[[], float]
+
+
+class Playback:
+    """A listener who began with the first audio that was sent and plays it without a pause.
+
+    speed: how many seconds of the audio are played in one.  clock: seconds, monotonic.
+    """
+
+    def __init__(self, speed: float = 1.0, clock: Clock = time.monotonic) -> None:
+        self._speed = speed
+        self._clock = clock
+        self._began: float | None = None
+        self._sent = 0.0
+
+    def send(self, seconds: float) -> None:
+        """Note audio that leaves now."""
+        if self._began is None:
+            self._began = self._clock()
+        self._sent += seconds / self._speed
+
+    @property
+    def seconds_ahead(self) -> float:
+        """Seconds until the listener has played all that was sent; 0 before anything was."""
+        return 0.0 if self._began is None else self._began + self._sent - self._clock()

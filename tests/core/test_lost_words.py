@@ -1,0 +1,293 @@
+"""Engines that run on, fall silent, loop and speak too little: what a client gets, in a stream and in one piece.
+
+And slow voices: no word of a long text is lost to the cap of a piece.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from higgs_core.errors import NoAudioError
+from higgs_core.narration import piece_seed, retry_seed
+from higgs_core.params import GenerationParams
+from higgs_core.request import ReferenceSource, SpeechRequest
+from higgs_core.speech import SpeechChunk, SpeechResult, speak, stream_speech
+from higgs_core.speech_length import spoken_words
+from tests.core.pieces import FRAME
+from tests.core.simulated_engine import (
+    Behaviour,
+    SimulatedEngine,
+    falls_silent,
+    loops,
+    never_sounds,
+    runs_on,
+    says_nothing,
+    says_too_little,
+    speaks_well,
+    text_of,
+)
+
+WORDS = 40
+PIECE = " ".join(["word"] * (WORDS - 1)) + " end."
+SCRIPT = " ".join([PIECE] * 3)
+CAP = 25 * WORDS + 75
+GOOD = 10 * WORDS
+"""Frames of a piece that went well."""
+
+Outcome = tuple[SpeechResult, list[SpeechChunk]]
+
+
+def request(script: str = SCRIPT, **fields: Any) -> SpeechRequest:
+    params = GenerationParams(max_new_tokens=2600, seed=fields.pop("seed", None))
+    return SpeechRequest(**{"script": script, "params": params, "chunk_max_word_num": WORDS} | fields)
+
+
+def whole(engine: SimulatedEngine, asked: SpeechRequest) -> SpeechResult:
+    return speak(engine, asked, {})  # type: ignore[arg-type]
+
+
+def streamed(engine: SimulatedEngine, asked: SpeechRequest, speed: float = 1.0) -> Outcome:
+    """The result, and the chunks; they always are the result's audio, one after the other."""
+    *chunks, last = stream_speech(engine, asked, {}, speed=speed, clock=engine.clock)  # type: ignore[arg-type]
+    assert last.result is not None
+    starts = np.cumsum([0, *(len(chunk.audio) for chunk in chunks)])
+    assert [chunk.start_sample for chunk in (*chunks, last)] == starts.tolist()
+    joined = np.concatenate([chunk.audio for chunk in chunks])
+    assert np.array_equal(joined, last.result.audio)
+    return last.result, chunks
+
+
+def frames_of(spoken: SpeechResult) -> list[int]:
+    """Of each piece."""
+    return [round((piece.end_seconds - piece.start_seconds) * 25) for piece in spoken.pieces]
+
+
+def context_of(engine: SimulatedEngine, generation: int) -> int:
+    """How many earlier pieces a generation heard."""
+    return len(engine.asked[generation][0].messages) // 2
+
+
+# What becomes of each way to go wrong: the frames that stay when it is not generated again, and what is said of it.
+FAULTS: list[tuple[Behaviour, int, str]] = [
+    (runs_on, CAP - 10, "cut off"),
+    (falls_silent, GOOD + 15, "followed by a long silence"),
+    (loops, GOOD + 150, "caught in a loop"),
+    (says_too_little, GOOD // 8, "far too short for the text"),
+    (says_nothing, 0, "left without audio"),
+    (never_sounds, 15, "left without audio"),
+]
+by_fault = pytest.mark.parametrize(
+    ("fault", "frames", "reason"), FAULTS, ids=[behaviour.__name__ for behaviour, *_ in FAULTS]
+)
+
+
+@by_fault
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_in_one_piece_whatever_went_wrong_is_generated_again(
+    fault: Behaviour, frames: int, reason: str, at: int
+) -> None:
+    engine = SimulatedEngine([*[speaks_well] * at, fault, speaks_well])
+    spoken = whole(engine, request())
+    assert frames_of(spoken) == [GOOD] * 3
+    first, second = piece_seed(spoken.seed, at), retry_seed(piece_seed(spoken.seed, at), 1)
+    assert engine.seeds[at : at + 2] == [first, second]
+    assert spoken.warnings == (
+        f"Piece {at + 1} of 3 was generated again, because with seed {first} it was {reason}; the generation with seed "
+        f"{second} was kept.",
+    )
+    assert spoken.finish_reason == "stop"
+    assert [context_of(engine, generation) for generation in range(4)] == [*range(at + 1), *range(at, 3)]
+
+
+@by_fault
+@pytest.mark.parametrize("asked", [{"seed": 5}, {"retries": 0}], ids=["seed", "retries 0"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_with_a_seed_or_no_retries_it_stays_and_is_no_context(
+    fault: Behaviour, frames: int, reason: str, asked: dict[str, Any], stream: bool
+) -> None:
+    engine = SimulatedEngine([speaks_well, fault, speaks_well])
+    spoken = streamed(engine, request(**asked))[0] if stream else whole(engine, request(**asked))
+    assert frames_of(spoken) == [GOOD, frames, GOOD]
+    assert len(engine.asked) == 3
+    assert context_of(engine, 2) == 1
+    assert len(spoken.warnings) == 1
+    assert not any("generated again" in warning for warning in spoken.warnings)
+
+
+@by_fault
+def test_a_later_piece_of_a_stream_is_held_while_the_listener_has_enough_and_generated_again(
+    fault: Behaviour, frames: int, reason: str
+) -> None:
+    engine = SimulatedEngine([speaks_well, fault, speaks_well])
+    spoken, _ = streamed(engine, request())
+    assert frames_of(spoken) == [GOOD] * 3
+    (warning,) = spoken.warnings
+    assert f"Piece 2 of 3 was generated again, because with seed {engine.seeds[1]} it was {reason}" in warning
+
+
+@by_fault
+def test_the_first_piece_of_a_stream_is_heard_as_it_comes_so_it_stays_once_it_sounded(
+    fault: Behaviour, frames: int, reason: str
+) -> None:
+    engine = SimulatedEngine([fault, speaks_well])
+    spoken, chunks = streamed(engine, request())
+    if fault is says_nothing:  # nothing of it was heard
+        assert frames_of(spoken) == [GOOD] * 3
+        return
+    assert len(chunks[0].audio) == FRAME
+    assert frames_of(spoken) == [frames, GOOD, GOOD]
+    assert context_of(engine, 1) == 0
+    assert spoken.warnings[-1] == (
+        "Piece 1 of 3 was not generated again: the audio had been sent before the fault was seen."
+    )
+
+
+@by_fault
+def test_an_engine_no_faster_than_speech_lets_every_piece_be_heard_as_it_comes(
+    fault: Behaviour, frames: int, reason: str
+) -> None:
+    engine = SimulatedEngine([speaks_well, fault, speaks_well], seconds_per_frame=0.04)
+    spoken, _ = streamed(engine, request())
+    assert frames_of(spoken) == [GOOD, GOOD if fault is says_nothing else frames, GOOD]
+
+
+def test_what_is_played_faster_is_held_for_less_long() -> None:
+    """At four times the speed, an engine of a quarter of real time is no faster than the listener."""
+    for speed, again in ((1.0, True), (4.0, False)):
+        engine = SimulatedEngine([speaks_well, loops, speaks_well], seconds_per_frame=0.01)
+        spoken, _ = streamed(engine, request(), speed)
+        assert (spoken.retried_pieces == 1) is again
+
+
+def test_a_good_stream_is_sent_without_waiting_for_its_end_when_the_engine_is_slow() -> None:
+    engine = SimulatedEngine(seconds_per_frame=0.04)
+    _, chunks = streamed(engine, request())
+    assert max(len(chunk.audio) for chunk in chunks) <= 64 * FRAME
+
+
+def test_both_generations_may_be_bad_and_the_better_one_stays() -> None:
+    for stream in (False, True):
+        engine = SimulatedEngine([speaks_well, says_nothing, says_too_little, speaks_well])
+        spoken = streamed(engine, request())[0] if stream else whole(engine, request())
+        assert frames_of(spoken) == [GOOD, GOOD // 8, GOOD]
+        assert context_of(engine, 3) == 1
+        assert len(spoken.warnings) == 2
+
+
+def test_an_engine_that_never_speaks_is_asked_twice_a_piece_and_then_an_error() -> None:
+    engine = SimulatedEngine([says_nothing])
+    with pytest.raises(NoAudioError):
+        whole(engine, request())
+    assert len(engine.asked) == 6
+    with pytest.raises(NoAudioError):
+        list(stream_speech(engine, request(), {}, clock=engine.clock))  # type: ignore[arg-type]
+
+
+def test_a_short_text_that_runs_on_ends_early() -> None:
+    engine = SimulatedEngine([runs_on])
+    spoken = whole(engine, request("Hello there.", retries=0))
+    assert frames_of(spoken) == [25 * 2 + 75 - 10]
+
+
+def test_silence_that_the_client_wants_is_streamed_as_it_comes() -> None:
+    engine = SimulatedEngine([falls_silent])
+    spoken, chunks = streamed(engine, request(PIECE, trim=False, seed=1))
+    assert frames_of(spoken) == [CAP - 10]
+    assert max(len(chunk.audio) for chunk in chunks) <= 64 * FRAME
+
+
+def test_silence_in_a_stream_is_held_back_only_beyond_its_natural_length() -> None:
+    engine = SimulatedEngine([falls_silent])
+    spoken, chunks = streamed(engine, request(PIECE, seed=1))
+    assert frames_of(spoken) == [GOOD + 15]
+    sent_by = np.cumsum([len(chunk.audio) for chunk in chunks]) / FRAME
+    assert sent_by[-1] == GOOD + 15
+
+
+# --- the voice stays ---
+
+
+def prompts(engine: SimulatedEngine) -> list[list[str]]:
+    """Of every generation: the first word of each user turn."""
+    return [[text_of_turn.split()[0] for text_of_turn in _user_turns(sample)] for sample, _ in engine.asked]
+
+
+def _user_turns(sample: Any) -> list[str]:
+    return [message.parts[0].text for message in sample.messages if message.role == "user"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_the_first_good_piece_stays_in_every_prompt(stream: bool) -> None:
+    script = " ".join(f"{letter}{' word' * 18} end." for letter in "ABCDEF")
+    engine = SimulatedEngine([runs_on, speaks_well])
+    asked = request(script, chunk_max_word_num=20, generation_chunk_buffer_size=2, seed=3)
+    _ = streamed(engine, asked) if stream else whole(engine, asked)
+    assert prompts(engine) == [
+        ["A"],
+        ["B"],  # A was cut off
+        ["B", "C"],
+        ["B", "C", "D"],
+        ["B", "C", "D", "E"],
+        ["B", "D", "E", "F"],
+    ]
+
+
+def test_a_reference_holds_the_voice_itself() -> None:
+    from higgs_core.chatml import AudioContent
+
+    script = " ".join(f"{letter}{' word' * 18} end." for letter in "ABCDE")
+    source = ReferenceSource("references[0]", path="a.wav", transcript="R")
+    clips = {source: AudioContent(waveform=np.zeros(FRAME, np.float32))}
+    engine = SimulatedEngine()
+    asked = request(script, chunk_max_word_num=20, generation_chunk_buffer_size=1, references=(source,), seed=3)
+    speak(engine, asked, clips)  # type: ignore[arg-type]
+    assert prompts(engine)[-1] == ["R", "D", "E"]
+
+
+# --- slow voices ---
+
+
+def words_spoken(engine: SimulatedEngine, spoken: SpeechResult) -> float:
+    """Words that were spoken to their end, by the length of each piece's audio."""
+    said = 0.0
+    for (sample, _), frames in zip(engine.asked, frames_of(spoken), strict=True):
+        said += min(frames / engine.columns_per_word, spoken_words(text_of(sample)))
+    return said
+
+
+@pytest.mark.parametrize("seconds_for_100_words", [25, 33, 41, 52, 64, 80])
+@pytest.mark.parametrize("ceiling", [512, 1024, 2048, 2600, 8192])
+@pytest.mark.parametrize("method", ["auto", "sentence", "word"])
+def test_no_word_is_lost_whatever_the_rate(seconds_for_100_words: float, ceiling: int, method: Any) -> None:
+    script = " ".join(["This is one sentence of eight plain words."] * 60)
+    engine = SimulatedEngine(columns_per_word=seconds_for_100_words / 4)
+    asked = SpeechRequest(
+        script=script, params=GenerationParams(max_new_tokens=ceiling), chunk_method=method, retries=0
+    )
+    spoken = whole(engine, asked)
+    assert words_spoken(engine, spoken) == pytest.approx(spoken_words(script), abs=0.5)
+    assert spoken.finish_reason == "stop"
+    assert not [warning for warning in spoken.warnings if "cut off" in warning]
+
+
+def test_a_voice_with_a_long_reference_and_a_small_context_loses_no_word_either() -> None:
+    from higgs_core.chatml import AudioContent
+
+    script = " ".join(["This is one sentence of eight plain words."] * 30)
+    source = ReferenceSource("references[0]", path="a.wav", transcript="Words of the clip.")
+    clips = {source: AudioContent(waveform=np.zeros(40 * 24_000, np.float32))}
+    engine = SimulatedEngine(columns_per_word=20, max_context=2048)
+    asked = SpeechRequest(script=script, params=GenerationParams(max_new_tokens=2600), references=(source,))
+    spoken = speak(engine, asked, clips)  # type: ignore[arg-type]
+    assert words_spoken(engine, spoken) == pytest.approx(spoken_words(script), abs=0.5)
+
+
+def test_numbers_and_characters_count_for_a_piece_by_what_they_take_to_say() -> None:
+    for script in (" ".join(["Call 555 0199 at 12:45."] * 40), "今天天气很好。" * 60):
+        engine = SimulatedEngine(columns_per_word=20)
+        spoken = whole(engine, SpeechRequest(script=script, params=GenerationParams(max_new_tokens=1024)))
+        assert words_spoken(engine, spoken) == pytest.approx(spoken_words(script), abs=0.5)
+        assert spoken.finish_reason == "stop"
