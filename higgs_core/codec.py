@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import HiggsAudioV2TokenizerModel
 from transformers.utils import logging as transformers_logging
 
+from higgs_core.codec_model import HiggsAudioV2TokenizerModel
 from higgs_core.errors import ModelLoadError, RequestError
 from higgs_core.repositories import CODEC
 

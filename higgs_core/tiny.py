@@ -13,13 +13,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    HiggsAudioV2TokenizerConfig,
-    HiggsAudioV2TokenizerModel,
-    HubertConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import HiggsAudioV2TokenizerConfig, HubertConfig, PreTrainedTokenizerFast
 
+from higgs_core.codec_model import HiggsAudioV2TokenizerModel
 from higgs_core.markup import TEXT_TOKENS
 from higgs_core.tokenizer import CONTROL_TOKENS
 

@@ -21,6 +21,7 @@ import soundfile
 from serverless.payload import parse_job
 from serverless.payload_tables import ReferenceFields, RequestFields
 from serverless.settings import PREFIX, Settings, variables
+from tests.benchmarks import lost_words
 from tests.http.serving import Running, serving
 
 ROOT = Path(__file__).parent.parent
@@ -139,6 +140,12 @@ def test_every_field_of_the_contract_is_in_the_tables() -> None:
         for field in vars(table).values():
             if hasattr(field, "names"):
                 assert named & set(field.names), field.names
+
+
+def test_the_table_of_lost_words_is_what_its_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "`python -m tests.benchmarks.lost_words`" in TEXT
+    assert lost_words.main() == 0
+    assert capsys.readouterr().out in TEXT
 
 
 def test_every_variable_exists() -> None:

@@ -1,8 +1,8 @@
 """`python -m tests.benchmarks.gpu`: is it right on this GPU, and how fast is the full-size model on it?
 
-Needs torch, transformers and numpy (and torchaudio for the codec; without it the codec's figures are left out). Checks
-come first, then speed; every figure is in the JSON file as soon as it is known, and stages that would not fit the time
-are left out by name. `--dry-run-cpu` runs the same stages on a small model in seconds.
+Needs torch, transformers and numpy, and nothing else. Checks come first, then speed; every figure is in the JSON file
+as soon as it is known, and stages that would not fit the time are left out by name. `--dry-run-cpu` runs the same
+stages on a small model in seconds.
 """
 
 from __future__ import annotations

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import HiggsAudioV2TokenizerConfig, HiggsAudioV2TokenizerModel
+from transformers import HiggsAudioV2TokenizerConfig
 
 from higgs_core.assembly import Assembled, build
 from higgs_core.codec import AudioCodec
+from higgs_core.codec_model import HiggsAudioV2TokenizerModel
 from higgs_core.config import ModelConfig, read_config
 from higgs_core.tiny import write_tiny
 from higgs_core.tokenizer import HiggsTokenizer

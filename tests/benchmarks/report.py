@@ -77,7 +77,7 @@ def _machine(device: torch.device) -> Row:
     if device.type == "cuda":
         found["device"] = torch.cuda.get_device_name(device)
         found["cuda"] = torch.version.cuda
-    for package in ("torch", "transformers", "triton", "numpy"):
+    for package in ("torch", "torchaudio", "transformers", "triton", "numpy"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -16,6 +16,7 @@ from higgs_core.params import GenerationParams
 from higgs_core.request import ReferenceSource, SpeechRequest
 from higgs_core.speech import SpeechChunk, SpeechResult, speak, stream_speech
 from higgs_core.speech_length import spoken_words
+from tests.benchmarks.lost_words import words_spoken
 from tests.core.pieces import FRAME
 from tests.core.simulated_engine import (
     Behaviour,
@@ -27,7 +28,6 @@ from tests.core.simulated_engine import (
     says_nothing,
     says_too_little,
     speaks_well,
-    text_of,
 )
 
 WORDS = 40
@@ -248,14 +248,6 @@ def test_a_reference_holds_the_voice_itself() -> None:
 
 
 # --- slow voices ---
-
-
-def words_spoken(engine: SimulatedEngine, spoken: SpeechResult) -> float:
-    """Words that were spoken to their end, by the length of each piece's audio."""
-    said = 0.0
-    for (sample, _), frames in zip(engine.asked, frames_of(spoken), strict=True):
-        said += min(frames / engine.columns_per_word, spoken_words(text_of(sample)))
-    return said
 
 
 @pytest.mark.parametrize("seconds_for_100_words", [25, 33, 41, 52, 64, 80])

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from higgs_core.repositories import CODEC, PINNED_REVISIONS
 from serverless.payload import parse_job
 from serverless.settings import Settings, variables
 
@@ -80,8 +82,20 @@ def test_the_base_image_is_pinned() -> None:
 def test_the_build_arguments_have_their_defaults() -> None:
     arguments = dict(line.split("=", 1) for line in instructions("ARG"))
     assert arguments["TORCH_CUDA"] == "cu128"
-    assert arguments["CODEC_ID"].endswith("/higgs-audio-v2-tokenizer")
-    assert arguments["MODEL_ID"] == ""
+    assert (arguments["CODEC_ID"], arguments["CODEC_REVISION"]) == (CODEC, "")
+    assert (arguments["MODEL_ID"], arguments["MODEL_REVISION"]) == ("", "")
+    for text in (DOCKERFILE, (ROOT / "deploy/runpod/README.md").read_text(), (ROOT / "README.md").read_text()):
+        assert PINNED_REVISIONS[CODEC] in text
+
+
+def test_what_the_codec_is_baked_with_is_copied_before(tmp_path: Path) -> None:
+    """The build has none of the project's other files yet; a module too few would end it."""
+    before, command = DOCKERFILE.split("&& python -c '")[0], re.findall(r"python -c '(.+?)'", DOCKERFILE)[0]
+    copied = re.findall(r"higgs_core/\w+\.py", before.rpartition("COPY higgs_core/__init__.py")[2])
+    (tmp_path / "higgs_core").mkdir()
+    for file in ("higgs_core/__init__.py", *copied):
+        shutil.copy(ROOT / file, tmp_path / file)
+    subprocess.run([sys.executable, "-c", command, "", "", "", ""], cwd=tmp_path, check=True)
 
 
 def test_what_is_copied_exists_and_is_in_the_build_context() -> None:
