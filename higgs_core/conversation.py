@@ -20,6 +20,11 @@ from higgs_core.text import normalize
 
 Clips = Mapping[ReferenceSource, AudioContent]
 
+# Words that a piece may hold however few decode steps it has. Who sends few steps wants to hear how a text begins, and
+# not every few words of it as a piece.
+_FEWEST_WORDS = 10
+_FEWEST_WORDS_OF_SENT_STEPS = 30
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -88,7 +93,8 @@ def _cut(script: str, request: SpeechRequest, steps: int) -> list[str]:
     """Pieces of as many words as the client asks for, else of as many as the slowest voice speaks in the steps."""
     method, turns, words = request.chunk_method, request.chunk_max_num_turns, request.chunk_max_word_num
     if words is None:
-        return cut(script, method, words_that_fit(steps), turns, measure=timed_words)
+        at_least = _FEWEST_WORDS if request.cap_follows_text else _FEWEST_WORDS_OF_SENT_STEPS
+        return cut(script, method, words_that_fit(steps, at_least=at_least), turns, measure=timed_words)
     return cut(script, method, words, turns, measure=written_words)
 
 

@@ -21,7 +21,6 @@ ROOM_COLUMNS = 75
 
 _FEWEST_COLUMNS_PER_WORD = 2.5  # 600 words a minute; the fastest voice takes 6.4
 _LONGEST_PIECE_WORDS = 100  # more than this in one generation drifts and loses words
-_SHORTEST_PIECE_WORDS = 10  # what a piece holds at least, however few columns it may have
 
 CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 SOUTH_EAST_ASIAN = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
@@ -79,10 +78,13 @@ def timed_words(text: str) -> float:
     return spoken_words(text) + _sound_columns(text) / COLUMNS_PER_WORD
 
 
-def words_that_fit(columns: int) -> int:
-    """How many words of a text a piece may hold so that the slowest voice ends within so many columns."""
+def words_that_fit(columns: int, *, at_least: int) -> int:
+    """How many words of a text a piece may hold so that the slowest voice ends within so many columns.
+
+    at_least: words that a piece may hold in any case.
+    """
     fitting = (columns - ROOM_COLUMNS) // COLUMNS_PER_WORD
-    return min(max(fitting, _SHORTEST_PIECE_WORDS), _LONGEST_PIECE_WORDS)
+    return min(max(fitting, at_least), _LONGEST_PIECE_WORDS)
 
 
 def _words_of(token: re.Match[str]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,12 +24,18 @@ class ProgressReporter:
     """Call it with each Progress of one job; it sends the few that matter. Await `settle` before the result leaves."""
 
     def __init__(
-        self, job: Job, *, send: Callable[[Job, Any], None], clock: Callable[[], float] = time.monotonic
+        self,
+        job: Job,
+        *,
+        send: Callable[[Job, Any], None],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """send: the SDK's `progress_update`."""
+        """send: the SDK's `progress_update`.  clock, sleep: seconds."""
         self._job = job
         self._send = send
         self._clock = clock
+        self._sleep = sleep
         self._started = clock()
         self._sent: float | None = None
 
@@ -49,4 +55,4 @@ class ProgressReporter:
     async def settle(self) -> None:
         """Wait until an update that was just sent has arrived."""
         if self._sent is not None:
-            await asyncio.sleep(max(0.0, self._sent + ARRIVAL_SECONDS - self._clock()))
+            await self._sleep(max(0.0, self._sent + ARRIVAL_SECONDS - self._clock()))

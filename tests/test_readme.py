@@ -23,6 +23,7 @@ from serverless.payload_tables import ReferenceFields, RequestFields
 from serverless.settings import PREFIX, Settings, variables
 from tests.benchmarks import lost_words
 from tests.http.serving import Running, serving
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -179,4 +180,4 @@ def test_every_file_named_exists(path: str) -> None:
 def test_the_routes_named_answer(server: Running) -> None:
     for route in ("/ping", "/v1/models", "/v1/audio/voices", "/metrics", "/"):
         assert f"{route}`" in TEXT
-        assert requests.get(server.url + route, timeout=20).status_code == 200
+        assert requests.get(server.url + route, timeout=PATIENCE).status_code == 200

@@ -66,11 +66,12 @@ function toDefaults() {
   const defaults = state.defaults;
   form.elements.temperature.value = defaults.temperature ?? 0.3;
   form.elements.top_p.value = defaults.top_p ?? 1;
-  for (const name of ["top_k", "max_new_tokens", "ras_win_len", "ras_win_max_num_repeat"]) {
+  for (const name of ["top_k", "ras_win_len", "ras_win_max_num_repeat"]) {
     form.elements[name].value = "";
     form.elements[name].placeholder = defaults[name] ?? "off";
   }
   form.elements.seed.value = "";
+  form.elements.max_new_tokens.value = "";
   form.elements.chunk_method.value = "auto";
   form.elements.response_format.value = defaults.response_format ?? "wav";
   refresh();

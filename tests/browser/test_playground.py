@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from serverless.settings import Settings
 from tests.http.serving import Running, serving
+from tests.patience import PATIENCE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -39,7 +40,7 @@ def speak(page: Page) -> None:
 
 def until(page: Page, holds: str) -> None:
     """Wait for a JavaScript expression. The page's policy forbids the evaluation that the driver's own wait uses."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not page.evaluate(holds):
         assert time.monotonic() < deadline, f"it did not come true: {holds}"
         page.wait_for_timeout(20)
@@ -123,7 +124,7 @@ def test_the_pause_button_holds_the_position(page: Page) -> None:
 def test_the_copied_curl_saves_the_same_speech(page: Page, tmp_path: Path) -> None:
     write(page, 'It\'s "quoted", $HOME and `ticks`\nover two lines.')
     page.get_by_role("tab", name="curl").click()
-    subprocess.run(["bash", "-c", copied(page)], cwd=tmp_path, check=True, timeout=60)
+    subprocess.run(["bash", "-c", copied(page)], cwd=tmp_path, check=True, timeout=PATIENCE)
     speak(page)
     by_page, _ = soundfile.read(download(page, tmp_path), dtype="int16")
     by_curl, _ = soundfile.read(tmp_path / "speech.wav", dtype="int16")
@@ -192,6 +193,8 @@ def test_only_what_was_changed_is_sent(page: Page) -> None:
     assert request_of(page) == told | {"temperature": 0, "seed": str(2**62 + 1)}
     page.get_by_role("button", name="Back to the defaults").click()
     assert request_of(page) == told
+    page.get_by_label("Longest piece, frames").fill("2600")  # not the same as saying nothing, which follows the text
+    assert request_of(page) == told | {"max_new_tokens": 2600}
 
 
 def test_a_kept_seed_says_the_same_again(page: Page, tmp_path: Path) -> None:

@@ -397,7 +397,7 @@ def test_pcm16_rounds_to_the_nearest_step_and_clips() -> None:
 
 
 @given(st.lists(st.integers(-32768, 32767), max_size=64))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_16_bit_value_survives(values: list[int]) -> None:
     steps = np.array(values, np.int16)
     audio = steps.astype(np.float32) / 32768

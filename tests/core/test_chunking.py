@@ -29,7 +29,7 @@ def without_space(text: str) -> str:
     return "".join(text.split())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(SCRIPTS, st.sampled_from(METHODS), st.integers(1, 30), st.integers(1, 4))
 def test_no_character_is_lost_or_moved(script: str, method: ChunkMethod, max_words: int, max_turns: int) -> None:
     pieces = cut(script, method, max_words, max_turns)
@@ -37,7 +37,7 @@ def test_no_character_is_lost_or_moved(script: str, method: ChunkMethod, max_wor
     assert len(pieces) == 1 or all(piece and piece == piece.strip() for piece in pieces)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.from_regex(r"\A[a-zé0-9']{1,12}[.,!?;:]?\Z"), min_size=1, max_size=80), st.sampled_from(METHODS))
 def test_no_word_is_cut_in_two_and_no_piece_is_too_long(words: list[str], method: ChunkMethod) -> None:
     pieces = cut(" ".join(words), method, 7)
@@ -45,13 +45,12 @@ def test_no_word_is_cut_in_two_and_no_piece_is_too_long(words: list[str], method
     assert method == "none" or max(count_words(piece) for piece in pieces) <= 7
 
 
-@settings(deadline=None)
 @given(SCRIPTS, st.sampled_from(["auto", "none", "word", "sentence"]))
 def test_a_short_script_is_one_piece_verbatim(script: str, method: ChunkMethod) -> None:
     assert cut(script, method, 500) == [script]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12))
 def test_whole_sentences_make_the_fewest_and_then_the_most_even_pieces(lengths: list[int]) -> None:
     pieces = cut(" ".join(["w " * (length - 1) + "end." for length in lengths]), "sentence", 6)
@@ -188,7 +187,6 @@ def test_a_turn_that_is_too_long_is_cut_at_its_sentences() -> None:
     assert [len(re.findall("Here", piece)) for piece in pieces] == [0, 5, 5]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["[SPEAKER0]", "[SPEAKER1]", "word"]), min_size=2, max_size=40), st.integers(1, 5))
 def test_a_tag_is_never_parted_from_its_words(tokens: list[str], max_words: int) -> None:
     pieces = cut(" ".join([*tokens, "end"]), "word", max_words)

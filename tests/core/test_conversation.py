@@ -13,6 +13,7 @@ import pytest
 from higgs_core.chatml import AudioContent, Message, TextContent
 from higgs_core.conversation import Plan, plan, spoken_turns
 from higgs_core.errors import RequestError
+from higgs_core.params import GenerationParams
 from higgs_core.request import ReferenceSource, RequestMessage, Speaker, SpeechRequest
 from higgs_core.scene import MULTI_SPEAKER_PROMPT
 
@@ -259,6 +260,32 @@ def test_no_messages_at_all_are_refused() -> None:
 
 
 # --- pieces ---
+
+
+@pytest.mark.parametrize(
+    ("steps", "sent", "words"),
+    [(2600, False, 100), (1024, False, 37), (1024, True, 37), (256, False, 10), (256, True, 30), (9000, True, 100)],
+)
+def test_a_piece_holds_what_the_slowest_voice_speaks_in_its_steps(steps: int, sent: bool, words: int) -> None:
+    script = "word " * 400
+    made, _ = planned(
+        script, chunk_method="word", params=GenerationParams(max_new_tokens=steps), cap_follows_text=not sent
+    )
+    assert {len(piece.split()) for piece in made.pieces[:-1]} == {words}
+
+
+def test_a_piece_leaves_room_for_references_in_the_context() -> None:
+    request = SpeechRequest(script="word " * 400, chunk_method="word", references=(source(0, "Words."),))
+    clips = {request.references[0]: AudioContent(waveform=np.zeros(40 * 24_000, np.float32))}
+    pieces = plan(request, clips, max_context=2048).pieces
+    assert len(pieces[0].split()) == (1024 - 75) // 25
+    pieces = plan(request, clips, max_context=1536).pieces
+    assert len(pieces[0].split()) < 20
+
+
+def test_the_words_that_a_client_wants_in_a_piece_are_counted_as_people_do() -> None:
+    script = "Call 555 0199 now. " * 4
+    assert len(planned(script, chunk_method="word", chunk_max_word_num=8)[0].pieces) == 2
 
 
 def test_long_text_becomes_pieces_with_the_tag_in_force() -> None:

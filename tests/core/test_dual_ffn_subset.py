@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, GenerationResult, HiggsAudioEngine, Message
 from higgs_core.decoder import Decoder
 from tests.golden import CASES
+from tests.patience import PATIENCE
 
 LAYERS, HIDDEN, INNER, HEADS, KV_HEADS, SIZE = 5, 32, 48, 4, 2, 8
 Q, CODES, BOS, EOS = 8, 14, 14, 15  # few codes, so that segments end by chance after a few columns
@@ -348,7 +349,7 @@ def test_neighbours_in_a_batch_change_nothing(adapter: str, dual_layers: list[in
         alone = [engine.generate(talk(f"Number {seed}."), params(seed)) for seed in range(8)]
     with HiggsAudioEngine.from_pretrained(str(tmp_path), device="cpu", max_batch_size=3, max_context=512) as engine:
         waiting = [engine.submit(talk(f"Number {seed}."), params(seed)) for seed in range(8)]
-        together = [future.result(timeout=60) for future in waiting]
+        together = [future.result(timeout=PATIENCE) for future in waiting]
     for one, other in zip(alone, together, strict=True):
         assert one.text_token_ids == other.text_token_ids
         columns = zip(one.delayed_audio_columns, other.delayed_audio_columns, strict=True)

@@ -12,6 +12,7 @@ import pytest
 from higgs_core import HiggsAudioEngine
 from higgs_core.engine import GenerationFuture
 from tests.golden import CASES, CHECKPOINTS, FOLDER, GoldenCase
+from tests.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_requests_that_join_at_random_steps_get_the_tokens_they_get_alone(
     try:
         first = left.pop()
         running.append((first, engine.submit(first.sample, first.params)))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while left or not all(future.done() for _, future in running):
             assert time.monotonic() < deadline
             if left and all(future.done() for _, future in running):  # everybody ended: the loop sleeps

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).parent.parent.parent
 EDGE_LIBRARIES = {"runpod", "pydantic", "pydantic_settings", "fastapi", "boto3", "botocore", "requests", "uvicorn"}
 BEYOND_TORCH = EDGE_LIBRARIES | {"soundfile", "torchaudio", "pydub", "pytest"}
@@ -69,7 +71,7 @@ def run(code: str, hidden: set[str] | None = None) -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=PATIENCE,
     )
 
 

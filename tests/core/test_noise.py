@@ -74,14 +74,14 @@ def test_the_slow_reference_gives_the_published_sequence() -> None:
 
 
 @given(words=st.lists(st.integers(0, WORD - 1), min_size=1, max_size=64))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_finalizer_is_splitmix64s(words: list[int]) -> None:
     mixed = mix64(torch.tensor([signed(word) for word in words])).tolist()
     assert [value % WORD for value in mixed] == [scrambled(word) for word in words]
 
 
 @given(seed=st.integers(0, 2**63 - 1), step=st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_draw_is_the_slow_references(seed: int, step: int) -> None:
     expected = torch.tensor(slow_gumbel(seed, step, 37))
     torch.testing.assert_close(noise([seed], [step], 37)[0], expected, rtol=2e-6, atol=2e-6)

@@ -11,6 +11,7 @@ import pytest
 
 from higgs_core.errors import RequestError
 from higgs_core.params import MAX_RAS_WINDOW, MAX_SEED, MAX_STOP_STRINGS, GenerationParams
+from tests.patience import PATIENCE
 
 
 def made_unless_refused(**given: Any) -> GenerationParams | None:
@@ -128,4 +129,4 @@ def test_a_count_too_large_for_the_device_is_refused_or_harmless(field: str) -> 
 
 def test_importing_params_imports_no_torch() -> None:
     check = "import sys, higgs_core.params; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", check], check=False, timeout=PATIENCE).returncode == 0

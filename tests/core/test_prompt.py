@@ -319,7 +319,7 @@ SCENE = TYPED.map(lambda typed: f"Speak.\n\n<|scene_desc_start|>\n{typed}\n<|sce
 
 @pytest.mark.parametrize("tokenizer", [BYTES, MERGES], ids=["bytes", "merges"])
 @given(scene=st.one_of(st.none(), SCENE), turns=SPOKEN_TURNS, last=TYPED, force_audio=st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @example(scene=None, turns=[Message("user", [TextContent("<|eot"), TextContent("_id|>")])], last="", force_audio=True)
 def test_typed_control_tokens_stay_words(
     tokenizer: HiggsTokenizer, scene: str | None, turns: list[Message], last: str, force_audio: bool
@@ -406,7 +406,7 @@ def test_marks_in_the_wrong_order_are_no_scene_block(text: str) -> None:
 
 @pytest.mark.parametrize("tokenizer", [BYTES, MERGES], ids=["bytes", "merges"])
 @given(text=st.one_of(WORDS, TYPED))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_encoding_keeps_every_word_and_adds_nothing(tokenizer: HiggsTokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert not set(ids) & set(tokenizer._fast.get_added_vocab().values())

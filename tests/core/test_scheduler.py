@@ -17,12 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
 from higgs_core.decode_state import DecodeState
 from higgs_core.errors import BusyError, EngineStoppedError, GenerationCancelled, PromptTooLongError, RequestError
+from tests.patience import PATIENCE
 
 HELLO = ChatMLSample([Message("user", "Hello there, listen to this.")])
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
@@ -50,7 +51,7 @@ def test_the_same_seed_gives_the_same_codes_whatever_the_batch_size(tiny_engine:
     params = [GenerationParams(max_new_tokens=60, temperature=t, seed=7 + i) for i, t in enumerate((0.3, 1.0, 0.7))]
     with HiggsAudioEngine.from_pretrained("tiny", device="cpu", max_batch_size=1, max_context=1024) as single:
         alone = [single.generate(HELLO, p) for p in params]
-    together = [future.result(timeout=60) for future in [tiny_engine.submit(HELLO, p) for p in params]]
+    together = [future.result(timeout=PATIENCE) for future in [tiny_engine.submit(HELLO, p) for p in params]]
     for one, other in zip(alone, together, strict=True):
         assert [c.tolist() for c in one.audio_codes] == [c.tolist() for c in other.audio_codes]
         assert one.seed == other.seed
@@ -85,7 +86,7 @@ def test_two_hundred_requests_with_random_cancels_leave_nothing_behind() -> None
     ended = cancelled = 0
     for future in futures:
         try:
-            result = future.result(timeout=120)
+            result = future.result(timeout=PATIENCE)
             ended += 1
             assert result.finish_reason in ("stop", "length")
         except CancelledError:
@@ -117,7 +118,7 @@ def test_a_cancelled_request_stops_within_eight_steps(engine: HiggsAudioEngine, 
     loop._take_column = counting  # type: ignore[method-assign]
     future = engine.submit(HELLO, GenerationParams(max_new_tokens=1500, temperature=1.0, seed=long_seed))
     with pytest.raises(GenerationCancelled):
-        future.result(timeout=60)
+        future.result(timeout=PATIENCE)
     assert seen["last"] - seen["cancelled_at"] <= 8
     assert engine.stats()["active"] == 0
 
@@ -129,7 +130,7 @@ def test_the_waiting_queue_is_bounded_and_says_so(engine: HiggsAudioEngine) -> N
     original = loop.launch_step
 
     def held() -> None:
-        release.wait(30)
+        release.wait(PATIENCE)
         original()
 
     loop.launch_step = held  # type: ignore[method-assign]
@@ -155,7 +156,7 @@ def test_a_request_that_fails_does_not_harm_its_neighbours(engine: HiggsAudioEng
         engine.submit(ChatMLSample([Message("user", "x" * 5000)]), params)
     with pytest.raises(RequestError, match=r"0\.\.1023"):
         engine.submit(ChatMLSample([Message("assistant", AudioContent(codes=np.full((8, 4), 1024)))]), params)
-    assert [c.tolist() for c in good.result(timeout=60).audio_codes] == [c.tolist() for c in alone.audio_codes]
+    assert [c.tolist() for c in good.result(timeout=PATIENCE).audio_codes] == [c.tolist() for c in alone.audio_codes]
 
 
 def test_an_identical_prefix_is_reused_and_changes_nothing(engine: HiggsAudioEngine) -> None:
@@ -177,13 +178,13 @@ def test_a_killed_engine_thread_turns_waiting_requests_into_errors(engine: Higgs
     futures = [engine.submit(HELLO, params) for _ in range(8)]
     thread = engine._scheduler._thread
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
-    thread.join(timeout=30)
+    thread.join(timeout=PATIENCE)
     assert not thread.is_alive()
     for future in futures:
         if future.done() and future.exception() is None:
             continue  # it was ready before the thread was killed
         with pytest.raises(EngineStoppedError):
-            future.result(timeout=5)
+            future.result(timeout=PATIENCE)
     assert not engine.healthy
     with pytest.raises(EngineStoppedError):
         engine.submit(HELLO, params)
@@ -196,7 +197,7 @@ def test_an_error_in_the_step_ends_every_request_and_the_engine(engine: HiggsAud
     engine._parts.loop._runner.run = broken  # type: ignore[method-assign]
     future = engine.submit(HELLO, GenerationParams(max_new_tokens=30, seed=1))
     with pytest.raises(EngineStoppedError) as caught:
-        future.result(timeout=30)
+        future.result(timeout=PATIENCE)
     assert "illegal" not in str(caught.value)
     assert caught.value.recycle_worker
     wait_until(lambda: not engine.healthy)
@@ -213,7 +214,7 @@ def test_a_device_that_fails_while_a_slot_is_freed_leaves_nobody_waiting(
     monkeypatch.setattr(DecodeState, "park", broken)
     for future in futures:
         with pytest.raises(EngineStoppedError):
-            future.result(timeout=30)
+            future.result(timeout=PATIENCE)
 
 
 def test_a_warm_up_that_fails_says_so(engine: HiggsAudioEngine) -> None:
@@ -222,7 +223,7 @@ def test_a_warm_up_that_fails_says_so(engine: HiggsAudioEngine) -> None:
 
     engine._parts.runner.prepare = broken  # type: ignore[method-assign]
     with ThreadPoolExecutor(1) as pool, pytest.raises(EngineStoppedError):
-        pool.submit(engine.warm_up).result(timeout=30)
+        pool.submit(engine.warm_up).result(timeout=PATIENCE)
     assert not engine.healthy
 
 

@@ -50,7 +50,7 @@ def test_silence_is_cut_to_a_natural_length(frames: int, kept: int) -> None:
 STRETCHES = st.lists(st.tuples(st.booleans(), st.integers(0, 40)), max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(STRETCHES, st.lists(st.integers(1, 9_000), max_size=12))
 def test_chunks_change_nothing_and_what_is_kept_never_shrinks(
     stretches: list[tuple[bool, int]], cuts: list[int]

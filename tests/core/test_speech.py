@@ -18,6 +18,7 @@ from higgs_core.errors import GenerationCancelled, NoAudioError, PromptTooLongEr
 from higgs_core.narration import piece_seed
 from higgs_core.request import ReferenceSource, Speaker, SpeechRequest
 from higgs_core.speech import Progress, SpeechChunk, speak, stream_speech
+from tests.patience import PATIENCE
 
 SYSTEM = "Generate audio following instruction.\n\n<|scene_desc_start|>\nA quiet room.\n<|scene_desc_end|>"
 THREE_PIECES = ("One two three.", "Four five six.", "Seven eight nine.")
@@ -46,7 +47,7 @@ def endless() -> SpeechRequest:
 
 
 def becomes_true(holds: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.01)
     return holds()
@@ -295,10 +296,10 @@ def test_cancelling_reaches_a_request_that_still_waits_for_a_slot(engine: HiggsA
     waiting.start()
     assert becomes_true(lambda: engine.stats()["waiting"] > 0)
     cancelled.set()
-    assert ended.wait(10)
+    assert ended.wait(PATIENCE)
     until.set()
     for thread in (*occupants, waiting):
-        thread.join(10)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     assert idle(engine)
 

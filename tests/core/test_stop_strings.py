@@ -71,7 +71,7 @@ def test_a_stop_string_may_join_words_and_a_control_token() -> None:
     ids=st.lists(st.sampled_from([*encoded("ab é🙂<|>"), CONTROL.end_of_turn, CONTROL.audio_eos]), max_size=60),
     stops=st.lists(st.text("ab é🙂<|>", min_size=1, max_size=3), min_size=1, max_size=3),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_stopping_comes_where_the_whole_text_first_holds_a_stop_string(ids: list[int], stops: list[str]) -> None:
     whole = next(
         (n for n in range(1, len(ids) + 1) if any(stop in TOKENIZER.decode(ids[:n]) for stop in stops)),

@@ -14,6 +14,7 @@ from higgs_core.errors import GenerationCancelled, RequestError
 from higgs_core.generation import Segment
 from higgs_core.streaming import ChunkPlan
 from tests.golden import CASES, CHECKPOINTS, FOLDER
+from tests.patience import PATIENCE
 
 TOLERANCE = 1e-5
 
@@ -121,7 +122,7 @@ def test_leaving_a_stream_early_frees_the_slot(tiny_engine: HiggsAudioEngine) ->
     params = GenerationParams(max_new_tokens=3000, temperature=1.0, seed=0)
     with tiny_engine.stream(ChatMLSample([Message("user", "Hello there, this is a test.")]), params) as stream:
         assert isinstance(next(stream), AudioChunk)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while tiny_engine.stats()["active"]:
         assert time.monotonic() < deadline
         time.sleep(0.005)

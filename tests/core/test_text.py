@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from higgs_core.text import ENDINGS, EVENT_TAGS, normalize
@@ -57,7 +57,6 @@ def test_every_event_tag_is_translated_where_it_stands() -> None:
         assert normalize(f"a {written} b") == f"a {spoken} b."
 
 
-@settings(deadline=None)
 @given(st.text() | st.text(alphabet=TROUBLE, max_size=200))
 def test_whatever_comes_in_the_result_is_tidy(text: str) -> None:
     spoken = normalize(text)
@@ -68,7 +67,6 @@ def test_whatever_comes_in_the_result_is_tidy(text: str) -> None:
         assert line or not spoken
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(alphabet="abcXYZ0189%$€'-é你", min_size=1), min_size=1))
 def test_plain_words_stay_as_they_are(words: list[str]) -> None:
     assert normalize("  ".join(words)).removesuffix(".").split() == words

@@ -78,7 +78,7 @@ WRITTEN = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(WRITTEN)
 def test_whatever_is_written_gives_exactly_the_tokens_that_it_spells(text: str) -> None:
     ids = OURS.encode(text)
@@ -87,7 +87,7 @@ def test_whatever_is_written_gives_exactly_the_tokens_that_it_spells(text: str) 
     assert OURS.decode(ids) == text
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(WRITTEN.filter(lambda text: not any(token in text for token in OTHER_TOKENS)))
 def test_text_without_other_tokens_is_encoded_as_transformers_does(text: str) -> None:
     assert OURS.encode(text) == theirs(text)

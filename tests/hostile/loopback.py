@@ -60,7 +60,7 @@ class Connection:
 
 @dataclass
 class Server:
-    """Use as a context manager. `gone` is set once a client has closed the connection of a script that went on."""
+    """Use as a context manager. `gone` is set once a client has closed its connection before the server did."""
 
     script: Script
     address: str = "127.0.0.1"
@@ -116,6 +116,7 @@ class Server:
                 except OSError:
                     return
                 if not piece:
+                    self.gone.set()
                     return
                 head += piece
             connection = Connection(sock, head.decode("latin-1"))

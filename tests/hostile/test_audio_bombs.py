@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-import os
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,11 +201,19 @@ def test_ffmpeg_gets_a_pipe_and_a_forced_container_and_no_name(monkeypatch: pyte
 
 
 def test_an_ffmpeg_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(_fake_ffmpeg(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60")))
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Popen(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    monkeypatch.setenv("PATH", str(_fake_ffmpeg(tmp_path, "exec sleep 6000")))
     with pytest.raises(ReferenceAudioError, match="too long to decode"):
         decode_with_ffmpeg(b"x", Container.AAC, origin="clip", sampling_rate=24_000, seconds=1, timeout=0.5)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+    (process,) = started
+    assert process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("name", ["wav", "flac", "mp3", "opus"])

@@ -23,6 +23,7 @@ from serverless.references import resolve
 from serverless.settings import Settings
 from serverless.url_fetch import fetch
 from tests.hostile.loopback import LOOPBACK, Connection, Server
+from tests.patience import PATIENCE
 
 CLIP = (Path(__file__).parents[2] / "test_inputs/assets/reference.wav").read_bytes()
 CAP = 100_000
@@ -73,7 +74,7 @@ def test_a_trickle_is_cut_at_the_deadline_and_its_connection_given_up(script: Ca
     with Server(script) as server:
         with pytest.raises(FetchRefused, match="longer than the download timeout"):
             get(server.url, seconds=0.3)
-        assert server.gone.wait(10)
+        assert server.gone.wait(PATIENCE)
 
 
 def test_redirects_share_one_deadline() -> None:
@@ -97,9 +98,9 @@ def test_a_cancelled_fetch_stops_although_bytes_still_come() -> None:
         while not server.seen:
             threading.Event().wait(0.01)
         deadline.cancel()
-        thread.join(10)
+        thread.join(PATIENCE)
         assert outcome
-        assert server.gone.wait(10)
+        assert server.gone.wait(PATIENCE)
 
 
 def _flood(head: bytes, piece: bytes) -> Callable[[Connection], None]:
@@ -137,7 +138,7 @@ def test_a_flood_is_cut_at_the_size_and_never_held_in_memory(script: Callable[[C
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        assert server.gone.wait(10)
+        assert server.gone.wait(PATIENCE)
     assert peak < 8_000_000
 
 
@@ -149,7 +150,7 @@ def test_a_declared_size_over_the_cap_is_refused_before_the_body() -> None:
     with Server(script) as server:
         with pytest.raises(FetchRefused, match="more than 100000 bytes"):
             get(server.url)
-        assert server.gone.wait(10)
+        assert server.gone.wait(PATIENCE)
 
 
 def test_the_cap_itself_passes_and_one_byte_more_does_not() -> None:
@@ -229,7 +230,7 @@ def test_a_resolver_that_hangs_does_not_hold_the_request() -> None:
     release = threading.Event()
 
     def hanging(host: str, port: int) -> list[str]:
-        release.wait(60)
+        release.wait(PATIENCE)
         return ["127.0.0.1"]
 
     source = ReferenceSource("references[0]", url="http://slow.example/a.wav")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import socket
 import threading
 import time
@@ -9,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import uvicorn
@@ -17,8 +20,7 @@ from fastapi import FastAPI
 from serverless.http_server import create_app, uvicorn_config
 from serverless.service import SpeechService
 from serverless.settings import Settings
-
-DEADLINE_SECONDS = 60
+from tests.patience import PATIENCE
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Running:
     fatal: list[str] = field(default_factory=list)
 
     def generate(self, job_input: dict[str, Any], **options: Any) -> requests.Response:
-        return requests.post(f"{self.url}/generate", json={"input": job_input}, timeout=DEADLINE_SECONDS, **options)
+        return requests.post(f"{self.url}/generate", json={"input": job_input}, timeout=PATIENCE, **options)
 
     def idle(self) -> bool:
         stats = self.service.stats()
@@ -55,13 +57,22 @@ def serving(settings: Settings, service: SpeechService | None = None, *, ready: 
         yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", own, app, fatal)
     finally:
         server.should_exit = True
-        thread.join(DEADLINE_SECONDS)
+        thread.join(PATIENCE)
         own.close()
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
+def hang_up(server: Running, job: dict[str, Any]) -> None:
+    """Ask for a job, and go as soon as the server is at work on it."""
+    before = server.service.stats()["in_flight"]
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc)
+    connection.request("POST", "/generate", json.dumps({"input": job}), {"Content-Type": "application/json"})
+    wait_until(lambda: server.service.stats()["in_flight"] > before)
+    connection.close()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
     """Return as soon as `holds()`; the limit only keeps a broken server from hanging the run."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.01)

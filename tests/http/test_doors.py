@@ -18,6 +18,7 @@ from serverless.http_server import create_app
 from serverless.service import SpeechService
 from serverless.settings import Settings
 from tests.http.serving import Running, serving, wait_until
+from tests.patience import PATIENCE
 
 KEY = "correct horse battery staple"
 JSON = {"Content-Type": "application/json"}
@@ -30,22 +31,22 @@ def test_ping_says_loading_then_ready() -> None:
     go_on = threading.Event()
 
     def boot(settings: Settings) -> HiggsAudioEngine:
-        assert go_on.wait(60)
+        assert go_on.wait(PATIENCE)
         return boot_engine(settings)
 
     settings = Settings(model_id="tiny", device="cpu")
     with serving(settings, SpeechService(settings, boot=boot), ready=False) as running:
-        assert requests.get(f"{running.url}/ping", timeout=10).status_code == 204
+        assert requests.get(f"{running.url}/ping", timeout=PATIENCE).status_code == 204
         early = running.generate({"script": "Too early."})
         assert (early.status_code, early.json()["code"]) == (503, "loading")
         assert int(early.headers["Retry-After"]) > 0
         go_on.set()
         wait_until(lambda: running.service.ready)
-        assert requests.get(f"{running.url}/ping", timeout=10).status_code == 200
+        assert requests.get(f"{running.url}/ping", timeout=PATIENCE).status_code == 200
 
         # the same engine, dead: no more 200, and the app asks to be replaced
         running.service._engine.close()  # type: ignore[union-attr]
-        assert requests.get(f"{running.url}/ping", timeout=10).status_code == 500
+        assert requests.get(f"{running.url}/ping", timeout=PATIENCE).status_code == 500
         assert running.generate({"script": "Too late."}).status_code == 503
         assert running.fatal
 
@@ -56,7 +57,7 @@ def test_ping_gives_the_reason_of_a_load_failure() -> None:
 
     settings = Settings(model_id="tiny", device="cpu")
     with serving(settings, SpeechService(settings, boot=boot)) as running:
-        answer = requests.get(f"{running.url}/ping", timeout=10)
+        answer = requests.get(f"{running.url}/ping", timeout=PATIENCE)
         assert (answer.status_code, answer.json()["error"]) == (500, "The checkpoint lacks 3 tensors.")
         job = running.generate({"script": "Hello."})
         assert (job.status_code, job.json()["error"]) == (503, "The checkpoint lacks 3 tensors.")
@@ -112,7 +113,7 @@ def test_page_and_ping_are_public(locked: TestClient, path: str) -> None:
 
 
 def test_the_page_may_run_only_its_own_scripts_and_no_other_site_may_call(server: Running) -> None:
-    answer = requests.get(f"{server.url}/", timeout=10, headers={"Origin": "https://elsewhere.example"})
+    answer = requests.get(f"{server.url}/", timeout=PATIENCE, headers={"Origin": "https://elsewhere.example"})
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "script-src 'self';" in policy
@@ -120,7 +121,7 @@ def test_the_page_may_run_only_its_own_scripts_and_no_other_site_may_call(server
     assert not [name for name in answer.headers if name.lower().startswith("access-control")]
     asked = requests.options(
         f"{server.url}/generate",
-        timeout=10,
+        timeout=PATIENCE,
         headers={"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"},
     )
     assert "Access-Control-Allow-Origin" not in asked.headers
@@ -128,7 +129,7 @@ def test_the_page_may_run_only_its_own_scripts_and_no_other_site_may_call(server
 
 def test_each_answer_has_an_id_of_the_servers_own(server: Running) -> None:
     ids = {
-        requests.get(f"{server.url}/ping", timeout=10, headers={"X-Request-Id": "mine"}).headers["X-Request-Id"]
+        requests.get(f"{server.url}/ping", timeout=PATIENCE, headers={"X-Request-Id": "mine"}).headers["X-Request-Id"]
         for _ in range(3)
     }
     assert len(ids) == 3
@@ -142,13 +143,13 @@ def test_nothing_else_is_served(server: Running, path: str) -> None:
     request = requests.Request("GET", server.url).prepare()
     request.url = f"{server.url}{path}"  # as it stands, dots and all
     with requests.Session() as http:
-        answer = http.send(request, timeout=10)
+        answer = http.send(request, timeout=PATIENCE)
     assert answer.status_code == 404
     assert "import" not in answer.text
 
 
 def test_another_method_is_told_which_one(server: Running) -> None:
-    answer = requests.get(f"{server.url}/generate", timeout=10)
+    answer = requests.get(f"{server.url}/generate", timeout=PATIENCE)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
 
 
@@ -199,7 +200,7 @@ def test_what_is_no_job_is_the_callers_fault(server: Running, body: bytes) -> No
 
 
 def assert_refused(server: Running, path: str, body: bytes) -> None:
-    answer = requests.post(f"{server.url}{path}", data=body, headers=JSON, timeout=30)
+    answer = requests.post(f"{server.url}{path}", data=body, headers=JSON, timeout=PATIENCE)
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert isinstance(error["message"] if path.startswith("/v1") else error, str)
@@ -212,7 +213,7 @@ def test_half_a_letter_does_not_break_the_answer(server: Running) -> None:
         f"{server.url}/generate",
         data=b'{"input": {"script": "\\ud83d half a letter \\u0000 and a zero", "max_new_tokens": 20}}',
         headers=JSON,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert answer.status_code in (200, 400)
     assert answer.json()
@@ -221,7 +222,10 @@ def test_half_a_letter_does_not_break_the_answer(server: Running) -> None:
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_only_json_is_taken_so_that_other_sites_must_ask_first(server: Running, kind: str) -> None:
     answer = requests.post(
-        f"{server.url}/generate", data=b'{"input": {"script": "Hello."}}', headers={"Content-Type": kind}, timeout=10
+        f"{server.url}/generate",
+        data=b'{"input": {"script": "Hello."}}',
+        headers={"Content-Type": kind},
+        timeout=PATIENCE,
     )
     assert answer.status_code == 415
 
@@ -229,7 +233,7 @@ def test_only_json_is_taken_so_that_other_sites_must_ask_first(server: Running, 
 def test_a_body_over_the_limit_is_cut_off_whatever_length_it_states(server: Running) -> None:
     limit = server.service.settings.max_request_bytes
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as raw:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as raw:
         raw.sendall(
             b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"
@@ -245,12 +249,12 @@ def test_a_body_over_the_limit_is_cut_off_whatever_length_it_states(server: Runn
         answer = read_all(raw)
     assert sent < 4 * limit
     assert answer == b"" or b" 413 " in answer.split(b"\r\n")[0]  # a reset may overtake the answer
-    assert requests.get(f"{server.url}/ping", timeout=10).status_code == 200
+    assert requests.get(f"{server.url}/ping", timeout=PATIENCE).status_code == 200
 
 
 def test_a_body_a_little_over_the_limit_is_told_so(server: Running) -> None:
     limit = server.service.settings.max_request_bytes
-    answer = requests.post(f"{server.url}/generate", data=b" " * (limit + 1), headers=JSON, timeout=30)
+    answer = requests.post(f"{server.url}/generate", data=b" " * (limit + 1), headers=JSON, timeout=PATIENCE)
     assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
     assert str(limit) in answer.json()["error"]
 
@@ -267,7 +271,7 @@ def read_all(raw: socket.socket) -> bytes:
 
 def test_headers_without_end_are_refused(server: Running) -> None:
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as raw:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as raw:
         try:
             raw.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n")
             for index in range(10_000):
@@ -276,7 +280,7 @@ def test_headers_without_end_are_refused(server: Running) -> None:
             pass
         answer = read_all(raw)
     assert answer == b"" or b" 400 " in answer.split(b"\r\n")[0]
-    assert requests.get(f"{server.url}/ping", timeout=10).status_code == 200
+    assert requests.get(f"{server.url}/ping", timeout=PATIENCE).status_code == 200
 
 
 def test_an_error_in_the_queues_shape_stays_flat(server: Running) -> None:

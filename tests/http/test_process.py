@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import requests
 
 from tests.http.serving import wait_until
+from tests.patience import PATIENCE
 
 
 def free_ports(count: int) -> list[int]:
@@ -41,8 +42,8 @@ def process(**environment: str) -> Iterator[subprocess.Popen[str]]:
 
 def status(port: int) -> int | None:
     try:
-        return requests.get(f"http://127.0.0.1:{port}/ping", timeout=5).status_code
-    except requests.ConnectionError:
+        return requests.get(f"http://127.0.0.1:{port}/ping", timeout=PATIENCE).status_code
+    except requests.RequestException:
         return None
 
 
@@ -51,14 +52,14 @@ def test_both_ports_answer_and_sigterm_lets_a_stream_end() -> None:
     with process(PORT=str(port), PORT_HEALTH=str(port_health), HIGGS_AUDIO_DEVICE="cpu") as server:
         wait_until(lambda: status(port) == 200 and status(port_health) == 200)
         job = {"input": {"script": "Many words to speak. " * 40, "stream": True, "seed": 1}}
-        with requests.post(f"http://127.0.0.1:{port}/generate", json=job, stream=True, timeout=60) as answer:
+        with requests.post(f"http://127.0.0.1:{port}/generate", json=job, stream=True, timeout=PATIENCE) as answer:
             lines = answer.iter_lines()
             items = [json.loads(next(lines))]
             server.send_signal(signal.SIGTERM)
             items += [json.loads(line) for line in lines if line]
         assert items[-1]["is_final"]
         assert items[-1]["duration_seconds"] > 1
-        _, log = server.communicate(timeout=60)
+        _, log = server.communicate(timeout=PATIENCE)
         assert server.returncode == 0
     assert "Many words" not in log
     assert "Traceback" not in log
@@ -66,7 +67,7 @@ def test_both_ports_answer_and_sigterm_lets_a_stream_end() -> None:
 
 def test_a_wrong_setting_ends_the_process_with_its_one_line() -> None:
     with process(PORT="99999") as server:
-        _, said = server.communicate(timeout=60)
+        _, said = server.communicate(timeout=PATIENCE)
     assert server.returncode == 2
     assert len(said.strip().splitlines()) == 1
     assert "PORT" in said

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE
+
 
 def test_every_kernel_agrees_with_its_torch_function_in_tritons_interpreter() -> None:
     here = Path(__file__).parent
@@ -16,6 +18,6 @@ def test_every_kernel_agrees_with_its_torch_function_in_tritons_interpreter() ->
         env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]

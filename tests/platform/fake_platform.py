@@ -16,6 +16,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.patience import PATIENCE
+
 RESULT_LIMIT = 20_000_000
 STREAM_LIMIT = 1_000_000
 WORKER_ID = "worker-1"
@@ -116,18 +118,17 @@ class FakePlatform:
         record.cancelled = True
         self._loop.call_soon_threadsafe(self._stops.put_nowait, record.job["id"])
 
-    def run(self, job_input: Any, *, timeout: float = 60, **beside: Any) -> Record:
+    def run(self, job_input: Any, **beside: Any) -> Record:
         """Submit, and wait for the result."""
         record = self.submit(job_input, **beside)
-        self.wait([record], timeout)
+        self.wait([record])
         return record
 
-    def wait(self, records: list[Record], timeout: float = 60) -> None:
+    def wait(self, records: list[Record]) -> None:
         """Wait until every job has a result that the platform kept."""
-        deadline = time.monotonic() + timeout
         for record in records:
-            ended = record.ended.wait(max(0, deadline - time.monotonic()))
-            assert ended, f"{record.job['id']} had no result in {timeout} s: taken {record.taken}, {record.posts}"
+            ended = record.ended.wait(PATIENCE)
+            assert ended, f"{record.job['id']} had no result: taken {record.taken}, {record.posts}"
 
     async def _start(self) -> None:
         app = web.Application(client_max_size=64_000_000)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 
+from tests.patience import PATIENCE
 from tests.platform.audio import audio_of
 from tests.platform.fake_platform import FakePlatform
 from tests.platform.test_queue_worker import wait_until_taken
@@ -30,7 +31,7 @@ def test_a_wrong_setting_stops_the_boot_with_one_line(start: Start) -> None:
 def test_a_model_that_does_not_load_makes_the_worker_unhealthy_and_says_why(start: Start) -> None:
     platform, worker = start(HIGGS_AUDIO_MODEL_ID="/nowhere/no-model", HIGGS_AUDIO_SPELING="1")
     waiting = platform.submit({"script": "Hello."})
-    assert worker.wait_for_exit(120) == 1
+    assert worker.wait_for_exit() == 1
     assert platform.polls == 0
     assert waiting.taken == 0
     unhealthy = [ping for ping in platform.pings if ping.get("status") == "unhealthy"]
@@ -42,7 +43,7 @@ def test_a_model_that_does_not_load_makes_the_worker_unhealthy_and_says_why(star
 
 
 def test_sigterm_loses_no_job_not_even_one_that_an_open_poll_brings(start: Start) -> None:
-    platform, worker = start(poll_seconds=4, HIGGS_AUDIO_MAX_CONCURRENCY="4")
+    platform, worker = start(poll_seconds=60, HIGGS_AUDIO_MAX_CONCURRENCY="4")  # longer than it takes to be told
     worker.wait_until_ready()
     running = [platform.submit({**JOB, "seed": seed}) for seed in range(2)]
     wait_until_taken(running)
@@ -51,22 +52,21 @@ def test_sigterm_loses_no_job_not_even_one_that_an_open_poll_brings(start: Start
     wait_for(lambda: "draining" in worker.log)
     time.sleep(0.5)  # by now the SDK, left to itself, has stopped to look at what its poll brings
     late = [platform.submit({"script": "One more.", "seed": seed, "max_new_tokens": 60}) for seed in range(6)]
-    assert worker.wait_for_exit(60) == 0
+    assert worker.wait_for_exit() == 0
 
     taken_late = [record for record in late if record.taken]
     assert taken_late, "the poll was not open, so this showed nothing"
     assert len(taken_late) <= 2, "a worker that was told to stop went on taking jobs"
     for record in [*running, *taken_late]:
         assert record.taken == 1
-        output = record.result["output"]
-        assert output.get("code") == "no_audio" or audio_of(output).size > 0
+        assert audio_of(record.result["output"]).size > 0
     assert all(record.posts == [] for record in late if not record.taken)
     lines = [json.loads(line) for line in worker.log.splitlines() if line.startswith("{")]
     assert {line["level"] for line in lines} <= {"INFO", "WARN"}
 
 
-def wait_for(condition: Callable[[], bool], timeout: float = 20) -> None:
-    deadline = time.monotonic() + timeout
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from serverless.local_assets import with_address
+from tests.patience import PATIENCE
 from tests.platform.audio import audio_of
 from tests.platform.fake_platform import FakePlatform, Record
 from tests.platform.worker_process import ROOT, WorkerProcess
@@ -40,7 +41,8 @@ def platform() -> Iterator[FakePlatform]:
 
 @pytest.fixture(scope="module")
 def worker(platform: FakePlatform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
-    with WorkerProcess(platform, tmp_path_factory.mktemp("worker") / "log") as running:
+    log = tmp_path_factory.mktemp("worker") / "log"
+    with WorkerProcess(platform, log, module="tests.platform.impatient_worker") as running:
         running.wait_until_ready()
         yield running
 
@@ -52,7 +54,7 @@ def answers(platform: FakePlatform, worker: WorkerProcess, assets_address: str) 
     for file in TEST_INPUTS:
         job = with_address(json.loads(file.read_text()), assets_address)
         records[file.stem] = platform.submit(job["input"], name=file.stem)
-    platform.wait(list(records.values()), 120)
+    platform.wait(list(records.values()))
     return records
 
 
@@ -77,12 +79,9 @@ def test_a_test_input_is_taken_once_and_answered_with_the_audio_it_promises(
 
 
 def test_a_script_alone_is_a_request(platform: FakePlatform, worker: WorkerProcess) -> None:
-    # Three, because random weights may stop before the first frame, and the seed is the worker's to choose.
     outputs = [platform.run({"script": "Hello."}).result["output"] for _ in range(3)]
-    assert all("audio_base64" in output or output["code"] == "no_audio" for output in outputs)
-    spoken = [output for output in outputs if "audio_base64" in output]
-    assert all(audio_of(output).size > 0 for output in spoken)
-    assert len({output["seed"] for output in spoken}) == len(spoken) > 0
+    assert all(audio_of(output).size > 0 for output in outputs)
+    assert len({output["seed"] for output in outputs}) == 3
 
 
 def test_the_same_seed_gives_the_same_audio_whatever_runs_beside_it(
@@ -151,19 +150,15 @@ def test_a_wrong_s3_config_is_refused_before_anything_is_generated(
     assert "audio_base64" not in record.result["output"]
 
 
-def test_a_long_job_reports_progress_that_rises_and_ends_before_the_result(
-    platform: FakePlatform, worker: WorkerProcess
-) -> None:
+def test_a_long_job_reports_its_progress_to_the_platform(platform: FakePlatform, worker: WorkerProcess) -> None:
     record = platform.run(LONG)
     updates = record.of("progress")
     shares = [update.body["output"]["share"] for update in updates]
-    assert shares, "a job of several seconds reported nothing"
-    assert shares == sorted(shares)
-    assert shares[0] > 0
-    assert shares[-1] < 1
-    assert [post.kind for post in record.posts][-1] == "result"
-    assert updates[-1].at < record.results[0].at - 0.5
+    assert shares, "a job of forty pieces reported nothing"
+    assert all(0 < share < 1 for share in shares)
+    assert max(shares) > min(shares)
     assert all(update.body["output"]["audio_seconds"] >= 0 for update in updates)
+    assert len(record.results) == 1
 
 
 def test_a_cancelled_job_posts_nothing_and_frees_its_slot(platform: FakePlatform, worker: WorkerProcess) -> None:
@@ -172,7 +167,7 @@ def test_a_cancelled_job_posts_nothing_and_frees_its_slot(platform: FakePlatform
     for record in records:
         platform.cancel(record)
     # All eight slots were taken, so this one runs only when they are free again.
-    after = platform.run({"script": "Now it is my turn.", "max_new_tokens": 40, "seed": 2}, timeout=30)
+    after = platform.run({"script": "Now it is my turn.", "max_new_tokens": 40, "seed": 2})
     assert audio_of(after.result["output"]).size > 0
     assert [record.results for record in records] == [[]] * 8
 
@@ -202,9 +197,8 @@ def test_a_hundred_mixed_jobs_end_exactly_once_with_the_right_answer(
         if kind == "cancelled":
             wait_until_taken([record])
             platform.cancel(record)
-    platform.wait([record for kind, record in records if kind != "cancelled"], 120)
+    platform.wait([record for kind, record in records if kind != "cancelled"])
 
-    silent = 0
     for kind, record in records:
         assert record.taken == 1
         assert all(post.status == 200 for post in record.posts), "the platform refused a result"
@@ -212,9 +206,7 @@ def test_a_hundred_mixed_jobs_end_exactly_once_with_the_right_answer(
             assert record.results == [] or record.result["output"]["duration_seconds"] > 0  # done before the signal
             continue
         body = record.result
-        if kind == "good" and body["output"].get("code") == "no_audio":
-            silent += 1  # random weights may well stop before the first frame
-        elif kind == "good":
+        if kind == "good":
             assert body["output"]["prompt"] == record.job["input"]["script"]
             assert body["output"]["seed"] == record.job["input"]["seed"]
             assert audio_of(body["output"]).size == 960 * len(body["output"]["generated_audio_tokens"][0])
@@ -226,7 +218,6 @@ def test_a_hundred_mixed_jobs_end_exactly_once_with_the_right_answer(
             assert "18.0 MB" in body["error"]
             assert "s3Config" in body["output"]["hint"]
     assert max(platform.batch_sizes) == 8
-    assert silent < 15
 
 
 def test_the_log_has_one_line_a_job_in_the_platforms_shape_and_no_words(
@@ -260,11 +251,11 @@ def test_the_worker_pings_with_its_jobs(platform: FakePlatform, worker: WorkerPr
     assert all(ping.get("status") != "unhealthy" for ping in platform.pings)
 
 
-def wait_until_taken(records: list[Record], timeout: float = 60) -> None:
+def wait_until_taken(records: list[Record]) -> None:
     """The platform has handed these out."""
     import time
 
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + PATIENCE
     while not all(record.taken for record in records):
         assert time.monotonic() < deadline, "the worker takes no more jobs"
         time.sleep(0.02)

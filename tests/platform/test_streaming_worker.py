@@ -142,6 +142,6 @@ def test_a_stream_cancelled_in_the_middle_frees_its_slot(platform: FakePlatform)
     wait_until_taken(records)
     for record in records:
         platform.cancel(record)
-    after = platform.run({**JOB, "seed": 8}, timeout=30)
+    after = platform.run({**JOB, "seed": 8})
     assert items_of(after)[-1]["is_final"]
     assert [record.results for record in records] == [[]] * 8

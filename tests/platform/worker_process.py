@@ -9,19 +9,22 @@ import sys
 import time
 from pathlib import Path
 
+from tests.patience import PATIENCE
 from tests.platform.fake_platform import FakePlatform
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "test_inputs" / "assets"
-BOOT_SECONDS = 120  # importing torch on a busy machine takes most of it
 
 
 class WorkerProcess:
-    """`python -m serverless.runpod_worker` with the tiny model, on a fake platform. Use as a context manager."""
+    """`python -m MODULE` with the tiny model, on a fake platform. Use as a context manager."""
 
-    def __init__(self, platform: FakePlatform, log: Path, **environment: str) -> None:
+    def __init__(
+        self, platform: FakePlatform, log: Path, *, module: str = "serverless.runpod_worker", **environment: str
+    ) -> None:
         self._platform = platform
         self._log = log
+        self._module = module
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -43,7 +46,7 @@ class WorkerProcess:
     def __enter__(self) -> WorkerProcess:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "serverless.runpod_worker"],
+                [sys.executable, "-m", self._module],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=log,
@@ -72,7 +75,7 @@ class WorkerProcess:
     def wait_until_ready(self) -> None:
         """Wait for the first poll for a job: the worker loads before it asks for work."""
         before = self._platform.polls
-        deadline = time.monotonic() + BOOT_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while self._platform.polls == before:
             assert self.process.poll() is None, f"the worker ended with {self.process.returncode}:\n{self.log}"
             assert time.monotonic() < deadline, f"the worker did not ask for a job:\n{self.log}"
@@ -81,5 +84,5 @@ class WorkerProcess:
     def sigterm(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
-    def wait_for_exit(self, timeout: float = 60) -> int:
-        return self.process.wait(timeout)
+    def wait_for_exit(self) -> int:
+        return self.process.wait(PATIENCE)

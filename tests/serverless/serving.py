@@ -10,6 +10,7 @@ from typing import Any
 
 from serverless.service import SpeechService
 from serverless.settings import Settings
+from tests.patience import PATIENCE
 
 
 class SharedEngine:
@@ -45,9 +46,9 @@ def serving(engine: Any, before: Callable[[], None] = lambda: None, **settings: 
         service.close()
 
 
-async def until(condition: Callable[[], bool], timeout: float = 20) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition, letting the event loop run."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
         await asyncio.sleep(0.01)

@@ -15,6 +15,7 @@ from higgs_core.audio_io import FORMATS, decode_audio
 from higgs_core.errors import DeliveryError, RequestError
 from serverless.delivery import Delivery, Parcel, base64_length, serialised_bytes
 from serverless.settings import Settings
+from tests.patience import PATIENCE
 from tests.serverless.serving import serving
 
 DESCRIPTION = {"duration_seconds": 1.0, "generated_text": "Grüße, 世界", "warnings": []}
@@ -72,7 +73,7 @@ def test_auto_uploads_only_what_is_too_large(store: str) -> None:
     response = delivery.deliver(DESCRIPTION, parcel(30_000), mode="auto", bucket=bucket)
     assert "audio_base64" not in response
     assert response["expires_at"].endswith("Z")
-    assert requests.get(response["audio_url"], timeout=10).content == parcel(30_000).audio
+    assert requests.get(response["audio_url"], timeout=PATIENCE).content == parcel(30_000).audio
 
 
 def test_s3_uploads_what_would_fit_as_well(store: str) -> None:
@@ -135,7 +136,7 @@ def test_an_oversize_job_reaches_its_bucket_and_the_link_plays(tiny_engine: Higg
             service.run({**JOB, "response_format": "flac"}, job_id="big", s3_config=s3_config(store))
         )
         without = asyncio.run(service.run(JOB, job_id="big"))
-    answer = requests.get(response["audio_url"], timeout=10)
+    answer = requests.get(response["audio_url"], timeout=PATIENCE)
     audio = decode_audio(answer.content, origin="link", min_seconds=0)
     assert answer.headers["Content-Type"] == "audio/flac"
     assert len(audio) == round(response["duration_seconds"] * 24_000)
@@ -152,6 +153,6 @@ def test_a_stream_delivered_by_s3_has_a_link_to_the_whole_file_in_its_last_item(
 
     with serving(tiny_engine) as service:
         linked, plain = asyncio.run(last(delivery="s3")), asyncio.run(last())
-    file = requests.get(linked["audio_url"], timeout=10).content
+    file = requests.get(linked["audio_url"], timeout=PATIENCE).content
     assert len(file) == 44 + 2 * round(linked["duration_seconds"] * 24_000)  # its header knows the length
     assert "audio_url" not in plain

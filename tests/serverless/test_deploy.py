@@ -19,6 +19,7 @@ import pytest
 from higgs_core.repositories import CODEC, PINNED_REVISIONS
 from serverless.payload import parse_job
 from serverless.settings import Settings, variables
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy/runpod/Dockerfile").read_text()
@@ -121,7 +122,7 @@ def test_the_image_runs_the_worker_with_variables_that_it_knows() -> None:
 
 def test_the_baking_command_finds_nothing_to_do_when_no_id_is_given() -> None:
     (command,) = re.findall(r"python -c '(.+?)'", DOCKERFILE)
-    subprocess.run([sys.executable, "-c", command, "", "", "", ""], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", command, "", "", "", ""], cwd=ROOT, check=True, timeout=PATIENCE)
 
 
 def test_the_kernels_are_compiled_for_generations_that_the_compiler_command_knows() -> None:
@@ -180,7 +181,7 @@ def test_a_make_target_sets_up_first_and_runs_something_that_exists(target: str,
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     ).stdout
     assert printed.index("set_up.sh") < printed.index(f"{tmp_path}/venv/bin/python")
     for module in re.findall(r"-m (serverless\.\w+|tests\.\w+)", printed):
@@ -192,7 +193,12 @@ def test_setting_up_is_not_repeated_until_a_pin_changes(tmp_path: Path) -> None:
     (tmp_path / ".set-up").touch()
     os.utime(tmp_path / ".set-up", (4e9, 4e9))
     printed = subprocess.run(
-        ["make", "-n", "test", f"VENV={tmp_path}"], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
+        ["make", "-n", "test", f"VENV={tmp_path}"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     ).stdout
     assert "set_up.sh" not in printed
 

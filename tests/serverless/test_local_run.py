@@ -15,6 +15,7 @@ import soundfile
 
 from serverless import local_run
 from serverless.local_assets import PLACEHOLDER, allow, served, with_address
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "test_inputs" / "assets"
@@ -131,9 +132,11 @@ def test_the_placeholder_is_replaced_wherever_it_begins_a_string() -> None:
 
 def test_the_assets_are_served_on_loopback_while_they_are_needed() -> None:
     with served(ASSETS) as address:
-        assert requests.get(f"{address}reference.wav", timeout=5).content == (ASSETS / "reference.wav").read_bytes()
+        assert (
+            requests.get(f"{address}reference.wav", timeout=PATIENCE).content == (ASSETS / "reference.wav").read_bytes()
+        )
     with pytest.raises(requests.ConnectionError):
-        requests.get(f"{address}reference.wav", timeout=5)
+        requests.get(f"{address}reference.wav", timeout=PATIENCE)
 
 
 def test_every_documented_shape_is_among_the_test_inputs() -> None:

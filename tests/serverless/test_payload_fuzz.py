@@ -57,7 +57,7 @@ def outcome(job_input: Any) -> ParsedJob | RequestError:
         return error
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(json_values | jobs)
 def test_any_json_is_a_job_or_one_clear_error(job_input: Any) -> None:
     found = outcome(job_input)
@@ -71,7 +71,7 @@ def test_any_json_is_a_job_or_one_clear_error(job_input: Any) -> None:
         json.dumps([found.warnings, found.script_echo])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(NAMES), json_values)
 def test_one_odd_field_beside_a_good_script(name: str, value: Any) -> None:
     found = outcome({"script": "Hello.", name: value})
@@ -83,7 +83,7 @@ def test_one_odd_field_beside_a_good_script(name: str, value: Any) -> None:
         assert len(found.request.reference_sources) <= SETTINGS.max_references
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(["accessId", "accessSecret", "bucketName", "endpointUrl"]), json_values)
 def test_any_s3_config_is_a_bucket_or_one_clear_error(key: str, value: Any) -> None:
     good = {"accessId": "i", "accessSecret": "s", "bucketName": "bucket", "endpointUrl": "https://s3.example.com"}

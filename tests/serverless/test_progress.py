@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -45,23 +44,29 @@ def test_nothing_is_sent_that_could_arrive_after_the_result(seconds: float, shar
     assert told([(seconds, share)]) == []
 
 
-def test_a_result_waits_until_the_last_update_has_arrived() -> None:
-    async def wait() -> float:
-        reporter = ProgressReporter({"id": "job"}, send=lambda *_: None, clock=clock)
-        clock.now += 10
-        reporter(Progress(0.2, 1.0))
-        clock.now += ARRIVAL_SECONDS - 0.2
-        before = time.monotonic()
-        await reporter.settle()
-        return time.monotonic() - before
+def settled_after(clock: Clock, updates: int) -> list[float]:
+    """How long a result waits, a moment after its job's last update."""
+    waits: list[float] = []
 
-    clock = Clock()
-    assert asyncio.run(wait()) >= 0.19
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        clock.now += seconds
+
+    async def settle() -> None:
+        reporter = ProgressReporter({"id": "job"}, send=lambda *_: None, clock=clock, sleep=sleep)
+        for _ in range(updates):
+            clock.now += 10
+            reporter(Progress(0.2, 1.0))
+        clock.now += ARRIVAL_SECONDS - 0.25
+        await reporter.settle()
+
+    asyncio.run(settle())
+    return waits
+
+
+def test_a_result_waits_until_the_last_update_has_arrived() -> None:
+    assert settled_after(Clock(), updates=2) == [0.25]
 
 
 def test_a_result_without_updates_waits_for_nothing() -> None:
-    async def wait() -> None:
-        async with asyncio.timeout(0.2):
-            await ProgressReporter({"id": "job"}, send=lambda *_: None).settle()
-
-    asyncio.run(wait())
+    assert settled_after(Clock(), updates=0) == []

@@ -120,19 +120,21 @@ def test_a_job_stopped_while_the_sdk_posts_an_item_frees_its_slot(tiny_engine: H
     """Between two items the generator is suspended, so the cancellation is never raised inside it."""
     kept: list[AsyncGenerator[Any, None]] = []  # a reference that keeps the garbage collector out of this
 
-    async def post_for_ever() -> None:
+    async def post_for_ever(posting: asyncio.Event) -> None:
         kept.append(worker.stream(LONG))
         async for _ in kept[0]:
-            await asyncio.sleep(60)
+            posting.set()
+            await asyncio.Event().wait()
 
     async def stop() -> None:
-        task = asyncio.create_task(post_for_ever())
-        await until(lambda: service.stats()["active"] == 1)
-        await asyncio.sleep(0.2)
+        posting = asyncio.Event()
+        task = asyncio.create_task(post_for_ever(posting))
+        await posting.wait()
+        assert service.stats()["active"] == 1
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await until(lambda: service.stats()["active"] == 0 and service.stats()["in_flight"] == 0, timeout=5)
+        await until(lambda: service.stats()["active"] == 0 and service.stats()["in_flight"] == 0)
         async with aclosing(kept[0]):  # closing what is closed does no harm
             pass
 

@@ -20,6 +20,7 @@ from serverless.references import resolve
 from serverless.request_voices import voice_library, with_voices
 from serverless.settings import Settings
 from tests.hostile.loopback import LOOPBACK, Connection, Server
+from tests.patience import PATIENCE
 
 CLIP = Path(__file__).parents[2] / "test_inputs/assets/reference.wav"
 WORDS = (CLIP.parent / "reference.txt").read_text().strip()
@@ -31,7 +32,7 @@ SETTINGS = Settings(reference_dirs=(CLIP.parent,))
 
 def clip(settings: Settings = SETTINGS, **source: Any) -> np.ndarray[Any, Any]:
     reference = ReferenceSource("references[0]", **source)
-    content = resolve([reference], settings, timeout_seconds=10, guard=LOOPBACK)[reference]
+    content = resolve([reference], settings, timeout_seconds=PATIENCE, guard=LOOPBACK)[reference]
     assert content.waveform is not None
     return content.waveform
 
@@ -138,7 +139,7 @@ def test_a_url_is_fetched() -> None:
 def test_loopback_is_refused_unless_a_guard_says_otherwise() -> None:
     source = ReferenceSource("references[0]", url="http://127.0.0.1/a.wav")
     with pytest.raises(ReferenceAudioError, match=r"^references\[0\] could not be fetched\.$"):
-        resolve([source], SETTINGS, timeout_seconds=5)
+        resolve([source], SETTINGS, timeout_seconds=PATIENCE)
 
 
 def test_a_page_instead_of_a_clip_is_named() -> None:
@@ -150,19 +151,19 @@ def test_urls_are_fetched_at_the_same_time() -> None:
     together = threading.Barrier(4)
 
     def script(connection: Connection) -> None:
-        together.wait(20)  # answers only once all four are asked
+        together.wait(PATIENCE)  # answers only once all four are asked
         connection.answer(DATA)
 
     with Server(script) as server:
         sources = [ReferenceSource(f"references[{at}]", url=f"{server.url}/{at}") for at in range(4)]
-        clips = resolve(sources, SETTINGS, timeout_seconds=20, guard=LOOPBACK)
+        clips = resolve(sources, SETTINGS, timeout_seconds=PATIENCE, guard=LOOPBACK)
     assert list(clips) == sources
 
 
 def test_one_address_named_twice_is_fetched_once() -> None:
     with Server(lambda connection: connection.answer(DATA)) as server:
         sources = [ReferenceSource(f"references[{at}]", url=server.url) for at in range(3)]
-        clips = resolve(sources, SETTINGS, timeout_seconds=10, guard=LOOPBACK)
+        clips = resolve(sources, SETTINGS, timeout_seconds=PATIENCE, guard=LOOPBACK)
         assert len(server.seen) == 1
     assert len(clips) == 3
 
@@ -180,7 +181,7 @@ def test_a_clip_that_is_wrong_here_ends_the_request_before_a_slow_address_answer
         with pytest.raises(ReferenceAudioError) as failure:
             resolve([slow, wrong], SETTINGS, timeout_seconds=600, guard=LOOPBACK)
         assert failure.value.field == "references[1]"
-        assert not asked.is_set() or server.gone.wait(10)  # and the address is given up
+        assert not asked.is_set() or server.gone.wait(PATIENCE)  # and the address is given up
 
 
 def test_the_first_way_that_is_given_wins() -> None:

@@ -236,7 +236,7 @@ def test_cancelling_a_job_frees_its_slot(tiny_engine: HiggsAudioEngine) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await until(lambda: service.stats()["active"] == 0, timeout=5)
+        await until(lambda: service.stats()["active"] == 0)
 
     with serving(tiny_engine) as service:
         asyncio.run(cancel())
@@ -249,7 +249,7 @@ def test_closing_a_stream_frees_its_slot(tiny_engine: HiggsAudioEngine) -> None:
         await anext(stream)
         assert service.stats()["in_flight"] == 1
         await stream.aclose()
-        await until(lambda: service.stats()["active"] == 0, timeout=5)
+        await until(lambda: service.stats()["active"] == 0)
 
     with serving(tiny_engine) as service:
         asyncio.run(close())
@@ -290,5 +290,5 @@ def test_any_top_k_that_is_allowed_leaves_the_engine_alive(tiny_engine: HiggsAud
     with serving(tiny_engine) as service:
         for seed in range(3):
             response = run(service, {**JOB, "seed": seed, "temperature": 1, "top_p": None, "top_k": top_k})
-            assert response.get("code") in (None, "no_audio")
+            assert "code" not in response
         assert service.ready

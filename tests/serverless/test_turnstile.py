@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from serverless.turnstile import Turnstile
+from tests.patience import PATIENCE
 
 
 def test_many_go_through_together_and_one_alone() -> None:
@@ -21,15 +22,15 @@ def test_many_go_through_together_and_one_alone() -> None:
         async def loner() -> None:
             async with gate.alone():
                 told.append("alone in")
-                await asyncio.sleep(0.01)
+                await others_run()
                 told.append("alone out")
 
         first = [asyncio.create_task(visitor(name)) for name in "ab"]
-        await asyncio.sleep(0)
+        await others_run()
         lone = asyncio.create_task(loner())
-        await asyncio.sleep(0.01)
+        await others_run()
         late = asyncio.create_task(visitor("c"))
-        await asyncio.sleep(0.01)
+        await others_run()
         assert told == ["a in", "b in"]  # the late one waits behind the one who wants to be alone
         leave.set()
         await asyncio.gather(*first, lone, late)
@@ -49,15 +50,21 @@ def test_who_fails_or_is_cancelled_leaves_the_way_free(way: str) -> None:
                 raise ValueError("inside")
         async with gate.together():
             waiting = asyncio.create_task(_enter(gate))
-            await asyncio.sleep(0.01)
+            await others_run()
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
-            async with asyncio.timeout(1), gate.together():
+            async with asyncio.timeout(PATIENCE), gate.together():
                 pass
-        async with asyncio.timeout(1), gate.alone():
+        async with asyncio.timeout(PATIENCE), gate.alone():
             pass
 
     asyncio.run(story())
+
+
+async def others_run() -> None:
+    """Until every other task waits for something."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 async def _enter(gate: Turnstile) -> None:
