@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from higgs_core.errors import ModelLoadError
-from higgs_core.piece_check import Fault, better, faults_of
+from higgs_core.piece_check import Fault, faults_of
 from higgs_core.silence import FRAME_SAMPLES, SilenceMeter
 from higgs_core.speech_length import FRAMES_PER_SECOND, SpeechLength
 
 if TYPE_CHECKING:
     from higgs_core.engine import GenerationResult
+
+
+CapFrom = Literal["client", "text", "ceiling"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,19 +37,17 @@ class Attempt:
 
 @dataclass(frozen=True, eq=False)
 class FinishedPiece:
-    """A piece that stays as it is. attempts: every generation of it.  cap: the decode steps that each was given.
+    """A piece that stays as it is. attempts: every generation of it, of which one is kept.
 
+    cap: the decode steps that each was given; cap_from: who set them, the client, the text or the worker's ceiling.
     heard_too_early: it went wrong and would have been generated again, had none of its audio been heard yet.
     """
 
     attempts: tuple[Attempt, ...]
+    kept: Attempt
     cap: int
+    cap_from: CapFrom
     heard_too_early: bool
-
-    @property
-    def kept(self) -> Attempt:
-        """The attempt that did the least harm."""
-        return self.attempts[better([attempt.faults for attempt in self.attempts])]
 
 
 def judge(result: GenerationResult, length: SpeechLength | None, *, ras: bool, trim: bool) -> Attempt:

@@ -23,11 +23,12 @@ WavEncoding = Literal["pcm_16", "float32"]
 
 @dataclass(frozen=True)
 class AudioFormat:
-    """One response_format: `extension` is without a dot."""
+    """One response_format: `extension` is without a dot.  streams: bytes leave before the audio is complete."""
 
     name: str
     mime_type: str
     extension: str
+    streams: bool = True
 
 
 FORMATS: Mapping[str, AudioFormat] = MappingProxyType(
@@ -35,7 +36,7 @@ FORMATS: Mapping[str, AudioFormat] = MappingProxyType(
         known.name: known
         for known in (
             AudioFormat("wav", "audio/wav", "wav"),
-            AudioFormat("flac", "audio/flac", "flac"),
+            AudioFormat("flac", "audio/flac", "flac", streams=False),
             AudioFormat("mp3", "audio/mpeg", "mp3"),
             AudioFormat("opus", "audio/ogg", "opus"),
             AudioFormat("pcm", "audio/pcm", "pcm"),

@@ -9,7 +9,8 @@ space at a cut is dropped.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -96,6 +97,7 @@ def cut(
     max_turns: int = 1,
     *,
     measure: Measure = written_words,
+    inside_words: bool = False,
 ) -> list[str]:
     """Pieces of a script, in order. A script that needs no cut is one piece, verbatim.
 
@@ -103,6 +105,8 @@ def cut(
     is cut at commas, then between words.  speaker: up to `max_turns` turns a piece.  auto: whole turns where several
     speakers have tags, else whole sentences, and only if the script has more than `max_words`.
     max_words bounds a piece of every method but none; `measure` says what a word is.
+    inside_words: what is longer than max_words by itself, such as a page of Thai without spaces, is cut between two
+    characters; otherwise it is a piece.
 
     Raises RequestError when a bound is below 1.
     """
@@ -112,6 +116,8 @@ def cut(
     atoms = _atoms(script, measure)
     if method == "none" or not atoms:
         return [script]
+    if inside_words:
+        atoms = [part for atom in atoms for part in _within(script, atom, measure, max_words)]
     cutter = _Cutter(script, atoms, max_words)
     everything = (0, len(atoms))
     if method == "word":
@@ -204,6 +210,40 @@ def _atoms(script: str, measure: Measure) -> list[_Atom]:
     if opening is not None:
         atoms.append(_Atom(opening, len(script.rstrip()), 0.0))
     return atoms
+
+
+def _within(script: str, atom: _Atom, measure: Measure, most: int) -> Iterator[_Atom]:
+    """The atom, in parts of at most so many words if it is longer."""
+    if atom.words <= most:
+        yield atom
+        return
+    edges = [*_edges_inside(script, atom), atom.end]
+    start, first = atom.start, 0
+    while first < len(edges):
+        reach = 1  # twice as far each time, so that the time is nearly linear however long the run is
+        while first + reach < len(edges) and measure(script[start : edges[first + reach]]) <= most:
+            reach *= 2
+        candidates = range(first + 1, min(first + reach, len(edges)))
+        last = first + bisect_right(candidates, float(most), key=lambda at: measure(script[start : edges[at]]))
+        yield _Atom(start, edges[last], measure(script[start : edges[last]]))
+        start, first = edges[last], last + 1
+
+
+def _edges_inside(script: str, atom: _Atom) -> Iterator[int]:
+    """Places between two characters as people see them, outside of tags and markup."""
+    at = atom.start
+    for whole in _TAG_OR_UNBROKEN.finditer(script, atom.start, atom.end):
+        yield from _between_characters(script, at, whole.start())
+        at = whole.end()
+        if at < atom.end and not whole["tag"]:
+            yield at
+    yield from _between_characters(script, at, atom.end)
+
+
+def _between_characters(script: str, start: int, end: int) -> Iterator[int]:
+    for at in range(start + 1, end):
+        if not unicodedata.category(script[at]).startswith("M") and "\u200d" not in script[at - 1 : at + 1]:
+            yield at
 
 
 def _tokens(script: str) -> Iterator[Span]:

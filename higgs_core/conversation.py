@@ -94,7 +94,9 @@ def _cut(script: str, request: SpeechRequest, steps: int) -> list[str]:
     method, turns, words = request.chunk_method, request.chunk_max_num_turns, request.chunk_max_word_num
     if words is None:
         at_least = _FEWEST_WORDS if request.cap_follows_text else _FEWEST_WORDS_OF_SENT_STEPS
-        return cut(script, method, words_that_fit(steps, at_least=at_least), turns, measure=timed_words)
+        return cut(
+            script, method, words_that_fit(steps, at_least=at_least), turns, measure=timed_words, inside_words=True
+        )
     return cut(script, method, words, turns, measure=written_words)
 
 

@@ -127,7 +127,8 @@ def _from_hub(wanted: _Wanted) -> Path:
     except GatedRepoError:
         remedy = "ask for access on the hub and set HF_TOKEN"
     except RevisionNotFoundError:
-        remedy = "the repository has no such revision; set another, or none for its main branch"
+        none = "the one that is known to be good" if pinned_revision(wanted.repository) else "its main branch"
+        remedy = f"the repository has no such revision; set another, or none for {none}"
     except RepositoryNotFoundError:
         remedy = "check the name, and set HF_TOKEN if the repository is private"
     except Exception as error:  # the hub's library lets its transport's own errors through, and those differ by version

@@ -1,67 +1,38 @@
-"""A request on its way from piece to piece: what each is given, which generation of it is kept, what all add up to.
+"""Walks through the pieces of a request: prompt, seed and cap of each, and which of its generations is kept.
 
-A piece that went wrong is generated again, and is never part of what the next one hears.
+Text and codes of pieces that went well go back in as context of the next ones. A piece that went wrong is generated
+again and never is context.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from higgs_core.attempt import Attempt, FinishedPiece, judge
-from higgs_core.chatml import ChatMLSample, Message
+from higgs_core.attempt import Attempt, CapFrom, FinishedPiece, judge
+from higgs_core.chatml import ChatMLSample
+from higgs_core.chunking import count_words
 from higgs_core.conversation import Plan, spoken_turns
-from higgs_core.errors import NoAudioError
 from higgs_core.params import MAX_SEED, GenerationParams, draw_seed
+from higgs_core.piece_check import better
 from higgs_core.piece_context import PieceContext
 from higgs_core.piece_warnings import warnings_about
 from higgs_core.prompt_size import CountTokens, most_positions, utf8_length
 from higgs_core.request import SpeechRequest
 from higgs_core.speech_length import speech_length, timed_words
+from higgs_core.speech_result import SpeechResult, SpokenPiece, joined
 
 if TYPE_CHECKING:
     from higgs_core.engine import GenerationResult
 
+__all__ = ["Narration", "SpeechResult", "SpokenPiece", "piece_seed", "retry_seed"]
+
 _COLUMNS_PER_WORD = 10  # 150 words a minute: only a guess at how far a running piece is
 _MOST_OF_A_PIECE = 0.95  # what a guess may claim before the piece has ended
-
-
-@dataclass(frozen=True)
-class SpokenPiece:
-    """One piece of the script and where its speech lies in the result."""
-
-    text: str
-    start_seconds: float
-    end_seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class SpeechResult:
-    """A spoken request, its pieces joined.
-
-    audio: float32 [N].  audio_codes: int64 [8, T], one a segment of audio, all pieces in order.
-    usage: summed over everything that was generated.  finish_reason: "length" if any piece was cut off.
-    seed: makes the same speech again, sent with the same `retries`.
-    timings: seconds, summed; first_audio is the first piece's.  retried_pieces: how many were generated again.
-    """
-
-    audio: NDArray[np.float32]
-    sampling_rate: int
-    audio_codes: list[NDArray[Any]]
-    text: str
-    text_token_ids: list[int]
-    usage: dict[str, int]
-    finish_reason: str
-    seed: int
-    timings: dict[str, float]
-    pieces: tuple[SpokenPiece, ...]
-    warnings: tuple[str, ...]
-    retried_pieces: int = 0
 
 
 def piece_seed(seed: int, index: int) -> int:
@@ -93,7 +64,7 @@ class Narration:
         self._count_tokens = count_tokens
         self._params = request.params
         self._seed = draw_seed() if request.params.seed is None else request.params.seed
-        self._words = [max(timed_words(piece), 1.0) for piece in plan.pieces]
+        self._words = [max(count_words(piece, timed_words), 1.0) for piece in plan.pieces]
         # A model that may write first decides itself what it says.
         self._lengths = [speech_length(piece) if request.params.force_audio_gen else None for piece in plan.pieces]
         has_clips = bool(request.reference_sources)
@@ -122,6 +93,11 @@ class Narration:
         return len(self._attempts) < self._request.most_retries
 
     @property
+    def has_attempt(self) -> bool:
+        """Whether the piece that comes next has been generated already and went wrong."""
+        return bool(self._attempts)
+
+    @property
     def samples(self) -> int:
         """Length of the audio so far."""
         return sum(len(piece.kept.audio) for piece in self._pieces)
@@ -147,8 +123,16 @@ class Narration:
     @property
     def _cap(self) -> int:
         """Decode steps of the piece that comes next."""
-        most, length = self._params.max_new_tokens, self._lengths[self.index]
-        return most if length is None or not self._request.cap_follows_text else min(most, length.most)
+        length = self._lengths[self.index]
+        return length.most if self._cap_from == "text" and length is not None else self._params.max_new_tokens
+
+    @property
+    def _cap_from(self) -> CapFrom:
+        """Who sets them."""
+        if not self._request.cap_follows_text:
+            return "client"
+        length = self._lengths[self.index]
+        return "text" if length is not None and length.most <= self._params.max_new_tokens else "ceiling"
 
     def params(self) -> GenerationParams:
         seed = retry_seed(piece_seed(self._seed, self.index), len(self._attempts))
@@ -170,60 +154,32 @@ class Narration:
         """
         length = self._lengths[self.index]
         attempt = judge(result, length, ras=self._params.ras_window > 0, trim=self.trims)
-        too_late = bool(attempt.faults) and self.may_retry and heard
-        retry = bool(attempt.faults) and self.may_retry and not heard
+        wanted_again = bool(attempt.faults) and self.may_retry
         self._attempts.append(attempt)
-        if retry:
-            return None
-        piece = FinishedPiece(tuple(self._attempts), self._cap, heard_too_early=too_late)
-        if not piece.kept.faults:
-            turn = self._plan.turns[self.index]
-            self._context.add(spoken_turns(turn, np.concatenate(piece.kept.codes, axis=1)), _words_of(turn))
+        if heard:
+            return self._finish(attempt, heard_too_early=wanted_again)
+        return None if wanted_again else self.keep_best()
+
+    def keep_best(self) -> NDArray[np.float32]:
+        """Generate the piece no more; returns the audio of the generation that did the least harm."""
+        return self._finish(self._attempts[better([attempt.faults for attempt in self._attempts])])
+
+    def _finish(self, kept: Attempt, *, heard_too_early: bool = False) -> NDArray[np.float32]:
+        piece = FinishedPiece(tuple(self._attempts), kept, self._cap, self._cap_from, heard_too_early)
+        if not kept.faults:
+            codes = np.concatenate(kept.codes, axis=1)
+            self._context.add(spoken_turns(self._plan.turns[self.index], codes))
         self._attempts = []
         self._pieces.append(piece)
-        return piece.kept.audio
+        return kept.audio
 
     def result(self) -> SpeechResult:
         """Raises NoAudioError when no piece has a complete frame."""
-        if self.samples == 0:
-            raise NoAudioError("Model did not return audio tokens.")
-        kept = [piece.kept for piece in self._pieces]
-        attempts = [attempt.result for piece in self._pieces for attempt in piece.attempts]
-        return SpeechResult(
-            audio=np.concatenate([attempt.audio for attempt in kept]),
-            sampling_rate=kept[0].result.sampling_rate,
-            audio_codes=[codes for attempt in kept for codes in attempt.codes],
-            text="".join(attempt.result.text for attempt in kept),
-            text_token_ids=[token for attempt in kept for token in attempt.result.text_token_ids],
-            usage=_summed(attempt.usage for attempt in attempts),
-            finish_reason="length" if any(attempt.result.finish_reason == "length" for attempt in kept) else "stop",
-            seed=self._seed,
-            timings=_summed(attempt.timings for attempt in attempts) | self._first_audio(),
-            pieces=self._times(),
-            warnings=(*self._plan.warnings, *self._warnings()),
-            retried_pieces=sum(len(piece.attempts) > 1 for piece in self._pieces),
-        )
-
-    def _first_audio(self) -> dict[str, float]:
-        """When the first piece could be heard; one that was generated again could not before its last generation."""
-        *before, last = (attempt.result.timings for attempt in self._pieces[0].attempts)
-        if "first_audio" not in last:
-            return {}
-        return {"first_audio": sum(timings.get("total", 0.0) for timings in before) + last["first_audio"]}
-
-    def _times(self) -> tuple[SpokenPiece, ...]:
-        times = []
-        start = 0
-        for text, piece in zip(self._plan.pieces, self._pieces, strict=True):
-            end, rate = start + len(piece.kept.audio), piece.kept.result.sampling_rate
-            times.append(SpokenPiece(text, start / rate, end / rate))
-            start = end
-        return tuple(times)
+        warnings = (*self._plan.warnings, *self._warnings())
+        return joined(self._pieces, self._plan.pieces, seed=self._seed, warnings=warnings)
 
     def _warnings(self) -> list[str]:
-        warnings = warnings_about(
-            self._pieces, cap_follows_text=self._request.cap_follows_text, trims=self.trims, context=self._max_context
-        )
+        warnings = warnings_about(self._pieces, trims=self.trims, context=self._max_context)
         if self._first_with_less_context is not None:
             warnings.append(
                 f"From piece {self._first_with_less_context} on, fewer earlier pieces than "
@@ -231,15 +187,3 @@ class Narration:
                 "because more would not fit."
             )
         return warnings
-
-
-def _words_of(turn: Message) -> str:
-    return "".join(getattr(part, "text", "") for part in turn.parts)
-
-
-def _summed(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    total: dict[str, Any] = {}
-    for part in parts:
-        for name, value in part.items():
-            total[name] = total.get(name, 0) + value
-    return total

@@ -72,7 +72,7 @@ def faults_of(
         found.add(Fault.SILENT_END)  # steps that ran out in silence cut nothing off
     elif cut_off:
         found.add(Fault.CUT_OFF)
-    if length is not None and sounding_frames < length.least:
+    if length is not None and sounding_frames < length.least and Fault.CUT_OFF not in found:
         found.add(Fault.TOO_SHORT)
     if length is not None and sounding_frames > length.most:
         found.add(Fault.TOO_LONG)

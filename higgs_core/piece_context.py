@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from higgs_core.chatml import Message
+from higgs_core.chatml import Message, TextContent
 from higgs_core.script import speaker_tags
 
 SpokenTurns = tuple[Message, Message]
@@ -32,9 +32,10 @@ class PieceContext:
         self._speakers: set[str] = set()
         self._entries: list[_Entry] = []
 
-    def add(self, turns: SpokenTurns, text: str) -> None:
-        """A piece has been spoken. text: its words with the speaker tags in force."""
-        speakers = set(speaker_tags(text)) or {""}
+    def add(self, turns: SpokenTurns) -> None:
+        """A piece has been spoken. Its words have the speaker tags in force."""
+        words = "".join(part.text for part in turns[0].parts if isinstance(part, TextContent))
+        speakers = set(speaker_tags(words)) or {""}
         is_anchor = self._anchored and not speakers <= self._speakers
         self._speakers |= speakers
         self._entries.append(_Entry(turns, is_anchor))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from higgs_core.attempt import FinishedPiece
+from higgs_core.attempt import CapFrom, FinishedPiece
 from higgs_core.piece_check import Fault
 from higgs_core.speech_length import FRAMES_PER_SECOND
 
@@ -16,14 +16,14 @@ _REMEDIES = {
 }
 
 
-def warnings_about(pieces: Sequence[FinishedPiece], *, cap_follows_text: bool, trims: bool, context: int) -> list[str]:
+def warnings_about(pieces: Sequence[FinishedPiece], *, trims: bool, context: int) -> list[str]:
     """A sentence for every piece that was generated again, and one for every kind of fault that stayed.
 
-    cap_follows_text, trims: as in the request.  context: the engine's positions.
+    trims: as in the request.  context: the engine's positions.
     """
     count = len(pieces)
     warnings = [_generated_again(at, piece, count) for at, piece in enumerate(pieces) if len(piece.attempts) > 1]
-    warnings += _cut_off(pieces, cap_follows_text, context)
+    warnings += _cut_off(pieces, context)
     for fault, remedy in _REMEDIES.items():
         if found := _with(fault, pieces):
             joint = " " if fault is Fault.NO_AUDIO else "; "
@@ -33,9 +33,7 @@ def warnings_about(pieces: Sequence[FinishedPiece], *, cap_follows_text: bool, t
         cut = ", which was cut" if trims else ""
         warnings.append(f"{_named(found, count)} followed by {seconds:.1f} s of silence{cut}.")
     if found := [at for at, piece in enumerate(pieces) if piece.heard_too_early]:
-        warnings.append(
-            f"{_named(found, count)} not generated again: the audio had been sent before the fault was seen."
-        )
+        warnings.append(f"{_named(found, count)} kept: the audio had been sent before the fault was seen.")
     return warnings
 
 
@@ -52,22 +50,23 @@ def _generated_again(at: int, piece: FinishedPiece, count: int) -> str:
     )
 
 
-def _cut_off(pieces: Sequence[FinishedPiece], cap_follows_text: bool, context: int) -> list[str]:
-    by_cap: dict[int, list[int]] = {}
+def _cut_off(pieces: Sequence[FinishedPiece], context: int) -> list[str]:
+    by_cap: dict[tuple[CapFrom, int], list[int]] = {}
     by_context: list[int] = []
     for at in _with(Fault.CUT_OFF, pieces):
         piece = pieces[at]
         capped = piece.kept.result.usage["completion_tokens"] >= piece.cap
-        (by_cap.setdefault(piece.cap, []) if capped else by_context).append(at)
+        (by_cap.setdefault((piece.cap_from, piece.cap), []) if capped else by_context).append(at)
     shorter = "" if len(pieces) == 1 else " or lower chunk_max_word_num"
     warnings = []
-    for cap, found in by_cap.items():
+    for (cap_from, cap), found in by_cap.items():
         seconds = f"{cap / FRAMES_PER_SECOND:.0f} s"
-        if cap_follows_text:
-            end = f"after {cap} steps ({seconds}), the most for such a text; send a larger max_new_tokens{shorter}"
-        else:
-            end = f"at max_new_tokens={cap} ({seconds}); raise max_new_tokens{shorter}"
-        warnings.append(f"{_named(found, len(pieces))} {Fault.CUT_OFF.description} {end}.")
+        end = {
+            "client": f"at max_new_tokens={cap} ({seconds}); raise max_new_tokens",
+            "text": f"after {cap} steps ({seconds}), the most for such a text; send a larger max_new_tokens",
+            "ceiling": f"after {cap} steps ({seconds}), the most for any piece here; send a larger max_new_tokens",
+        }[cap_from]
+        warnings.append(f"{_named(found, len(pieces))} {Fault.CUT_OFF.description} {end}{shorter}.")
     if by_context:
         warnings.append(
             f"{_named(by_context, len(pieces))} {Fault.CUT_OFF.description} where the context of {context} positions "

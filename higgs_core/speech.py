@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgs_core.conversation import Clips, plan
-from higgs_core.errors import GenerationCancelled
+from higgs_core.errors import BusyError, DeviceMemoryError, GenerationCancelled
 from higgs_core.held_audio import HeldAudio
 from higgs_core.narration import Narration, SpeechResult, SpokenPiece
 from higgs_core.playback import Clock, Playback
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "SpeechChunk", "SpeechResult", "SpokenPiece", "speak", "stream_speech"]
 
+# What may keep a piece from being generated a second time, while its first generation is there and can be kept.
+_TOO_MUCH_AT_ONCE = (BusyError, DeviceMemoryError)
 _GLANCE_SECONDS = 0.05  # how often a wait looks up to see whether the request was cancelled
 
 
@@ -70,8 +72,13 @@ def speak(
     tell = _Teller(narration, on_progress)
     while narration.goes_on:
         _stop_if(cancelled)
-        future = engine.submit(narration.sample(), narration.params())
-        narration.add(_await(future, cancelled, tell))
+        try:
+            future = engine.submit(narration.sample(), narration.params())
+            narration.add(_await(future, cancelled, tell))
+        except _TOO_MUCH_AT_ONCE:
+            if not narration.has_attempt:
+                raise
+            narration.keep_best()
         tell()
     return narration.result()
 
@@ -84,36 +91,43 @@ def stream_speech(
     cancelled: threading.Event | None = None,
     on_progress: OnProgress | None = None,
     speed: float = 1.0,
+    live: bool = True,
     clock: Clock = time.monotonic,
 ) -> Iterator[SpeechChunk]:
-    """Speak the request chunk by chunk; the chunks joined are `speak`'s audio, and the last one brings the result.
+    """Speak the request chunk by chunk; the chunks joined are the audio of the result, which the last one brings.
 
-    A piece that went wrong is generated again as long as none of its audio has been sent. The first piece is sent as it
-    comes. A later one is held back until it is known to be good, while the listener still has enough to play.
+    That is `speak`'s result, but for pieces that went wrong: one is generated again only while none of its audio has
+    been sent. The first piece is sent from its first sound on. A later one is held until it is known to be good, while
+    the listener still has enough to play. A request that sends `retries` has every piece held so, whatever the clock
+    says, and gives the same in a stream and in one piece.
     speed: how much faster than it was spoken the audio is played.  clock: seconds, monotonic.
+    live: False where nobody hears anything before the end; then too every piece is held.
     Closing the iterator stops the generation, as `cancelled` does from another thread. Raises as `speak` does.
     """
     narration = _narration(engine, request, clips)
     tell = _Teller(narration, on_progress)
-    playback = Playback(speed, clock)
+    playback = Playback(speed, clock, live=live and request.retries is None)
     while narration.goes_on:
         _stop_if(cancelled)
         start = narration.samples
-        held = HeldAudio(playback, until_checked=narration.may_retry, trims=narration.trims)
-        with engine.stream(narration.sample(), narration.params()) as stream, _stopped_by(cancelled, stream):
-            for chunk in stream:
-                _stop_if(cancelled)
-                tell(stream.columns_generated)
-                audio = held.add(chunk.audio)
-                if len(audio):
-                    yield SpeechChunk(audio, start + held.sent - len(audio), None)
-        assert stream.result is not None  # the stream has ended, and not in an error
-        piece = narration.add(stream.result, heard=held.sent > 0)
+        held = HeldAudio(playback, until_checked=narration.may_retry or narration.has_attempt, trims=narration.trims)
+        try:
+            with engine.stream(narration.sample(), narration.params()) as stream, _stopped_by(cancelled, stream):
+                for chunk in stream:
+                    _stop_if(cancelled)
+                    tell(stream.columns_generated)
+                    audio = held.add(chunk.audio)
+                    if len(audio):
+                        yield SpeechChunk(audio, start + held.sent - len(audio), None)
+            assert stream.result is not None  # the stream has ended, and not in an error
+            piece = narration.add(stream.result, heard=held.sent > 0)
+        except _TOO_MUCH_AT_ONCE:
+            if held.sent or not narration.has_attempt:
+                raise
+            piece = narration.keep_best()
         tell()
-        if piece is not None and len(piece) > held.sent:
-            rest = piece[held.sent :]
-            playback.send(len(rest) / stream.result.sampling_rate)
-            yield SpeechChunk(rest, start + held.sent, None)
+        if piece is not None and len(rest := held.rest_of(piece)):
+            yield SpeechChunk(rest, start + held.sent - len(rest), None)
     yield SpeechChunk(np.zeros(0, np.float32), narration.samples, narration.result())
 
 

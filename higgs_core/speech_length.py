@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from higgs_core.markup import EVENT, INSTRUCTION
@@ -59,9 +60,8 @@ def speech_length(text: str) -> SpeechLength | None:
     spoken = INSTRUCTION.sub(" ", text)
     if not spoken.strip():
         return None
-    words = spoken_words(spoken)
-    columns = COLUMNS_PER_WORD * max(words, 1.0) + _sound_columns(spoken) + ROOM_COLUMNS
-    return SpeechLength(int(_FEWEST_COLUMNS_PER_WORD * words), math.ceil(columns))
+    columns = COLUMNS_PER_WORD * max(spoken_words(spoken), 1.0) + _sound_columns(spoken) + ROOM_COLUMNS
+    return SpeechLength(int(_FEWEST_COLUMNS_PER_WORD * _fewest_words(spoken)), math.ceil(columns))
 
 
 def spoken_words(text: str) -> float:
@@ -69,8 +69,7 @@ def spoken_words(text: str) -> float:
 
     Speaker tags, sound events and instructions are not spoken and count nothing.
     """
-    text = TAG.sub(" ", EVENT.sub(" ", INSTRUCTION.sub(" ", text)))
-    return sum(_words_of(token) for token in _TOKEN.finditer(text))
+    return sum(_words_of(token) for token in _spoken_tokens(text))
 
 
 def timed_words(text: str) -> float:
@@ -85,6 +84,15 @@ def words_that_fit(columns: int, *, at_least: int) -> int:
     """
     fitting = (columns - ROOM_COLUMNS) // COLUMNS_PER_WORD
     return min(max(fitting, at_least), _LONGEST_PIECE_WORDS)
+
+
+def _fewest_words(text: str) -> float:
+    """The same at the least: "1,000,000" is two words, and an abbreviation may be said as one."""
+    return sum(min(_words_of(token), 1.0) for token in _spoken_tokens(text) if token.lastgroup != "symbol")
+
+
+def _spoken_tokens(text: str) -> Iterator[re.Match[str]]:
+    return _TOKEN.finditer(TAG.sub(" ", EVENT.sub(" ", INSTRUCTION.sub(" ", text))))
 
 
 def _words_of(token: re.Match[str]) -> float:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
+from higgs_core.repositories import names_of
 from serverless import openai_payload
 from serverless.http_body import read_json
 from serverless.http_disconnect import LiveResponse
@@ -132,7 +133,6 @@ def _model(request: Request) -> dict[str, Any]:
             "temperature": settings.temperature,
             "top_p": settings.top_p,
             "top_k": settings.top_k,
-            "max_new_tokens": settings.max_new_tokens,
             "ras_win_len": settings.ras_win_len,
             "ras_win_max_num_repeat": settings.ras_win_max_repeat,
             "response_format": settings.response_format,
@@ -141,7 +141,8 @@ def _model(request: Request) -> dict[str, Any]:
 
 
 def _require_model(name: object, served: str) -> None:
-    known = (public_name(served), served.split("/")[-1], *MODEL_ALIASES)
+    names = names_of(public_name(served))
+    known = {*names, *(each.split("/")[-1] for each in names), *MODEL_ALIASES}
     if name is not None and name not in known:
         raise HttpProblem(
             "model_not_found", "The model of that name is not served here.", field="model", hint="See GET /v1/models."

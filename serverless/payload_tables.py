@@ -154,7 +154,7 @@ class RequestFields(Table):
     generation_chunk_buffer_size = Field[int | None](off(integer(0, 10_000), "no limit"), default=2, blank=sent)
 
     # How it is sampled.
-    max_new_tokens = Field(integer(1, "max_context"), setting="max_new_tokens_default")
+    max_new_tokens = Field(integer(1, "max_context"), setting="max_new_tokens_ceiling")
     temperature = Field(number(0, 10), setting="temperature")
     top_p = Field(off(number(0, 1, above=True)), setting="top_p", blank=sent)
     top_k = Field(off(integer(1, MAX_COUNT), also=(0, -1)), setting="top_k", blank=sent)

@@ -170,7 +170,7 @@ class Settings(Limits):
         return self.system_prompt == DEFAULT_SYSTEM_PROMPT
 
     @property
-    def max_new_tokens_default(self) -> int:
+    def max_new_tokens_ceiling(self) -> int:
         """The most steps of a piece whose request does not say how many; never more than fit."""
         return min(self.max_new_tokens, self.max_context)
 

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from higgs_core.audio_io import SAMPLING_RATE, StreamEncoder
+from higgs_core.audio_io import FORMATS, SAMPLING_RATE, StreamEncoder
 from higgs_core.speech import Progress, SpeechResult, stream_speech
 from serverless.paced import paced_chunks
 
@@ -107,6 +107,7 @@ class Streamer:
                 cancelled=self._cancelled,
                 on_progress=self._on_progress,
                 speed=output.speed,
+                live=FORMATS[output.response_format].streams,
             ),
             output.speed,
         )

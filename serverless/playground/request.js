@@ -8,8 +8,7 @@ export function speakersIn(script) {
   return [...new Set([...script.matchAll(/\[(SPEAKER\d{1,2})\]/g)].map((match) => match[1]))].sort();
 }
 
-/** Only what differs from the defaults goes into the request, so that it reads as what was meant. The default of
- * max_new_tokens follows the text, so no number is the same as leaving it out. */
+/** Only what differs from the defaults goes into the request, so that it reads as what was meant. */
 export function buildInput(form, voices, defaults) {
   const input = { script: form.elements.script.value.trim() };
   const scene = form.elements.scene_prompt.value.trim();
@@ -29,7 +28,7 @@ export function buildInput(form, voices, defaults) {
   for (const name of NUMBERS) {
     const text = form.elements[name].value.trim();
     const exact = Number.isInteger(Number(text)) && !Number.isSafeInteger(Number(text)) ? text : Number(text);
-    if (text !== "" && (name === "max_new_tokens" || exact !== defaults[name])) input[name] = exact;
+    if (text !== "" && exact !== defaults[name]) input[name] = exact;
   }
   for (const [name, usual] of Object.entries(CHOICES)) {
     const value = form.elements[name].value;

@@ -24,6 +24,7 @@ from higgs_core.sampling import FEW_CANDIDATES
 from higgs_core.weights import DecoderWeights, allocate, destinations
 from tests.benchmarks.harness import random_codes, sampled, speech
 from tests.golden import CASES, CHECKPOINTS, FOLDER
+from tests.patience import PATIENCE
 from tests.transformers_twin import prompt_inputs, prompt_of, transformers_twin
 
 Row = dict[str, Any]
@@ -41,7 +42,7 @@ def golden_tokens(device: torch.device) -> Iterator[Row]:
             futures = [engine.submit(case.sample, case.params) for case in cases]
             for case, future in zip(cases, futures, strict=True):
                 try:
-                    case.check(future.result())
+                    case.check(future.result(timeout=PATIENCE))
                 except AssertionError:
                     wrong.append(case.raw["name"])
         yield {"what": checkpoint, "cases": len(cases), "wrong": ", ".join(wrong) or "none", "passed": not wrong}

@@ -80,7 +80,7 @@ def test_typing_and_speaking_is_heard_and_downloaded(page: Page, server: Running
 
 
 def test_it_plays_while_it_still_arrives(page: Page) -> None:
-    write(page, "Many words, said one after the other. " * 40)
+    write(page, "Many words, said one after the other. " * 400)  # far more than is spoken before the first is heard
     page.get_by_role("button", name="Speak").click()
     until(page, "window.heard.peak > 0.01")
     assert page.get_by_role("button", name="Stop").is_visible()
@@ -91,6 +91,7 @@ def test_it_plays_while_it_still_arrives(page: Page) -> None:
 
 
 def test_the_keyboard_alone_is_enough(page: Page) -> None:
+    write(page, "", seed=1)  # whose sound lasts 11 s; the rest is done by keys
     page.get_by_role("textbox", name="Text", exact=True).focus()
     page.keyboard.type("Only keys, but enough of them for the sound to last a while.")
     page.keyboard.press("Control+Enter")

@@ -13,9 +13,10 @@ FRAME = 960
 LOUD = 0.1
 
 
-def tone(frames: int, amplitude: float = LOUD) -> NDArray[np.float32]:
-    """float32 [frames * 960] whose energy is the same in every frame."""
-    samples = np.sin(np.arange(frames * FRAME) * (2 * np.pi * 10 / FRAME)) * amplitude
+def tone(frames: int, amplitude: float = LOUD, seed: int = 0) -> NDArray[np.float32]:
+    """float32 [frames * 960] whose energy is the same in every frame; another seed, another tone."""
+    cycles = 10 + seed % 97  # of a frame, so that every frame is alike
+    samples = np.sin(np.arange(frames * FRAME) * (2 * np.pi * cycles / FRAME)) * amplitude
     return samples.astype(np.float32)
 
 

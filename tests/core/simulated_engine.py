@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from higgs_core.chatml import ChatMLSample, TextContent
+from higgs_core.errors import HiggsError
 from higgs_core.generation import GenerationResult
 from higgs_core.params import GenerationParams
 from higgs_core.speech_length import spoken_words
@@ -85,13 +86,13 @@ def says_too_little(frames: int) -> Take:
 
 @dataclass
 class SimulatedEngine:
-    """behaviours: of one generation after the other, the last one for all that follow.
+    """behaviours: of one generation after the other, the last one for all that follow; an error is raised instead.
 
     columns_per_word: how slowly it speaks.  seconds_per_frame: of its clock, that a frame takes to generate.
     asked: the samples and params that it was given.
     """
 
-    behaviours: Sequence[Behaviour] = (speaks_well,)
+    behaviours: Sequence[Behaviour | HiggsError] = (speaks_well,)
     columns_per_word: float = 10.0
     seconds_per_frame: float = 0.004
     max_context: int = 8192
@@ -123,11 +124,13 @@ class SimulatedEngine:
     def _generate(self, sample: ChatMLSample, params: GenerationParams) -> GenerationResult:
         behaviour = self.behaviours[min(len(self.asked), len(self.behaviours) - 1)]
         self.asked.append((sample, params))
+        if isinstance(behaviour, HiggsError):
+            raise behaviour
         words = spoken_words(text_of(sample))
         take, cut_off = behaviour(math.ceil(words * self.columns_per_word)).cut_to(params.max_new_tokens)
         frames = take.sound + take.silent
         return result(
-            audio=np.concatenate([tone(take.sound), silence(take.silent)]),
+            audio=np.concatenate([tone(take.sound, seed=params.seed or 0), silence(take.silent)]),
             codes=[take.codes(params.seed or 0)] if frames else [],
             finish_reason="length" if cut_off else "stop",
             seed=params.seed,

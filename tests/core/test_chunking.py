@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from itertools import combinations, pairwise
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from higgs_core.chunking import count_words, cut
 from higgs_core.errors import RequestError
 from higgs_core.request import ChunkMethod
+from higgs_core.speech_length import timed_words
 from higgs_core.text import normalize
 
 METHODS: tuple[ChunkMethod, ...] = ("auto", "none", "word", "sentence", "speaker")
@@ -63,6 +65,32 @@ def test_whole_sentences_make_the_fewest_and_then_the_most_even_pieces(lengths: 
         len(pieces),
         max(len(piece.split()) for piece in pieces),
     )
+
+
+LONG_RUNS = st.lists(
+    st.sampled_from(["สวัสดี", "ครับ", "ក្រុង", "7", "a", "<SE>[Laughter]</SE>", "é", "👩\u200d🚀", "。", "好"]),
+    min_size=1,
+    max_size=120,
+).map("".join)
+
+
+@settings(max_examples=150)
+@given(LONG_RUNS, st.integers(10, 30))
+def test_a_run_that_is_too_long_by_itself_is_cut_between_characters(script: str, most: int) -> None:
+    pieces = cut(script, "auto", most, measure=timed_words, inside_words=True)
+    assert "".join(pieces) == script
+    assert max(map(timed_words, pieces)) <= most
+    for piece in pieces[1:]:
+        assert not unicodedata.category(piece[0]).startswith("M")
+        assert piece[0] != "\u200d"
+    assert all(piece.count("<SE>") == piece.count("</SE>") for piece in pieces)
+
+
+@pytest.mark.parametrize("character", ["7", "ส", "<SE>[Cough]</SE>"])
+def test_a_run_of_any_length_is_cut_in_nearly_linear_time(character: str) -> None:
+    """How long is not asserted: in quadratic time this would not end."""
+    pieces = cut(character * (400_000 // len(character)), "auto", 100, measure=timed_words, inside_words=True)
+    assert max(map(timed_words, pieces)) <= 100
 
 
 def test_sentences_share_the_words_evenly() -> None:

@@ -37,6 +37,7 @@ WITHOUT_TORCH = [
     "higgs_core.attempt",
     "higgs_core.piece_context",
     "higgs_core.piece_warnings",
+    "higgs_core.speech_result",
     "higgs_core.playback",
     "higgs_core.held_audio",
     "higgs_core.prompt_size",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from higgs_core.errors import NoAudioError
+from higgs_core.errors import BusyError, DeviceMemoryError, HiggsError, NoAudioError
 from higgs_core.narration import piece_seed, retry_seed
 from higgs_core.params import GenerationParams
 from higgs_core.request import ReferenceSource, SpeechRequest
@@ -134,15 +134,13 @@ def test_the_first_piece_of_a_stream_is_heard_as_it_comes_so_it_stays_once_it_so
 ) -> None:
     engine = SimulatedEngine([fault, speaks_well])
     spoken, chunks = streamed(engine, request())
-    if fault is says_nothing:  # nothing of it was heard
+    if fault in (says_nothing, never_sounds):  # nothing of it was heard: silence is held until a sound follows
         assert frames_of(spoken) == [GOOD] * 3
         return
     assert len(chunks[0].audio) == FRAME
     assert frames_of(spoken) == [frames, GOOD, GOOD]
     assert context_of(engine, 1) == 0
-    assert spoken.warnings[-1] == (
-        "Piece 1 of 3 was not generated again: the audio had been sent before the fault was seen."
-    )
+    assert spoken.warnings[-1] == ("Piece 1 of 3 was kept: the audio had been sent before the fault was seen.")
 
 
 @by_fault
@@ -151,7 +149,40 @@ def test_an_engine_no_faster_than_speech_lets_every_piece_be_heard_as_it_comes(
 ) -> None:
     engine = SimulatedEngine([speaks_well, fault, speaks_well], seconds_per_frame=0.04)
     spoken, _ = streamed(engine, request())
-    assert frames_of(spoken) == [GOOD, GOOD if fault is says_nothing else frames, GOOD]
+    assert frames_of(spoken) == [GOOD, GOOD if fault in (says_nothing, never_sounds) else frames, GOOD]
+
+
+@by_fault
+@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize(
+    ("asked", "live"), [({"retries": 1, "seed": 5}, True), ({}, False)], ids=["retries sent", "nothing leaves early"]
+)
+def test_where_everything_is_held_a_stream_is_the_whole_whatever_the_clock_says(
+    fault: Behaviour, frames: int, reason: str, at: int, asked: dict[str, Any], live: bool
+) -> None:
+    behaviours = [*[speaks_well] * at, fault, speaks_well]
+    slow = SimulatedEngine(behaviours, seconds_per_frame=0.04)
+    *chunks, last = stream_speech(slow, request(**asked), {}, live=live, clock=slow.clock)  # type: ignore[arg-type]
+    spoken = last.result
+    assert spoken is not None
+    assert frames_of(spoken) == [GOOD] * 3
+    again = whole(SimulatedEngine(behaviours), request(seed=spoken.seed, retries=1))
+    assert np.array_equal(np.concatenate([chunk.audio for chunk in chunks]), again.audio)
+    assert (spoken.warnings, spoken.pieces) == (again.warnings, again.pieces)
+
+
+@pytest.mark.parametrize("seconds_per_frame", [0.0001, 0.004, 0.008, 0.012, 0.02, 0.04])
+@pytest.mark.parametrize("first", [fault for fault, *_ in FAULTS], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("second", [speaks_well, *(fault for fault, *_ in FAULTS)], ids=lambda fault: fault.__name__)
+def test_what_is_sent_is_always_one_generation_and_the_one_in_the_result(
+    first: Behaviour, second: Behaviour, seconds_per_frame: float
+) -> None:
+    """Each generation has a tone of its own, so a piece put together from two would not equal the result."""
+    for retries in (None, 2):
+        engine = SimulatedEngine([speaks_well, first, second, first, speaks_well], seconds_per_frame=seconds_per_frame)
+        spoken, _ = streamed(engine, request(retries=retries))
+        assert 3 <= len(engine.asked) <= 5
+        assert sum(codes.shape[1] for codes in spoken.audio_codes) == sum(frames_of(spoken))
 
 
 def test_what_is_played_faster_is_held_for_less_long() -> None:
@@ -175,6 +206,35 @@ def test_both_generations_may_be_bad_and_the_better_one_stays() -> None:
         assert frames_of(spoken) == [GOOD, GOOD // 8, GOOD]
         assert context_of(engine, 3) == 1
         assert len(spoken.warnings) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(("second", "kept"), [(falls_silent, 1), (says_too_little, 0)])
+def test_a_second_generation_that_is_worse_is_not_taken(stream: bool, second: Behaviour, kept: int) -> None:
+    engine = SimulatedEngine([speaks_well, runs_on, second, speaks_well])
+    spoken = streamed(engine, request())[0] if stream else whole(engine, request())
+    assert frames_of(spoken) == [GOOD, [CAP - 10, GOOD + 15][kept], GOOD]
+    assert f"the generation with seed {engine.seeds[1 + kept]} was kept" in spoken.warnings[0]
+
+
+def test_a_second_generation_that_is_heard_stays_even_if_it_is_worse() -> None:
+    """The first could be held to its end, the second could not."""
+    engine = SimulatedEngine([speaks_well, falls_silent, loops, speaks_well], seconds_per_frame=0.008)
+    spoken, _ = streamed(engine, request())
+    assert frames_of(spoken) == [GOOD, GOOD + 150, GOOD]
+    assert f"the generation with seed {engine.seeds[2]} was kept" in spoken.warnings[0]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("error", [BusyError("full"), DeviceMemoryError("full")], ids=lambda error: error.code)
+def test_a_second_generation_that_cannot_be_had_costs_nothing(stream: bool, error: HiggsError) -> None:
+    engine = SimulatedEngine([speaks_well, falls_silent, error, speaks_well])
+    spoken = streamed(engine, request())[0] if stream else whole(engine, request())
+    assert frames_of(spoken) == [GOOD, GOOD + 15, GOOD]
+    assert len(spoken.warnings) == 1
+    engine = SimulatedEngine([speaks_well, error])
+    with pytest.raises(type(error)):
+        _ = streamed(engine, request()) if stream else whole(engine, request())
 
 
 def test_an_engine_that_never_speaks_is_asked_twice_a_piece_and_then_an_error() -> None:

@@ -269,9 +269,7 @@ def test_of_two_equally_bad_generations_the_first_stays() -> None:
 def test_audio_that_was_heard_cannot_be_taken_back_and_the_client_is_told() -> None:
     story = narration(1, seed=None)
     assert story.add(result(20, finish_reason="length"), heard=True) is not None
-    assert story.result().warnings[-1] == (
-        "The speech was not generated again: the audio had been sent before the fault was seen."
-    )
+    assert story.result().warnings[-1] == ("The speech was kept: the audio had been sent before the fault was seen.")
     sent = narration(1, seed=5)
     sent.add(result(20, finish_reason="length"), heard=True)
     assert not any("generated again" in warning for warning in sent.result().warnings)
@@ -348,6 +346,14 @@ def test_a_cap_that_followed_the_text_is_named_as_such() -> None:
     spoken = told(narration(1, words=("Hello.",)), result(100, finish_reason="length")).result()
     assert spoken.warnings[1:] == (
         "The speech was cut off after 100 steps (4 s), the most for such a text; send a larger max_new_tokens.",
+    )
+
+
+@pytest.mark.parametrize("fields", [{"words": ("word " * 500,)}, {"words": ("",)}], ids=["long", "no words"])
+def test_a_ceiling_that_cut_is_named_as_such(fields: dict[str, Any]) -> None:
+    spoken = told(narration(1, steps=2600, **fields), result(2600, finish_reason="length")).result()
+    assert spoken.warnings[1:] == (
+        "The speech was cut off after 2600 steps (104 s), the most for any piece here; send a larger max_new_tokens.",
     )
 
 

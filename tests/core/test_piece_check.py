@@ -28,6 +28,8 @@ def faults(frames: int = 100, **fields: Any) -> tuple[Fault, ...]:
         ({"frames": 300}, ()),
         ({"frames": 301}, (Fault.TOO_LONG,)),
         ({"cut_off": True}, (Fault.CUT_OFF,)),
+        ({"sounding_frames": 24, "cut_off": True}, (Fault.CUT_OFF,)),
+        ({"sounding_frames": 24, "silent_frames": 50, "cut_off": True}, (Fault.TOO_SHORT, Fault.SILENT_END)),
         ({"silent_frames": 49}, ()),
         ({"silent_frames": 50}, (Fault.SILENT_END,)),
         ({"silent_frames": 49, "cut_off": True}, (Fault.CUT_OFF,)),

@@ -47,6 +47,8 @@ def test_everything_is_counted_by_what_it_takes_to_say(text: str, words: float) 
     [
         ("Hello.", SpeechLength(2, 100)),
         ("word " * 100, SpeechLength(250, 2575)),
+        ("Population: 8,000,000,000.", SpeechLength(5, 482)),
+        ("$45.99 & NASA", SpeechLength(5, 325)),
         ("...", SpeechLength(0, 100)),
         ("Ha. <SE>[Laughter]</SE>", SpeechLength(2, 200)),
         ("<SE_s>[Music]</SE_s> La la. <SE_e>[Music]</SE_e>", SpeechLength(5, 375)),

@@ -13,6 +13,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from higgs_core.audio_io import decode_audio, ffmpeg_path
+from serverless.http_errors import HttpProblem
+from serverless.http_openai import _require_model
 from tests.http.serving import Running
 
 WORDS = "A sentence that is long enough to be heard in more than one piece, and then a little longer than that."
@@ -169,6 +171,18 @@ def test_the_models_are_listed_and_found(client: openai.OpenAI) -> None:
     assert client.models.retrieve("tts-1").id == "tiny"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("gpt-9")
+
+
+@pytest.mark.parametrize("served", ["bosonai/higgs-audio-v2-generation-3B-base", "bosonai/higgs-tts-2-3b-base"])
+def test_the_released_model_goes_by_each_of_its_names(served: str) -> None:
+    for name in (
+        *("bosonai/higgs-audio-v2-generation-3B-base", "bosonai/higgs-tts-2-3b-base", "higgs-tts-2-3b-base"),
+        *("higgs-audio-v2-generation-3B-base", "tts-1", "higgs-audio-v2", None),
+    ):
+        _require_model(name, served)
+    for name in ("higgs", "bosonai", "", 5, "tiny"):
+        with pytest.raises(HttpProblem, match="not served here"):
+            _require_model(name, served)
 
 
 def test_another_model_is_refused_by_name_of_the_field(client: openai.OpenAI) -> None:

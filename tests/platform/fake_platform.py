@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import json
 import threading
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +31,6 @@ class Post:
     size: int
     body: dict[str, Any]
     is_stream: bool
-    at: float
 
 
 @dataclass
@@ -195,7 +193,7 @@ class FakePlatform:
         if body.get("status") == "IN_PROGRESS":
             kind = "progress"
         is_stream = request.query.get("isStream") == "true"
-        record.posts.append(Post(kind, status, len(raw), body, is_stream, time.monotonic()))
+        record.posts.append(Post(kind, status, len(raw), body, is_stream))
         if kind == "result" and status == 200:
             record.ended.set()
         return web.json_response({}, status=status)

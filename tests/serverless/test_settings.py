@@ -260,7 +260,7 @@ def test_a_bucket_address_must_be_an_address(url: str) -> None:
 
 def test_a_small_context_lowers_the_default_but_not_what_was_asked_for() -> None:
     settings = Settings.from_environment({"HIGGS_AUDIO_MAX_CONTEXT": "512"})
-    assert settings.max_new_tokens_default == 512
+    assert settings.max_new_tokens_ceiling == 512
     with pytest.raises(SettingsError, match=r"HIGGS_AUDIO_MAX_NEW_TOKENS is 513.*HIGGS_AUDIO_MAX_CONTEXT.*512"):
         Settings.from_environment({"HIGGS_AUDIO_MAX_CONTEXT": "512", "HIGGS_AUDIO_MAX_NEW_TOKENS": "513"})
 
