@@ -1,7 +1,7 @@
 """Silence at the end of a stretch of speech, found while the audio still comes. Imports no torch.
 
-A frame is silent when its energy is far below that of the loudest frame up to it. So whether a frame is silent depends
-on nothing that comes later, and a stream can be judged as it is spoken with the same outcome as the whole.
+A frame is silent when its energy is far below that of the loudest frame so far. What comes later makes no frame at the
+end sound, so a stream can be judged as it is spoken with the same outcome as the whole.
 """
 
 from __future__ import annotations
@@ -40,12 +40,11 @@ class SilenceMeter:
             return
         frames = samples[: count * FRAME_SAMPLES].reshape(count, FRAME_SAMPLES).astype(np.float64)
         amplitudes = np.sqrt(np.square(frames).mean(axis=1))
-        loudest = np.maximum.accumulate(np.maximum(amplitudes, self._loudest))
-        sounding = np.flatnonzero(amplitudes >= np.maximum(loudest * _SILENT_BELOW_LOUDEST, _SILENT_AMPLITUDE))
+        self._loudest = max(self._loudest, float(amplitudes.max()))
+        sounding = np.flatnonzero(amplitudes >= max(self._loudest * _SILENT_BELOW_LOUDEST, _SILENT_AMPLITUDE))
         if len(sounding):
             self._sounding = self._frames + int(sounding[-1]) + 1
         self._frames += count
-        self._loudest = float(loudest[-1])
 
     @property
     def sounding_frames(self) -> int:

@@ -193,6 +193,19 @@ def test_what_is_played_faster_is_held_for_less_long() -> None:
         assert (spoken.retried_pieces == 1) is again
 
 
+@pytest.mark.parametrize("seconds_per_frame", [0.001, 0.004, 0.012, 0.016, 0.02])
+def test_a_listener_never_waits_for_what_is_held(seconds_per_frame: float) -> None:
+    """Also where the next piece takes longer to generate than what was sent takes to play."""
+    engine = SimulatedEngine(seconds_per_frame=seconds_per_frame)
+    script = f"[SPEAKER0] {PIECE}\n[SPEAKER1] {'word ' * 99}end.\n[SPEAKER0] {PIECE}"
+    asked = request(script, chunk_method="speaker", chunk_max_word_num=100)
+    began: float | None = None
+    for chunk in stream_speech(engine, asked, {}, clock=engine.clock):  # type: ignore[arg-type]
+        began = engine.seconds if began is None else began
+        if chunk.start_sample >= GOOD * FRAME:  # the first piece is not held
+            assert engine.seconds <= began + chunk.start_sample / 24_000, "the listener had nothing to play"
+
+
 def test_a_good_stream_is_sent_without_waiting_for_its_end_when_the_engine_is_slow() -> None:
     engine = SimulatedEngine(seconds_per_frame=0.04)
     _, chunks = streamed(engine, request())

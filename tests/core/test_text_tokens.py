@@ -146,3 +146,4 @@ def test_an_instruction_goes_with_the_words_after_it_and_a_sound_with_the_word_t
         f"{instruction} Two<SE>[Cough]</SE>",
         "three.",
     ]
+    assert cut("你好世界<SE>[Cough]</SE>再见", "word", 1) == ["你好", "世", "界<SE>[Cough]</SE>", "再见"]
