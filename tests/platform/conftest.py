@@ -22,12 +22,12 @@ def assets_address() -> Iterator[str]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., tuple[FakePlatform, WorkerProcess]]]:
-    """Starts a platform of its own with a worker that has the given variables set."""
+    """Starts a platform of its own with a worker of the given module and variables."""
     with ExitStack() as stack:
 
-        def started(*, poll_seconds: float = 1.0, **environment: str) -> tuple[FakePlatform, WorkerProcess]:
+        def started(*, poll_seconds: float = 1.0, **options: str) -> tuple[FakePlatform, WorkerProcess]:
             platform = stack.enter_context(FakePlatform(poll_seconds=poll_seconds))
-            worker = stack.enter_context(WorkerProcess(platform, tmp_path / "worker.log", **environment))
+            worker = stack.enter_context(WorkerProcess(platform, tmp_path / "worker.log", **options))
             return platform, worker
 
         yield started

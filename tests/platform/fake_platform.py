@@ -174,7 +174,7 @@ class FakePlatform:
 
     async def _stop_signals(self, request: web.Request) -> web.Response:
         try:
-            job_id = await asyncio.wait_for(self._stops.get(), self._poll_seconds)
+            job_id = await asyncio.wait_for(self._stops.get(), 1.0)
         except TimeoutError:
             return web.Response(status=204)
         return web.json_response({"jobsToStop": [job_id]})

@@ -5,7 +5,7 @@ import sys
 from serverless import progress, runpod_worker
 
 progress.FIRST_AFTER_SECONDS = 0.0
-progress.EVERY_SECONDS = 0.05
+progress.EVERY_SECONDS = 0.0
 progress.LEAST_SECONDS_LEFT = 1e-6
 progress.ARRIVAL_SECONDS = 0.05
 

@@ -65,6 +65,18 @@ def test_sigterm_loses_no_job_not_even_one_that_an_open_poll_brings(start: Start
     assert {line["level"] for line in lines} <= {"INFO", "WARN"}
 
 
+def test_a_long_job_reports_its_progress_to_the_platform(start: Start) -> None:
+    platform, worker = start(module="tests.platform.impatient_worker")
+    worker.wait_until_ready()
+    record = platform.run({**JOB, "script": " ".join(f"Piece number {i} comes now." for i in range(12)), "seed": 1})
+    # The SDK posts each update from a thread of its own, so the last ones may arrive after the result.
+    wait_for(lambda: len({update.body["output"]["share"] for update in record.of("progress")}) >= 2)
+    updates = [update.body["output"] for update in record.of("progress")]
+    assert all(0 < update["share"] < 1 for update in updates)
+    assert all(update["audio_seconds"] >= 0 for update in updates)
+    assert len(record.results) == 1
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():

@@ -41,8 +41,7 @@ def platform() -> Iterator[FakePlatform]:
 
 @pytest.fixture(scope="module")
 def worker(platform: FakePlatform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
-    log = tmp_path_factory.mktemp("worker") / "log"
-    with WorkerProcess(platform, log, module="tests.platform.impatient_worker") as running:
+    with WorkerProcess(platform, tmp_path_factory.mktemp("worker") / "log") as running:
         running.wait_until_ready()
         yield running
 
@@ -148,17 +147,6 @@ def test_a_wrong_s3_config_is_refused_before_anything_is_generated(
     record = platform.run({"script": "Hi."}, s3Config={"accessId": "a", "bucketName": "my-bucket"})
     assert record.result["output"]["field"].startswith("s3Config.")
     assert "audio_base64" not in record.result["output"]
-
-
-def test_a_long_job_reports_its_progress_to_the_platform(platform: FakePlatform, worker: WorkerProcess) -> None:
-    record = platform.run(LONG)
-    updates = record.of("progress")
-    shares = [update.body["output"]["share"] for update in updates]
-    assert shares, "a job of forty pieces reported nothing"
-    assert all(0 < share < 1 for share in shares)
-    assert max(shares) > min(shares)
-    assert all(update.body["output"]["audio_seconds"] >= 0 for update in updates)
-    assert len(record.results) == 1
 
 
 def test_a_cancelled_job_posts_nothing_and_frees_its_slot(platform: FakePlatform, worker: WorkerProcess) -> None:
