@@ -38,7 +38,7 @@ check: $(STAMP)
 	@if [ -x $(VENV)/bin/hadolint ]; then $(VENV)/bin/hadolint deploy/runpod/Dockerfile; fi
 
 bench: $(STAMP)
-	$(PY) -m tests.benchmarks
+	$(PY) -m benchmarks
 
 clean:
 	rm -rf $(VENV) $(OUTPUT)

@@ -1,6 +1,7 @@
 """Higgs Audio v2: the model, its engine and the speech service built on them.
 
-The public names load on first use, so that `higgs_core.text`, `higgs_core.chatml` and the like stay free of torch.
+The public names load on first use, so that `higgs_core.text`, `higgs_core.prompt.chatml` and the like stay free of
+torch.
 """
 
 from __future__ import annotations
@@ -8,19 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from higgs_core.chatml import AudioContent, ChatMLSample, Message, TextContent
     from higgs_core.engine import AudioChunk, GenerationResult, HiggsAudioEngine
     from higgs_core.params import GenerationParams
+    from higgs_core.prompt.chatml import AudioContent, ChatMLSample, Message, TextContent
 
 _HOMES = {
     "HiggsAudioEngine": "higgs_core.engine",
     "GenerationResult": "higgs_core.engine",
     "AudioChunk": "higgs_core.engine",
     "GenerationParams": "higgs_core.params",
-    "ChatMLSample": "higgs_core.chatml",
-    "Message": "higgs_core.chatml",
-    "TextContent": "higgs_core.chatml",
-    "AudioContent": "higgs_core.chatml",
+    "ChatMLSample": "higgs_core.prompt.chatml",
+    "Message": "higgs_core.prompt.chatml",
+    "TextContent": "higgs_core.prompt.chatml",
+    "AudioContent": "higgs_core.prompt.chatml",
 }
 
 __all__ = [

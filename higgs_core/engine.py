@@ -11,17 +11,17 @@ from concurrent.futures import CancelledError, Future
 import numpy as np
 import torch
 
-from higgs_core.assembly import Assembled, assemble
-from higgs_core.chatml import ChatMLSample, Message
-from higgs_core.clips import ClipEncoder
-from higgs_core.codec_worker import CodecWorker
+from higgs_core.build import Assembled, assemble
+from higgs_core.codec.clip_encoder import ClipEncoder
+from higgs_core.codec.worker import CodecWorker
 from higgs_core.errors import GenerationCancelled, HiggsError, PromptTooLongError, RequestError
-from higgs_core.generation import Generation, GenerationResult, Timeline
-from higgs_core.generation_future import GenerationFuture
 from higgs_core.params import GenerationParams, draw_seed
-from higgs_core.prompt import Prompt, build_prompt
-from higgs_core.scheduler import Scheduler
-from higgs_core.streaming import AudioChunk, AudioStream
+from higgs_core.prompt.chatml import ChatMLSample, Message
+from higgs_core.prompt.layout import Prompt, build_prompt
+from higgs_core.runtime.generation import Generation, GenerationResult, Timeline
+from higgs_core.runtime.handles import GenerationFuture
+from higgs_core.runtime.scheduler import Scheduler
+from higgs_core.runtime.streaming import AudioChunk, AudioStream
 
 __all__ = ["AudioChunk", "AudioStream", "GenerationFuture", "GenerationResult", "HiggsAudioEngine"]
 

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from higgs_core.errors import SettingsError
-from serverless.local_assets import allow, served, with_address
+from serverless.local.assets import allow, served, with_address
 from serverless.runpod_worker import SDK_DEFAULTS
 
 if TYPE_CHECKING:
-    from higgs_core.speech import Progress
-    from serverless.queue_worker import QueueWorker
+    from higgs_core.speech.speak import Progress
+    from serverless.queue.handler import QueueWorker
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ def read_job(file: Path, assets_address: str) -> LocalJob:
 
 
 def _run(jobs: Sequence[LocalJob], output: Path) -> int:
-    from serverless.job_log import configure_logging
-    from serverless.queue_worker import QueueWorker
-    from serverless.service import SpeechService
-    from serverless.settings import Settings
+    from serverless.config.settings import Settings
+    from serverless.queue.handler import QueueWorker
+    from serverless.service.log import configure_logging
+    from serverless.service.service import SpeechService
 
     try:
         settings = Settings.from_environment()

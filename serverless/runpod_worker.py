@@ -30,8 +30,8 @@ def main() -> int:
     for name, value in SDK_DEFAULTS.items():
         os.environ.setdefault(name, value)
 
-    from serverless.job_log import configure_logging
-    from serverless.settings import Settings, unknown_variables
+    from serverless.config.settings import Settings, unknown_variables
+    from serverless.service.log import configure_logging
 
     try:
         settings = Settings.from_environment()
@@ -48,9 +48,9 @@ def main() -> int:
 
     import runpod
 
-    from serverless.progress import ProgressReporter
-    from serverless.queue_worker import QueueWorker
-    from serverless.service import SpeechService
+    from serverless.queue.handler import QueueWorker
+    from serverless.queue.progress import ProgressReporter
+    from serverless.service.service import SpeechService
 
     service = SpeechService(settings)
     service.load()

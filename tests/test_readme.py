@@ -18,14 +18,14 @@ import pytest
 import requests
 import soundfile
 
-from serverless.payload import parse_job
-from serverless.payload_tables import ReferenceFields, RequestFields
-from serverless.settings import PREFIX, Settings, variables
-from tests.benchmarks import lost_words
-from tests.http.serving import Running, serving
-from tests.patience import PATIENCE
+from benchmarks import lost_words
+from serverless.config.settings import PREFIX, Settings, variables
+from serverless.payload.parse import parse_job
+from serverless.payload.tables import ReferenceFields, RequestFields
+from tests.helpers.http_server import Running, serving
+from tests.helpers.paths import ROOT
+from tests.helpers.patience import PATIENCE
 
-ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 TINY = Settings(model_id="tiny", device="cpu", max_concurrency=2)
 
@@ -109,8 +109,8 @@ def test_the_curl_command_sends_a_job_that_works(server: Running) -> None:
 
 
 def test_the_client_command_is_one_that_the_client_takes() -> None:
-    command = shlex.split(block_with("bash", "serverless.client").replace("$ENDPOINT_ID", "abc"))
-    assert command[:3] == ["python", "-m", "serverless.client"]
+    command = shlex.split(block_with("bash", "serverless.client.__main__").replace("$ENDPOINT_ID", "abc"))
+    assert command[:3] == ["python", "-m", "serverless.client.__main__"]
     usage = subprocess.run(
         [sys.executable, *command[1:3], "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
@@ -144,7 +144,7 @@ def test_every_field_of_the_contract_is_in_the_tables() -> None:
 
 
 def test_the_table_of_lost_words_is_what_its_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "`python -m tests.benchmarks.lost_words`" in TEXT
+    assert "`python -m benchmarks.lost_words`" in TEXT
     assert lost_words.main() == 0
     assert capsys.readouterr().out in TEXT
 

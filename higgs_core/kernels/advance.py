@@ -1,6 +1,6 @@
 """The end of a decode step in one kernel: delay head, end rules, next column, windows and counters.
 
-The torch function is `higgs_core.decode_state.Advance`, two dozen small operations that each cost a launch.
+The torch function is `higgs_core.sampling.decode_state.Advance`, two dozen small operations that each cost a launch.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 
 from higgs_core.config import ModelConfig
-from higgs_core.decode_state import COLUMN, SEGMENT_ENDED, DecodeState, Sample
 from higgs_core.kernels.lang import jit_for_any_alignment, power_of_2, tl
+from higgs_core.sampling.decode_state import COLUMN, SEGMENT_ENDED, DecodeState, Sample
 
 
 # The first column of a segment advances one row alone, from the middle of the state.
@@ -72,7 +72,7 @@ def _advance_kernel(
 
 
 class TritonAdvance:
-    """As `higgs_core.decode_state.Advance`, whose signature it has. The rows of a state must be contiguous."""
+    """As `higgs_core.sampling.decode_state.Advance`, whose signature it has. The rows of a state must be contiguous."""
 
     def __init__(self, config: ModelConfig, sample: Sample, device: torch.device) -> None:
         self._sample = sample

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from higgs_core.config import ModelConfig
-from higgs_core.decode_state import Advance, DecodeState
 from higgs_core.kernels import gemv, rms_norm, rope_kv, swiglu
 from higgs_core.kernels.advance import TritonAdvance
 from higgs_core.kernels.check_cases import Cases
@@ -22,7 +21,8 @@ from higgs_core.kernels.rope_attention import RopeAttention
 from higgs_core.kernels.sampler import TritonSampler
 from higgs_core.kernels.self_check import checked
 from higgs_core.kernels.tuning import ConfiguredLinear, Linear, PlannedLinear, Shape, Timer, fastest, seconds_in_a_graph
-from higgs_core.sampling import Sampler, SamplerRows
+from higgs_core.sampling.decode_state import Advance, DecodeState
+from higgs_core.sampling.sampler import Sampler, SamplerRows
 
 log = logging.getLogger(__name__)
 

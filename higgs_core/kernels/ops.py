@@ -9,7 +9,6 @@ from typing import Protocol
 import torch
 
 from higgs_core.config import ModelConfig
-from higgs_core.decode_state import Advance, DecodeState, Sample
 from higgs_core.kernels.decode_attention import attention_mask, decode_attention
 from higgs_core.kernels.embed_columns import embed_columns
 from higgs_core.kernels.gemv import linear, linear_swiglu
@@ -17,7 +16,8 @@ from higgs_core.kernels.rms_norm import add_rms_norm, rms_norm
 from higgs_core.kernels.rope_attention import rope_attention
 from higgs_core.kernels.rope_kv import rope_kv_write
 from higgs_core.kernels.swiglu import swiglu
-from higgs_core.sampling import Sampler
+from higgs_core.sampling.decode_state import Advance, DecodeState, Sample
+from higgs_core.sampling.sampler import Sampler
 
 Tensor = torch.Tensor
 

@@ -17,7 +17,6 @@ import torch
 from transformers.models.higgs_audio_v2.configuration_higgs_audio_v2 import HiggsAudioV2Config
 
 from higgs_core.config import ModelConfig
-from higgs_core.decode_state import DecodeState
 from higgs_core.kernels import gemv, rms_norm, rope_kv, swiglu
 from higgs_core.kernels.advance import TritonAdvance
 from higgs_core.kernels.compiling import build_launch_stubs, compiling
@@ -26,7 +25,8 @@ from higgs_core.kernels.embed_columns import embed_columns_triton
 from higgs_core.kernels.rope_attention import RopeAttention
 from higgs_core.kernels.sampler import TritonSampler
 from higgs_core.params import MAX_RAS_WINDOW
-from higgs_core.sampling import SamplerRows
+from higgs_core.sampling.decode_state import DecodeState
+from higgs_core.sampling.sampler import SamplerRows
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """The audio sampler in one kernel: temperature, top-k, top-p, one draw and RAS, a program each row and codebook.
 
-The torch function is `higgs_core.sampling.Sampler`. Noise and rules are the same, and so are the tokens, but for sums
-of probabilities that land on top_p to the last bit. Where torch sorts, the kernel bisects for the score from which
-tokens are kept, over the bits of fp32 numbers in an order-preserving integer form.
+The torch function is `higgs_core.sampling.sampler.Sampler`. Noise and rules are the same, and so are the tokens, but
+for sums of probabilities that land on top_p to the last bit. Where torch sorts, the kernel bisects for the score from
+which tokens are kept, over the bits of fp32 numbers in an order-preserving integer form.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from higgs_core.kernels.lang import jit, jit_for_any_alignment, power_of_2, tl
-from higgs_core.sampling import SamplerRows
+from higgs_core.sampling.sampler import SamplerRows
 
 
 @jit
@@ -118,7 +118,7 @@ def _sampler_kernel(
 
 
 class TritonSampler:
-    """As `higgs_core.sampling.Sampler`, whose signature it has."""
+    """As `higgs_core.sampling.sampler.Sampler`, whose signature it has."""
 
     def __init__(self, num_codebooks: int, codebook_size: int, device: torch.device) -> None:
         self._codebooks = num_codebooks

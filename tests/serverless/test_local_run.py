@@ -14,11 +14,9 @@ import requests
 import soundfile
 
 from serverless import local_run
-from serverless.local_assets import PLACEHOLDER, allow, served, with_address
-from tests.patience import PATIENCE
-
-ROOT = Path(__file__).parents[2]
-ASSETS = ROOT / "test_inputs" / "assets"
+from serverless.local.assets import PLACEHOLDER, allow, served, with_address
+from tests.helpers.paths import ASSETS, ROOT
+from tests.helpers.patience import PATIENCE
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,86 @@
+"""ffmpeg as a filter between two pipes, for what libsndfile cannot read or write (m4a, aac, webm).
+
+ffmpeg never gets a name or an address: playlists and external references would make it fetch other files. The container
+and the decoders are forced, its output, time and largest allocation are bounded.
+"""
+
+from __future__ import annotations
+
+import subprocess
+
+import numpy as np
+from numpy.typing import NDArray
+
+from higgs_core.audio.ffmpeg_pipe import QUIET, FfmpegPipe, ffmpeg_path
+from higgs_core.audio.sniff import Container
+from higgs_core.errors import DeliveryError, ReferenceAudioError
+
+DECODE_TIMEOUT_SECONDS = 30.0
+_LARGEST_ALLOCATION = 256 * 2**20
+_AAC_BITS_PER_SECOND = 96_000
+_DEMUXERS = {Container.MP4: "mov", Container.WEBM: "matroska", Container.AAC: "aac"}
+_DECODERS = "aac,aac_latm,alac,flac,mp3,mp3float,opus,libopus,vorbis,pcm_s16le,pcm_s16be,pcm_s24le,pcm_f32le"
+
+
+def decode_with_ffmpeg(
+    data: bytes,
+    container: Container,
+    *,
+    origin: str,
+    sampling_rate: int,
+    seconds: float,
+    timeout: float = DECODE_TIMEOUT_SECONDS,
+) -> NDArray[np.float32]:
+    """The first `seconds` of the clip's first audio stream, mono at `sampling_rate`: float32 [N].
+
+    Raises ReferenceAudioError when ffmpeg is missing, fails or takes longer than `timeout` seconds.
+    """
+    program = ffmpeg_path()
+    if program is None:
+        raise ReferenceAudioError(
+            f"{origin} is {container} audio, which only ffmpeg reads, and this worker has no ffmpeg.",
+            field=origin,
+            hint="Send wav, flac, mp3 or ogg.",
+        )
+    # An mp4 often keeps its index at the end, so its pipe must be seekable: the cache protocol keeps what it has read.
+    seekable = container is Container.MP4
+    source = ["-read_ahead_limit", "-1", "-i", "cache:pipe:0"] if seekable else ["-i", "pipe:0"]
+    bounds = f"-max_alloc {_LARGEST_ALLOCATION} -threads 1 -protocol_whitelist cache,pipe -codec_whitelist {_DECODERS}"
+    output = f"-map 0:a:0 -t {seconds:.3f} -ac 1 -ar {sampling_rate} -f f32le pipe:1"
+    try:
+        done = subprocess.run(
+            [program, *QUIET, "-nostdin", *bounds.split(), "-f", _DEMUXERS[container], *source, *output.split()],
+            input=data,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ReferenceAudioError(
+            f"{origin} takes too long to decode.", field=origin, hint="Send a short clip as wav or flac."
+        ) from None
+    if done.returncode != 0 or not done.stdout:
+        raise ReferenceAudioError(
+            f"{origin} looks like {container} audio but cannot be decoded.",
+            field=origin,
+            hint="The file may be cut off or damaged; send wav or flac.",
+        )
+    return np.frombuffer(done.stdout, dtype="<f4").astype(np.float32, copy=False)
+
+
+class AacStream(FfmpegPipe):
+    """AAC in ADTS frames, encoded by ffmpeg while the audio comes in. Raises DeliveryError without ffmpeg."""
+
+    def __init__(self, sampling_rate: int) -> None:
+        program = ffmpeg_path()
+        if program is None:
+            raise DeliveryError(
+                "response_format aac needs ffmpeg, and this worker has no ffmpeg.",
+                field="response_format",
+                hint="Use mp3 or opus.",
+            )
+        output = f"-c:a aac -b:a {_AAC_BITS_PER_SECOND} -f adts"
+        super().__init__(
+            program, sampling_rate, output.split(), what="encoding AAC", remedy="Use another response_format."
+        )

@@ -1,0 +1,195 @@
+"""`tiny`: a deterministic random checkpoint of Higgs Audio v2's architecture that needs no network.
+
+It writes a language model in Boson's format, a byte-level tokenizer with the model's control tokens and a codec, all
+small enough for a laptop's CPU, and is then loaded like any other checkpoint. What it speaks is noise. Two directions
+of its embeddings are set by hand, so that it always speaks some audio and stops as a trained model does.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import HiggsAudioV2TokenizerConfig, HubertConfig, PreTrainedTokenizerFast
+
+from higgs_core.codec.transformers_codec import HiggsAudioV2TokenizerModel
+from higgs_core.prompt.tokenizer import CONTROL_TOKENS
+from higgs_core.text.markup import TEXT_TOKENS
+
+HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 64, 128, 4, 4, 2, 16
+SEED = 20_25
+_EXTRA_TOKENS = ("<|end_of_text|>", "<|recipient|>", "<|speaker_id_start|>", "<|speaker_id_end|>")
+
+
+def write_tiny(folder: Path) -> tuple[Path, Path]:
+    """Write both checkpoints below `folder`; returns (language model, codec). Takes about a second."""
+    model, codec = folder / "model", folder / "codec"
+    model.mkdir(parents=True)
+    codec.mkdir()
+    _write_language_model(model)
+    _write_codec(codec)
+    return model, codec
+
+
+def _write_language_model(folder: Path) -> None:
+    tokenizer = _tokenizer()
+    tokenizer.save_pretrained(folder)
+    vocabulary_ids = tokenizer.get_vocab()
+    ids = {name: vocabulary_ids[token] for name, token in CONTROL_TOKENS.items()}
+    vocabulary = len(tokenizer)
+    (folder / "config.json").write_text(json.dumps(_config(vocabulary, ids), indent=1))
+    save_file(_weights(vocabulary, ids), folder / "model.safetensors")
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={byte: i for i, byte in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    control = [*CONTROL_TOKENS.values(), *_EXTRA_TOKENS, *TEXT_TOKENS]
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>", pad_token="<|end_of_text|>"
+    )
+
+
+def _config(vocabulary: int, ids: dict[str, int]) -> dict[str, object]:
+    return {
+        "model_type": "higgs_audio",
+        "architectures": ["HiggsAudioModel"],
+        "audio_adapter_type": "dual_ffn_fast_forward",
+        "audio_dual_ffn_layers": list(range(LAYERS)),
+        "audio_num_codebooks": 8,
+        "audio_codebook_size": 1024,
+        "audio_stream_bos_id": 1024,
+        "audio_stream_eos_id": 1025,
+        "audio_in_token_idx": ids["audio_in"],
+        "audio_out_token_idx": ids["audio_out"],
+        "audio_out_bos_token_id": ids["audio_out_bos"],
+        "audio_eos_token_id": ids["audio_eos"],
+        "pad_token_id": ids["end_of_turn"],
+        "torch_dtype": "bfloat16",
+        "use_delay_pattern": True,
+        "text_config": {
+            "model_type": "llama",
+            "vocab_size": vocabulary,
+            "hidden_size": HIDDEN,
+            "intermediate_size": INNER,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS,
+            "num_key_value_heads": KV_HEADS,
+            "head_dim": HEAD_DIM,
+            "max_position_embeddings": 8192,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 500000.0,
+            "rope_scaling": {
+                "factor": 32.0,
+                "low_freq_factor": 0.125,
+                "high_freq_factor": 0.5,
+                "original_max_position_embeddings": 1024,
+                "rope_type": "llama3",
+            },
+            "eos_token_id": ids["end_of_turn"],
+        },
+    }
+
+
+def _weights(vocabulary: int, ids: dict[str, int]) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(SEED)
+
+    def normal(*shape: int, scale: float | None = None) -> torch.Tensor:
+        return torch.randn(shape, generator=generator) * (scale or shape[-1] ** -0.5)
+
+    tensors = {
+        "embed_tokens.weight": normal(vocabulary, HIDDEN, scale=1.0),
+        "audio_codebook_embeddings.weight": normal(8 * 1026, HIDDEN, scale=0.35),
+        "norm.weight": torch.ones(HIDDEN),
+        "audio_decoder_proj.audio_lm_head.weight": normal(8 * 1026, HIDDEN),
+        "audio_decoder_proj.text_lm_head.weight": normal(vocabulary, HIDDEN),
+    }
+    for layer in range(LAYERS):
+        prefix = f"layers.{layer}."
+        tensors |= {
+            prefix + "self_attn.q_proj.weight": normal(HEADS * HEAD_DIM, HIDDEN),
+            prefix + "self_attn.k_proj.weight": normal(KV_HEADS * HEAD_DIM, HIDDEN),
+            prefix + "self_attn.v_proj.weight": normal(KV_HEADS * HEAD_DIM, HIDDEN),
+            prefix + "self_attn.o_proj.weight": normal(HIDDEN, HEADS * HEAD_DIM, scale=0.05),
+        }
+        for part in ("", "audio_"):
+            tensors |= {
+                f"{prefix}{part}input_layernorm.weight": torch.ones(HIDDEN),
+                f"{prefix}{part}post_attention_layernorm.weight": torch.ones(HIDDEN),
+                f"{prefix}{part}mlp.gate_proj.weight": normal(INNER, HIDDEN),
+                f"{prefix}{part}mlp.up_proj.weight": normal(INNER, HIDDEN),
+                f"{prefix}{part}mlp.down_proj.weight": normal(HIDDEN, INNER, scale=0.05),
+            }
+    _make_it_stop(tensors, ids)
+    _make_it_speak(tensors)
+    return {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
+
+
+def _make_it_stop(tensors: dict[str, torch.Tensor], ids: dict[str, int]) -> None:
+    """After `<|audio_eos|>` the text head answers `<|eot_id|>`."""
+    direction = torch.nn.functional.normalize(tensors["embed_tokens.weight"][ids["audio_eos"]], dim=0)
+    tensors["embed_tokens.weight"][ids["audio_eos"]] = 16 * direction
+    tensors["audio_decoder_proj.text_lm_head.weight"][ids["end_of_turn"]] = 4 * direction
+
+
+def _make_it_speak(tensors: dict[str, torch.Tensor]) -> None:
+    """No end of audio while a column still holds the BOS of the delay pattern: a segment has a frame at least.
+
+    The BOS codes alone reach into a direction of the hidden state that nothing else writes, and along which the audio
+    head's EOS rows are far below every other.
+    """
+    direction = torch.zeros(HIDDEN)
+    direction[-1] = 1.0
+    for name, tensor in tensors.items():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            tensor[-1] = 0.0  # what the layers add
+        elif "embed" in name or name.endswith("lm_head.weight"):
+            tensor[:, -1] = 0.0
+    tensors["audio_codebook_embeddings.weight"].view(8, 1026, HIDDEN)[:, 1024] += 4 * direction
+    tensors["audio_decoder_proj.audio_lm_head.weight"].view(8, 1026, HIDDEN)[:, 1025] -= 100 * direction
+
+
+def _write_codec(folder: Path) -> None:
+    config = HiggsAudioV2TokenizerConfig(
+        target_bandwidths=[0.5, 1, 1.5, 2],
+        codebook_size=1024,
+        codebook_dim=16,
+        acoustic_model_config={
+            "model_type": "dac",
+            "encoder_hidden_size": 4,
+            "decoder_hidden_size": 64,
+            "downsampling_ratios": [8, 5, 4, 2, 3],
+            "upsampling_ratios": [8, 5, 4, 2, 3],
+            "hidden_size": 32,
+        },
+        semantic_model_config=HubertConfig(
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            conv_dim=[16] * 7,
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=2,
+            do_stable_layer_norm=False,
+            mask_time_prob=0.0,
+        ),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = HiggsAudioV2TokenizerModel(config).eval()
+        for name, buffer in model.named_buffers():
+            if name.endswith("codebook.embed"):
+                torch.nn.init.normal_(buffer)  # zeros until trained, which would make every code sound alike
+        model.acoustic_decoder.conv2.weight.data.mul_(8)  # loud enough to be heard
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+    config.save_pretrained(folder)

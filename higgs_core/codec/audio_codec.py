@@ -1,0 +1,129 @@
+"""The audio codec: reference clips to codes, codes to audio. transformers' model in fp32, checked when it is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from transformers.utils import logging as transformers_logging
+
+from higgs_core.codec.transformers_codec import HiggsAudioV2TokenizerModel
+from higgs_core.errors import ModelLoadError, RequestError
+from higgs_core.repositories import CODEC
+
+log = logging.getLogger(__name__)
+
+CONTEXT_FRAMES = 10
+"""Frames on each side of a chunk with which its decode equals the full decode: the decoder's receptive field."""
+
+LARGEST_PIECE = 1000
+"""Frames decoded at once, 40 s of audio."""
+
+_LANGUAGE_MODEL_CODES = 1024
+
+
+class AudioCodec:
+    """Q codebooks, T frames of `hop_length` samples, N samples at `sampling_rate`. Safe to call from any thread."""
+
+    def __init__(self, model: Any, *, cache_bytes: int = 32 << 20) -> None:
+        self._model = model.eval().float()
+        self._device = next(model.parameters()).device
+        self._codes: OrderedDict[bytes, torch.Tensor] = OrderedDict()
+        self._cache_bytes = cache_bytes
+        self._lock = threading.Lock()
+        self.hop_length: int = model.config.hop_length
+        self.sampling_rate: int = model.config.sample_rate
+        self.num_codebooks: int = model.config.num_quantizers
+        self.cache_hits = 0
+        self.cache_misses = 0
+
+    @classmethod
+    def from_folder(cls, folder: Path, device: torch.device) -> AudioCodec:
+        """Load a codec in transformers' format. Raises ModelLoadError unless every tensor of the model is there."""
+        started = time.perf_counter()
+        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+            raise ModelLoadError(
+                f"The audio tokenizer is not in transformers' format (config.json and model.safetensors); use {CODEC} "
+                "at its default revision, or a folder saved from it."
+            )
+        torch.backends.cudnn.allow_tf32 = False  # convolutions in fp32 proper, or streamed chunks would not be exact
+        verbosity = transformers_logging.get_verbosity()
+        transformers_logging.set_verbosity_error()  # its report of missing tensors comes as an error below
+        transformers_logging.disable_progress_bar()
+        try:
+            loaded: Any = HiggsAudioV2TokenizerModel.from_pretrained(
+                folder, output_loading_info=True, dtype=torch.float32, local_files_only=True
+            )
+            model, report = loaded
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise ModelLoadError(f"The audio tokenizer cannot be read ({type(error).__name__}).") from error
+        finally:
+            transformers_logging.set_verbosity(verbosity)
+            transformers_logging.enable_progress_bar()
+        absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+        if absent:
+            raise ModelLoadError(
+                f"The audio tokenizer lacks {len(absent)} of its tensors ({', '.join(absent[:6])}"
+                f"{', …' if len(absent) > 6 else ''}): it holds another model's weights. Use {CODEC} at its default "
+                "revision."
+            )
+        if model.config.codebook_size != _LANGUAGE_MODEL_CODES:
+            raise ModelLoadError(f"The audio tokenizer has {model.config.codebook_size} codes; the model speaks 1024.")
+        log.info("Loaded the audio codec on %s in %.2f s", device, time.perf_counter() - started)
+        return cls(model.to(device))
+
+    @torch.inference_mode()
+    def encode(self, waveform: np.ndarray) -> torch.Tensor:
+        """Codes of one mono clip at `sampling_rate`, int64 [Q, T] on the host, T = N // hop_length.
+
+        The clip is cut to a whole number of frames: on other lengths the known encoders pad differently. Results are
+        kept by content. Raises RequestError when the clip is shorter than one frame or not one-dimensional.
+        """
+        samples = np.ascontiguousarray(waveform, dtype=np.float32)
+        if samples.ndim != 1 or samples.shape[0] < self.hop_length:
+            raise RequestError(
+                f"A reference waveform has shape {list(samples.shape)}; allowed is one dimension of at least "
+                f"{self.hop_length} samples."
+            )
+        samples = samples[: samples.shape[0] // self.hop_length * self.hop_length]
+        key = hashlib.sha256(samples.tobytes()).digest()
+        with self._lock:
+            known = self._codes.get(key)
+            if known is not None:
+                self._codes.move_to_end(key)
+                self.cache_hits += 1
+                return known
+            self.cache_misses += 1
+        clip = torch.tensor(samples, device=self._device)[None, None]  # a copy: the samples may be read-only
+        codes: torch.Tensor = self._model.encode(clip).audio_codes[0].cpu()
+        with self._lock:
+            self._codes[key] = codes
+            while sum(c.numel() * c.element_size() for c in self._codes.values()) > self._cache_bytes:
+                self._codes.popitem(last=False)
+        return codes
+
+    @torch.inference_mode()
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes int64 [B, Q, T], every entry a codec code, to audio float32 [B, T * hop_length] on the host.
+
+        Long clips go in pieces with real frames around them, which changes nothing but the memory that it takes.
+        """
+        frames, hop = codes.shape[-1], self.hop_length
+        pieces = [torch.zeros(codes.shape[0], 0)]
+        for start in range(0, frames, LARGEST_PIECE):
+            stop, left = min(start + LARGEST_PIECE, frames), max(start - CONTEXT_FRAMES, 0)
+            audio = self._decode(codes[..., left : stop + CONTEXT_FRAMES])
+            pieces.append(audio[:, (start - left) * hop : (stop - left) * hop])
+        return torch.cat(pieces, dim=1)
+
+    def _decode(self, codes: torch.Tensor) -> torch.Tensor:
+        audio: torch.Tensor = self._model.decode(codes.to(self._device)).audio_values
+        return audio[:, 0].float().cpu()

@@ -1,0 +1,168 @@
+"""The DualFFN decoder over fused weights and a static KV cache: prefill of one slot, decode step of many.
+
+Numerics as in the reference: RMSNorm in fp32, cast back, then times weight; cos and sin in fp32, cast; residual sums in
+the model's dtype; logits in fp32 for the sampler.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from transformers.models.higgs_audio_v2.modeling_higgs_audio_v2 import HiggsAudioV2RotaryEmbedding
+
+from higgs_core.config import ModelConfig
+from higgs_core.kernels.ops import Ops
+from higgs_core.model.kv_cache import KVCache
+from higgs_core.model.weights import DecoderWeights, FeedForward, LayerWeights
+
+
+class Decoder:
+    """Shapes: B rows, L positions, H hidden, Q codebooks, Hq/Hkv heads of D, C context."""
+
+    def __init__(self, config: ModelConfig, weights: DecoderWeights, cache: KVCache, ops: Ops) -> None:
+        self.config = config
+        self.weights = weights
+        self.cache = cache
+        self._ops = ops
+        device = weights.norm.device
+        rotary = HiggsAudioV2RotaryEmbedding(config.transformers).to(device)
+        every_position = torch.arange(cache.context + 1, device=device)[None]
+        cos, sin = rotary(weights.norm, every_position)  # [1, C + 1, D], in the model's dtype
+        self._cos, self._sin = cos[0].contiguous(), sin[0].contiguous()
+
+    def decode_step(
+        self,
+        columns: torch.Tensor,  # int64 [B, Q], the input of row b of the cache
+        positions: torch.Tensor,  # int64 [B]
+        lengths: torch.Tensor,  # int64 [B], positions that row b may attend to, this one included
+        used: int,  # an upper bound of lengths
+    ) -> torch.Tensor:  # float32 [B, Q, codebook_size]
+        """One audio column for rows 0..B of the cache."""
+        config, ops, eps = self.config, self._ops, self.config.rms_norm_eps
+        cos, sin = self._cos[positions], self._sin[positions]  # [B, D]
+        residual = self._embed_columns(columns)  # [B, H]
+        mask = ops.attention_mask(lengths, used, config.num_kv_heads, residual.dtype)
+        pending = None  # the last MLP's output, added to the residual by the next norm's kernel
+        for number, layer in enumerate(self.weights.layers):
+            audio = layer.audio
+            if audio is None:
+                continue
+            if pending is None:
+                normed = ops.rms_norm(residual, audio.attention_norm, eps)
+            else:
+                normed, residual = ops.add_rms_norm(pending, residual, audio.attention_norm, eps)
+            keys, values = self.cache.keys[number], self.cache.values[number]
+            qkv = ops.linear(normed, layer.qkv)  # [B, (Hq + 2 Hkv) D]
+            attended = ops.rope_attention(qkv, cos, sin, keys, values, positions, lengths, used, mask)  # [B, Hq D]
+            normed, residual = ops.add_rms_norm(ops.linear(attended, layer.output), residual, audio.mlp_norm, eps)
+            pending = ops.linear(ops.linear_swiglu(normed, audio.gate_up), audio.down)
+        return self.audio_logits(self._final_norm(pending, residual))
+
+    def prefill(
+        self,
+        slot: int,
+        start: int,
+        token_ids: torch.Tensor,  # int64 [L], any id at audio positions
+        audio_index: torch.Tensor,  # int64 [A], which of the L positions hold columns
+        text_index: torch.Tensor,  # int64 [L - A], the others
+        columns: torch.Tensor,  # int64 [A, Q]
+    ) -> torch.Tensor:  # [1, H], the last position after the final norm
+        """Run L positions of one slot at once, from position `start` on."""
+        length, eps = token_ids.shape[0], self.config.rms_norm_eps
+        self.cache.mark(slot, start, length, audio_index)
+        x = F.embedding(token_ids, self.weights.token_embedding)  # [L, H]
+        x[audio_index] = self._embed_columns(columns)
+        positions = torch.arange(start, start + length, device=x.device)
+        for number, layer in enumerate(self.weights.layers):
+            if layer.audio is None:
+                self._pass_audio_by(number, layer, slot, start, x, text_index)
+                continue
+            rows = ((layer.text, text_index), (layer.audio, audio_index))
+            normed = torch.empty_like(x)
+            for part, index in rows:
+                normed[index] = self._ops.rms_norm(x[index], part.attention_norm, eps)
+            x = x + self._attend(number, layer, slot, normed, positions, start, masked=None)
+            for part, index in rows:
+                x[index] += self._mlp(part, x[index])
+        return self._ops.rms_norm(x[-1:], self.weights.norm, eps)
+
+    def audio_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[B, H] -> float32 [B, Q, codebook_size]."""
+        logits = self._ops.linear(hidden, self.weights.audio_head).float()
+        return logits.view(-1, self.config.num_codebooks, self.config.codebook_size)
+
+    def text_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[B, H] -> float32 [B, V]. The checkpoint must have a text head."""
+        assert self.weights.text_head is not None
+        return self._ops.linear(hidden, self.weights.text_head).float()
+
+    def _embed_columns(self, columns: torch.Tensor) -> torch.Tensor:
+        """[B, Q] -> [B, H], the sum over the codebooks' embeddings."""
+        return self._ops.embed_columns(columns, self.weights.code_embedding)
+
+    def _final_norm(self, pending: torch.Tensor | None, residual: torch.Tensor) -> torch.Tensor:
+        if pending is None:
+            return self._ops.rms_norm(residual, self.weights.norm, self.config.rms_norm_eps)
+        return self._ops.add_rms_norm(pending, residual, self.weights.norm, self.config.rms_norm_eps)[0]
+
+    def _mlp(self, part: FeedForward, x: torch.Tensor) -> torch.Tensor:
+        """[N, H] -> [N, H], without the residual."""
+        normed = self._ops.rms_norm(x, part.mlp_norm, self.config.rms_norm_eps)
+        return F.linear(self._ops.swiglu(F.linear(normed, part.gate_up)), part.down)
+
+    def _attend(
+        self,
+        number: int,
+        layer: LayerWeights,
+        slot: int,
+        normed: torch.Tensor,  # [N, H]
+        positions: torch.Tensor,  # int64 [N]
+        start: int,  # attention may reach back to position 0; 0 here means that nothing came before
+        masked: torch.Tensor | None,  # bool [N, end], True where a query may look; None is plainly causal
+    ) -> torch.Tensor:  # [N, H], without the residual
+        config = self.config
+        heads, kv_heads, size = config.num_heads, config.num_kv_heads, config.head_dim
+        count = normed.shape[0]
+        qkv = F.linear(normed, layer.qkv).view(count, heads + 2 * kv_heads, size)
+        query_key, value = qkv.split([heads + kv_heads, kv_heads], dim=1)
+        cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]  # [N, 1, D]
+        first, second = query_key.chunk(2, dim=-1)
+        query_key = query_key * cos + torch.cat((-second, first), dim=-1) * sin
+        query, key = query_key.split([heads, kv_heads], dim=1)
+        keys, values = self.cache.keys[number][slot], self.cache.values[number][slot]  # [Hkv, C + 1, D]
+        keys[:, positions] = key.transpose(0, 1)
+        values[:, positions] = value.transpose(0, 1)
+        if masked is None and start > 0:
+            end = start + count
+            masked = torch.arange(end, device=normed.device) <= positions[:, None]
+        query = query.transpose(0, 1)  # [Hq, N, D]
+        if masked is None:
+            attended = F.scaled_dot_product_attention(
+                query[None], keys[None, :, :count], values[None, :, :count], is_causal=True, enable_gqa=True
+            )
+        else:
+            # Queries of a group as positions of one head: no fused kernel on a GPU takes a mask and enable_gqa, and
+            # the other way holds every score in fp32.
+            end = masked.shape[1]
+            attended = F.scaled_dot_product_attention(
+                query.reshape(1, kv_heads, -1, size),
+                keys[None, :, :end],
+                values[None, :, :end],
+                attn_mask=masked.repeat(heads // kv_heads, 1),
+            )
+        attended = attended.reshape(heads, count, size).transpose(0, 1)
+        return F.linear(attended.reshape(count, heads * size), layer.output)
+
+    def _pass_audio_by(
+        self, number: int, layer: LayerWeights, slot: int, start: int, x: torch.Tensor, text_index: torch.Tensor
+    ) -> None:
+        """A fast-forward layer: text positions run it among themselves, audio positions keep their hidden state."""
+        if not text_index.shape[0]:
+            return
+        positions = text_index + start
+        end = start + x.shape[0]
+        may_look = (torch.arange(end, device=x.device) <= positions[:, None]) & ~self.cache.is_audio[slot, :end]
+        text = x[text_index]
+        normed = self._ops.rms_norm(text, layer.text.attention_norm, self.config.rms_norm_eps)
+        text = text + self._attend(number, layer, slot, normed, positions, start, masked=may_look)
+        x[text_index] = text + self._mlp(layer.text, text)

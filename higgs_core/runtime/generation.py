@@ -1,0 +1,164 @@
+"""One request on its way through the engine: what the host knows of it, and the result made of that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+
+from higgs_core.params import GenerationParams
+from higgs_core.prompt.delay_pattern import complete_frames
+from higgs_core.prompt.layout import Prompt
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, eq=False)
+class GenerationResult:
+    """What one generation gave. Q codebooks, 25 frames a second, 24 000 samples a second.
+
+    audio: float32 [N], the segments joined; None when the engine has no codec.
+    audio_codes: int64 [Q, T] a segment, complete frames only (empty where a segment was too short).
+    delayed_audio_columns: int64 [Q, columns] a segment, exactly as generated, the synthetic column first.
+    usage: prompt_tokens (a clip counts one), completion_tokens, total_tokens, cached_tokens.
+    timings: seconds spent in queue, reference, prefill, decode and codec, until first_audio (the first that could be
+    heard: a stream's first chunk, else the whole), and in total.
+    """
+
+    audio: np.ndarray | None
+    sampling_rate: int
+    audio_codes: list[np.ndarray]
+    delayed_audio_columns: list[np.ndarray]
+    text: str
+    text_token_ids: list[int]
+    prompt_token_ids: list[int]
+    usage: dict[str, int]
+    finish_reason: FinishReason
+    seed: int
+    timings: dict[str, float]
+
+
+@dataclass(eq=False)
+class Segment:
+    """An audio segment while it is spoken: columns of int64 [Q], the synthetic one first."""
+
+    columns: list[np.ndarray]
+    ended: bool = False
+
+    def delayed(self) -> np.ndarray:
+        """int64 [Q, columns]."""
+        return np.stack(self.columns, axis=1)
+
+    def codes(self, codes_per_codebook: int) -> np.ndarray:
+        """int64 [Q, T], complete frames."""
+        delayed = torch.from_numpy(self.delayed())
+        return complete_frames(delayed, codes_per_codebook, ended=self.ended).numpy()
+
+    @property
+    def complete_frames(self) -> int:
+        """Frames whose eight codes are there: without the BOS frame and, once the segment ended, the EOS frame."""
+        return max(len(self.columns) - len(self.columns[0]) - int(self.ended), 0)
+
+    def frames(self, start: int, stop: int, codes_per_codebook: int) -> np.ndarray:
+        """int64 [Q, stop - start], some of the complete frames."""
+        behind = len(self.columns[0])  # the BOS frame and a delay of Q - 1
+        delayed = torch.from_numpy(np.stack(self.columns[start : stop + behind], axis=1))
+        return complete_frames(delayed, codes_per_codebook, ended=False).numpy()
+
+
+@dataclass(eq=False)
+class Timeline:
+    """Moments of a request, in seconds of `time.perf_counter`."""
+
+    submitted: float = field(default_factory=time.perf_counter)
+    reference: float = 0.0  # seconds spent encoding clips
+    queued: float | None = None
+    admitted: float | None = None
+    prefilled: float | None = None
+    decoded: float | None = None
+    first_audio: float | None = None
+
+    def seconds(self, codec: float) -> dict[str, float]:
+        now = time.perf_counter()
+        admitted = self.admitted or now
+        prefilled = self.prefilled or now
+        return {
+            "queue": max(admitted - (self.queued or admitted), 0.0),
+            "reference": self.reference,
+            "prefill": prefilled - admitted,
+            "first_audio": (self.first_audio or now) - self.submitted,
+            "decode": (self.decoded or now) - prefilled,
+            "codec": codec,
+            "total": now - self.submitted,
+        }
+
+
+@dataclass(eq=False)
+class Generation:
+    """Host state of one request; owned by the scheduler's thread once it is queued.
+
+    position: cache positions filled, or enqueued to be, so far.  segment_position: where its segment's first sampled
+    column goes.  step: steps taken; step_limit cuts them.
+    pending: text ids that the model has not read yet.
+    """
+
+    prompt: Prompt
+    params: GenerationParams
+    seed: int
+    finished: Future[Generation]
+    timeline: Timeline
+    on_columns: Callable[[Generation], None] | None = None
+    slot: int = -1
+    position: int = 0
+    segment_position: int = 0
+    step: int = 0
+    step_limit: int = 0
+    cached_positions: int = 0
+    prefilled_prompt: bool = False
+    speaking: bool = False
+    pending: list[int] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    text_token_ids: list[int] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    cancelled: bool = False
+
+    @property
+    def columns_generated(self) -> int:
+        return sum(len(segment.columns) for segment in self.segments)
+
+    def begin_segment(self, stream_bos: int, audio_out: int) -> None:
+        """AUDIO_INIT: a step that writes the placeholder and the synthetic column and samples nothing."""
+        num_codebooks = self.prompt.columns.shape[0]
+        self.step += 1
+        self.text_token_ids.append(audio_out)
+        self.segments.append(Segment([np.full(num_codebooks, stream_bos, dtype=np.int64)]))
+
+    def ras_history(self) -> torch.Tensor:
+        """int64 [Q, any]: assistant clips of the prompt, then every column generated so far."""
+        generated = [torch.from_numpy(segment.delayed()) for segment in self.segments]
+        return torch.cat([self.prompt.history, *generated], dim=1)
+
+    def append_column(self, column: np.ndarray) -> None:
+        self.step += 1
+        self.segments[-1].columns.append(column)
+
+    def end_segment(self) -> None:
+        """The last column is never read, so the next position is the one that it would have taken."""
+        sampled = len(self.segments[-1].columns) - 1
+        self.position = self.segment_position + sampled - 1
+        self.speaking = False
+
+    def usage(self) -> dict[str, int]:
+        prompt = len(self.prompt.token_ids)
+        completion = len(self.text_token_ids) + self.columns_generated
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "cached_tokens": self.cached_positions,
+        }

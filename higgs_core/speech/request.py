@@ -1,0 +1,97 @@
+"""What a client asked for, checked and complete, before any reference is fetched. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from higgs_core.params import GenerationParams
+from higgs_core.prompt.chatml import Role, TextContent
+from higgs_core.text.chunking import ChunkMethod
+
+MAX_RETRIES = 3
+"""How often a piece that went wrong may be generated again."""
+
+
+@dataclass(frozen=True)
+class ReferenceSource:
+    """Where one reference clip comes from: exactly one of url, base64, path and voice is set.
+
+    origin: the payload's name for it ("references[0]"), for error messages.
+    speaker_tag: "SPEAKER0" without brackets, or None.
+    """
+
+    origin: str
+    url: str | None = None
+    base64: str | None = None
+    path: str | None = None
+    voice: str | None = None
+    transcript: str | None = None
+    speaker_tag: str | None = None
+    file_extension: str | None = None
+
+
+@dataclass(frozen=True)
+class RequestMessage:
+    """A turn of `messages`: its audio parts are still sources."""
+
+    role: Role
+    parts: tuple[TextContent | ReferenceSource, ...]
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One entry of `speakers`: a clip, or a voice described in words."""
+
+    tag: str
+    reference: ReferenceSource | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True)
+class SpeechRequest:
+    """One utterance to speak: `messages`, or a `script` (the parser turns a `dialogue` into a tagged script).
+
+    system_prompt: None means no system turn; the default has been filled in by the parser.
+    system_prompt_is_default: the parser filled it in, so a better-suited built-in prompt may replace it.
+    chunk_max_word_num: None lets a piece hold as many words as the slowest voice speaks within its decode steps.
+    cap_follows_text: a piece gets the decode steps that its text may need, `params.max_new_tokens` at the most; the
+    client who sends max_new_tokens gets just those for every piece.
+    retries: how often a piece that went wrong is generated again, the best generation being kept; None is once, and
+    never where params bring a seed.
+    trim: cut the silence after a piece to a natural length.
+    """
+
+    script: str | None = None
+    script_speaker_tag: str | None = None
+    system_prompt: str | None = None
+    system_prompt_is_default: bool = True
+    scene_prompt: str | None = None
+    messages: tuple[RequestMessage, ...] | None = None
+    references: tuple[ReferenceSource, ...] = ()
+    speakers: tuple[Speaker, ...] = ()
+    ref_audio_in_system_message: bool = False
+    normalize: bool = True
+    chunk_method: ChunkMethod = "auto"
+    chunk_max_word_num: int | None = None
+    chunk_max_num_turns: int = 1
+    generation_chunk_buffer_size: int | None = 2
+    params: GenerationParams = field(default_factory=GenerationParams)
+    cap_follows_text: bool = True
+    retries: int | None = None
+    trim: bool = True
+
+    @property
+    def most_retries(self) -> int:
+        """How often a piece that went wrong is generated again. Who sends a seed wants one outcome, and keeps it."""
+        if self.retries is not None:
+            return self.retries
+        return 0 if self.params.seed is not None else 1
+
+    @property
+    def reference_sources(self) -> tuple[ReferenceSource, ...]:
+        """Every clip that has to be fetched, each once, in the order of first use."""
+        found = list(self.references)
+        found += [speaker.reference for speaker in self.speakers if speaker.reference is not None]
+        for message in self.messages or ():
+            found += [part for part in message.parts if isinstance(part, ReferenceSource)]
+        return tuple(dict.fromkeys(found))

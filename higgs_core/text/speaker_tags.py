@@ -1,0 +1,61 @@
+"""Scripts for several voices: `[SPEAKER0] Hello.` and what follows up to the next tag is one turn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+TAG = re.compile(r"\[(SPEAKER\d{1,4})\]")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One entry of `dialogue`. speaker is a tag without brackets ("SPEAKER0"), or None."""
+
+    speaker: str | None
+    text: str
+
+
+def speaker_tags(text: str) -> tuple[str, ...]:
+    """The different tags of a text, without brackets, SPEAKER2 before SPEAKER10."""
+    return tuple(sorted(set(TAG.findall(text)), key=lambda tag: (int(tag.removeprefix("SPEAKER")), tag)))
+
+
+def leading_tag(text: str) -> str | None:
+    """The tag that a text starts with, without brackets."""
+    found = TAG.match(text.lstrip())
+    return found[1] if found else None
+
+
+def bracketed(tag: str) -> str:
+    """`SPEAKER0` and `[SPEAKER0]` both as `[SPEAKER0]`."""
+    tag = tag.strip()
+    return tag if tag.startswith("[") and tag.endswith("]") else f"[{tag}]"
+
+
+def with_tag(text: str, tag: str | None) -> str:
+    """The text as words of this speaker. A text that names its speaker itself stays as it is."""
+    if not tag or not tag.strip() or leading_tag(text) or text.lstrip().startswith(bracketed(tag)):
+        return text
+    return f"{bracketed(tag)} {text}"
+
+
+def dialogue_to_script(turns: Iterable[Turn]) -> str:
+    """One line a turn; a turn without a speaker is a line without a tag."""
+    return "\n".join(with_tag(turn.text.strip(), turn.speaker) for turn in turns)
+
+
+def carry_tags(pieces: Sequence[str], first_tag: str | None = None) -> list[str]:
+    """Pieces of one script, each starting with the tag in force where it was cut.
+
+    first_tag: the speaker before the script's first own tag. A piece is read without the text around it, so a cut in
+    the middle of a turn would otherwise lose the voice.
+    """
+    spoken = []
+    current = first_tag
+    for piece in pieces:
+        spoken.append(with_tag(piece, current))
+        own = TAG.findall(piece)
+        current = own[-1] if own else current
+    return spoken

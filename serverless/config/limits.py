@@ -1,0 +1,37 @@
+"""Every limit of the edge: how much a client may send, and how much the platform lets through."""
+
+from __future__ import annotations
+
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
+
+PREFIX = "HIGGS_AUDIO_"
+
+
+class Limits(BaseModel):
+    """The limits are settings like any other, named and bounded as serverless/config/settings.py says."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        hide_input_in_errors=True,
+        alias_generator=AliasGenerator(validation_alias=lambda name: f"{PREFIX}{name.upper()}"),
+    )
+
+    # Of a request ...
+    max_request_bytes: int = Field(30_000_000, ge=1_000, le=30_000_000, description="1000 to 30000000")
+    max_script_characters: int = Field(20_000, ge=1, le=1_000_000, description="1 to 1000000")
+    max_message_parts: int = Field(512, ge=1, le=10_000, description="1 to 10000")
+    max_queued_requests: int = Field(64, ge=0, le=10_000, description="0 to 10000")
+    # ... of its reference clips ...
+    max_references: int = Field(16, ge=0, le=64, description="0 to 64")
+    max_reference_bytes: int = Field(20_000_000, ge=1_000, le=100_000_000, description="1000 to 100000000")
+    min_reference_seconds: float = Field(0.3, ge=0, le=10, description="0 to 10")
+    max_reference_seconds: float = Field(60.0, ge=1, le=300, description="1 to 300")
+    max_download_timeout: float = Field(300.0, gt=0, le=3600, description="above 0 and at most 3600")
+    max_redirects: int = Field(3, ge=0, le=10, description="0 to 10")
+    # ... and of its result, where the platform drops anything larger.
+    max_inline_bytes: int = Field(18_000_000, ge=1_000, le=19_000_000, description="1000 to 19000000")
+    max_stream_chunk_bytes: int = Field(700_000, ge=1_000, le=700_000, description="1000 to 700000")

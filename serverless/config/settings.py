@@ -1,0 +1,227 @@
+"""Everything that the environment can set, in one frozen object; the limits of the edge are among it.
+
+A field is the variable HIGGS_AUDIO_<FIELD> unless it names another. Its `description` is what an error says is allowed,
+so that a bound and its sentence stand on one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+
+from higgs_core import repositories
+from higgs_core.errors import SettingsError
+from higgs_core.params import MAX_COUNT, MAX_RAS_WINDOW
+from serverless.config.limits import PREFIX, Limits
+from serverless.config.s3 import BUCKET_NAME, S3Config
+from serverless.config.types import (
+    Device,
+    Dtype,
+    Folder,
+    Folders,
+    LogLevel,
+    Mode,
+    OptionalFloat,
+    ResponseFormat,
+    TopK,
+    WebAddress,
+    WindowLength,
+)
+
+TINY_MODEL = "tiny"
+DEFAULT_SYSTEM_PROMPT = (
+    "Generate audio following instruction.\n\n"
+    "<|scene_desc_start|>\nAudio is recorded from a quiet room.\n<|scene_desc_end|>"
+)
+_ECHOED_CHARACTERS = 60
+_BLANK_IS_A_VALUE = {
+    PREFIX + name for name in ("SYSTEM_PROMPT", "TOP_P", "TOP_K", "RAS_WIN_LEN", "REFERENCE_DIRS")
+}  # blank turns each of them off; any other blank variable counts as not set
+_NEVER_ECHOED = {"BUCKET_ENDPOINT_URL"}  # may hold a password; the secrets themselves are texts that cannot be wrong
+
+
+class Settings(Limits):
+    """The worker's configuration. Build it with `from_environment`; tests pass fields by name."""
+
+    # The model.
+    model_id: str = Field(repositories.MODEL, description="a hub id, a folder or tiny")
+    audio_tokenizer_id: str = Field(repositories.CODEC, description="a hub id or a folder")
+    tokenizer_id: str | None = Field(None, description="a hub id or a folder; the model's own when not set")
+    # Not set means the revision that higgs_core/repositories.py knows to be good.
+    model_revision: str | None = Field(None, description="a branch, tag or commit of the model's repository")
+    audio_tokenizer_revision: str | None = Field(None, description="a branch, tag or commit of the codec's repository")
+    device: Device = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:<index>")
+    torch_dtype: Dtype = Field("auto", description="auto, float32 (fp32), float16 (fp16) or bfloat16 (bf16)")
+    hf_token: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"), description="a hub access token"
+    )
+
+    # What a request gets when it does not say.
+    system_prompt: str = Field(DEFAULT_SYSTEM_PROMPT, description="any text, or blank for no system turn")
+    # A hundred words take the slowest voice 2 013 steps; 2 600 leave them the room that a piece's cap has for them.
+    max_new_tokens: int = Field(2600, ge=1, description="1 to HIGGS_AUDIO_MAX_CONTEXT")
+    temperature: float = Field(0.3, ge=0, le=10, description="0 (greedy) to 10")
+    top_p: OptionalFloat = Field(0.95, gt=0, le=1, description="above 0 and at most 1, or blank for off")
+    top_k: TopK = Field(50, ge=-1, le=MAX_COUNT, description=f"1 to {MAX_COUNT}, or 0, -1 or blank for off")
+    ras_win_len: WindowLength = Field(7, le=MAX_RAS_WINDOW, description=f"at most {MAX_RAS_WINDOW}, 0 or blank for off")
+    ras_win_max_repeat: int = Field(2, ge=1, le=MAX_COUNT, description=f"1 to {MAX_COUNT}")
+    response_format: ResponseFormat = Field("wav", description="wav, flac, mp3, opus or pcm")
+    download_timeout: float = Field(30.0, gt=0, description="above 0 and at most HIGGS_AUDIO_MAX_DOWNLOAD_TIMEOUT")
+
+    # How the worker serves.
+    mode: Mode = Field("queue", description="queue or http")
+    streaming: bool = Field(False, description="0 or 1")
+    max_concurrency: int = Field(8, ge=1, le=256, description="1 to 256")
+    max_context: int = Field(8192, ge=256, le=131_072, description="256 to 131072")
+    log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    host: str = Field("0.0.0.0", description="the address that the HTTP server listens on")
+    port: int = Field(8000, validation_alias="PORT", ge=1, le=65_535, description="1 to 65535")
+    port_health: int | None = Field(
+        None, validation_alias="PORT_HEALTH", ge=1, le=65_535, description="1 to 65535, or blank for PORT"
+    )
+    api_key: SecretStr | None = Field(None, description="the bearer key of the HTTP mode")
+
+    # Where clips may come from and results may go.
+    reference_dirs: Folders = Field(
+        (Path("/runpod-volume"),), description=f"absolute folders with {os.pathsep} between them, or blank for none"
+    )
+    voices_dir: Folder | None = Field(None, description="an absolute folder")
+    bucket_endpoint_url: WebAddress | None = Field(
+        None, validation_alias="BUCKET_ENDPOINT_URL", description="an http(s) address without user, query or fragment"
+    )
+    bucket_access_key_id: SecretStr | None = Field(
+        None, validation_alias="BUCKET_ACCESS_KEY_ID", description="an access key"
+    )
+    bucket_secret_access_key: SecretStr | None = Field(
+        None, validation_alias="BUCKET_SECRET_ACCESS_KEY", description="a secret key"
+    )
+    bucket_name: str | None = Field(
+        None, validation_alias="BUCKET_NAME", pattern=f"^{BUCKET_NAME.pattern}$", description="a bucket name"
+    )
+    bucket_region: str | None = Field(
+        None, validation_alias="BUCKET_REGION", pattern=r"^[a-z0-9-]{1,64}$", description="a region such as eu-west-1"
+    )
+    bucket_prefix: str = Field("", validation_alias="BUCKET_PREFIX", max_length=512, description="the start of keys")
+    bucket_url_ttl_seconds: int = Field(
+        86_400, validation_alias="BUCKET_URL_TTL_SECONDS", ge=1, le=604_800, description="1 to 604800"
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read the variables (os.environ by default); a blank one counts as not set, save where blank means off.
+
+        Raises SettingsError: one line naming the variable, its value unless it is a secret, and what is allowed.
+        """
+        source = os.environ if environment is None else environment
+        given = {name: source[name] for name in variables() if name in source}
+        given = {name: text for name, text in given.items() if text.strip() or name in _BLANK_IS_A_VALUE}
+        stripped = {name: text if name == f"{PREFIX}SYSTEM_PROMPT" else text.strip() for name, text in given.items()}
+        try:
+            return cls.model_validate(stripped)
+        except ValidationError as error:
+            raise _settings_error(error.errors()[0], source) from None
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.max_new_tokens > self.max_context and "max_new_tokens" in self.model_fields_set:
+            raise ValueError(
+                f"{PREFIX}MAX_NEW_TOKENS is {self.max_new_tokens}; allowed is 1 to {PREFIX}MAX_CONTEXT, which is "
+                f"{self.max_context}."
+            )
+        if self.download_timeout > self.max_download_timeout:
+            raise ValueError(
+                f"{PREFIX}DOWNLOAD_TIMEOUT is {self.download_timeout:g}; allowed is above 0 and at most "
+                f"{PREFIX}MAX_DOWNLOAD_TIMEOUT, which is {self.max_download_timeout:g}."
+            )
+        bucket = {
+            "BUCKET_NAME": self.bucket_name,
+            "BUCKET_ACCESS_KEY_ID": self.bucket_access_key_id,
+            "BUCKET_SECRET_ACCESS_KEY": self.bucket_secret_access_key,
+        }
+        missing = [name for name, value in bucket.items() if value is None]
+        if missing and (len(missing) < len(bucket) or self.bucket_endpoint_url is not None):
+            raise ValueError(
+                f"{missing[0]} is not set; delivery by S3 needs BUCKET_NAME, BUCKET_ACCESS_KEY_ID and "
+                "BUCKET_SECRET_ACCESS_KEY together, or none of them and no BUCKET_ENDPOINT_URL."
+            )
+        return self
+
+    @property
+    def s3_config(self) -> S3Config | None:
+        """The bucket of BUCKET_*, or None when delivery by S3 is not configured."""
+        if self.bucket_name is None or self.bucket_access_key_id is None or self.bucket_secret_access_key is None:
+            return None
+        return S3Config(
+            bucket_name=self.bucket_name,
+            access_key_id=self.bucket_access_key_id,
+            secret_access_key=self.bucket_secret_access_key,
+            endpoint_url=self.bucket_endpoint_url,
+            region=self.bucket_region,
+        )
+
+    @property
+    def system_prompt_is_builtin(self) -> bool:
+        """Whether the operator left the system prompt alone, so that a better-suited built-in one may replace it."""
+        return self.system_prompt == DEFAULT_SYSTEM_PROMPT
+
+    @property
+    def max_new_tokens_ceiling(self) -> int:
+        """The most steps of a piece whose request does not say how many; never more than fit."""
+        return min(self.max_new_tokens, self.max_context)
+
+    @property
+    def health_port(self) -> int:
+        return self.port if self.port_health is None else self.port_health
+
+    def engine_options(self) -> dict[str, Any]:
+        """The arguments of `HiggsAudioEngine.from_pretrained`. The tiny model brings its own codec and tokenizer."""
+        tiny = self.model_id == TINY_MODEL
+        return {
+            "model": self.model_id,
+            "audio_tokenizer": None if tiny else self.audio_tokenizer_id,
+            "tokenizer": None if tiny else self.tokenizer_id,
+            "revision": self.model_revision,
+            "audio_tokenizer_revision": self.audio_tokenizer_revision,
+            "device": self.device,
+            "dtype": self.torch_dtype,
+            "max_batch_size": self.max_concurrency,
+            "max_context": self.max_context,
+        }
+
+
+def variables() -> dict[str, str]:
+    """Every variable that Settings reads, with what it may hold."""
+    allowed: dict[str, str] = {}
+    for field in Settings.model_fields.values():
+        alias = field.validation_alias
+        names = alias.choices if isinstance(alias, AliasChoices) else [alias]
+        allowed |= {str(name): field.description or "" for name in names}
+    return allowed
+
+
+def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """One sentence for each HIGGS_AUDIO_ variable that nothing reads: most are spelling mistakes."""
+    known = variables()
+    sentences = []
+    for name in sorted(os.environ if environment is None else environment):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)  # all begin alike
+            sentences.append(f"{name} is not a setting{f'; did you mean {near[0]}?' if near else '.'}")
+    return tuple(sentences)
+
+
+def _settings_error(error: Any, source: Mapping[str, str]) -> SettingsError:
+    if not error["loc"]:  # a check of several variables together, whose message is the whole sentence
+        return SettingsError(str(error["ctx"]["error"]))
+    variable = str(error["loc"][0])
+    value = source.get(variable, "")
+    if variable in _NEVER_ECHOED:
+        shown = "not allowed"
+    else:
+        shown = repr(value if len(value) <= _ECHOED_CHARACTERS else value[:_ECHOED_CHARACTERS] + "...")
+    return SettingsError(f"{variable} is {shown}; allowed is {variables()[variable]}.", field=variable)

@@ -1,0 +1,68 @@
+"""The HTTP app: /generate (the queue's JSON), OpenAI's /v1 routes, /ping, /metrics, and the playground at /.
+
+The model loads in a thread of its own, so that /ping answers from the first second.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from serverless.http import errors, generate, health, openai
+from serverless.http.guard import GuardedHeaders, require_key
+from serverless.http.metrics import CONTENT_TYPE, CountedRequests, Metrics
+
+if TYPE_CHECKING:
+    from serverless.config.settings import Settings
+    from serverless.service.service import SpeechService
+
+PLAYGROUND = Path(__file__).parent / "playground"
+SPEECH_ROUTES = frozenset({"/generate", openai.SPEECH_ROUTE})
+
+pages = APIRouter()
+
+
+def create_app(service: SpeechService, settings: Settings, *, on_fatal: Callable[[], None] | None = None) -> FastAPI:
+    """The app around `service`, which starts to load when the app starts.
+
+    on_fatal: called once an engine is past saving; only a new process helps.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        threading.Thread(target=service.load, name="model-load", daemon=True).start()
+        yield
+
+    app = FastAPI(title="Higgs Audio", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.service = service
+    app.state.settings = settings
+    app.state.started = int(time.time())
+    app.state.on_fatal = on_fatal or (lambda: None)
+    app.state.metrics = Metrics(service.stats, lambda: service.ready)
+    app.add_middleware(CountedRequests, metrics=app.state.metrics, routes=SPEECH_ROUTES)
+    app.add_middleware(GuardedHeaders)
+    errors.install(app)
+    for router in (health.router, generate.router, openai.router, pages):
+        app.include_router(router)
+    app.mount("/playground", StaticFiles(directory=PLAYGROUND))
+    return app
+
+
+@pages.get("/")
+async def playground() -> FileResponse:
+    """The page is public; what it calls is not."""
+    return FileResponse(PLAYGROUND / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+@pages.get("/metrics", dependencies=[Depends(require_key)])
+async def metrics(request: Request) -> Response:
+    """Prometheus' text format. With a key set, the scraper sends it too."""
+    return Response(request.app.state.metrics.exposition(), media_type=CONTENT_TYPE)

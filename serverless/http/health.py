@@ -1,0 +1,48 @@
+"""GET /ping, as load balancers ask it: 204 while the model loads, 200 when it serves, 500 with the reason."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+
+if TYPE_CHECKING:
+    from serverless.service.service import SpeechService
+
+router = APIRouter()
+
+
+@router.get("/ping")
+async def ping(request: Request) -> Response:
+    """Public, quick, and honest about an engine that died after it was ready."""
+    service: SpeechService = request.app.state.service
+    if (reason := why_unhealthy(service)) is not None:
+        return JSONResponse({"error": reason, "code": "model_not_loaded"}, status_code=500)
+    if not service.ready:
+        return Response(status_code=204)
+    return JSONResponse({"status": "ready"})
+
+
+def why_unhealthy(service: SpeechService) -> str | None:
+    """The sentence that says why this process will never serve again; None while it does or may."""
+    if service.load_error is not None:
+        return service.load_error
+    return "The engine has stopped; the worker is being replaced." if service.must_recycle else None
+
+
+def health_app(service: SpeechService) -> FastAPI:
+    """/ping alone, for a port of its own."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.service = service
+    app.include_router(router)
+    return app
+
+
+def serve_in_thread(config: uvicorn.Config) -> uvicorn.Server:
+    """Start a server beside the main one; set its `should_exit` to end it. Signals stay with the main thread."""
+    server = uvicorn.Server(config)
+    threading.Thread(target=server.run, name="health", daemon=True).start()
+    return server

@@ -1,0 +1,162 @@
+"""The small language that the contract's tables are written in: a field, its aliases, its reader and its default.
+
+A `Table` is one JSON object of the contract. All of its fields are read when it is built, so that a wrong value is an
+error also where nothing would have used it; after that they are plain attributes of the right type.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Container
+from typing import Any, ClassVar, Generic, TypeVar, overload
+
+from higgs_core.errors import RequestError
+from serverless.config.settings import Settings
+from serverless.payload.values import JsonObject, Reader, Refused, is_blank
+
+T = TypeVar("T")
+
+MAX_WARNINGS = 100
+REQUIRED: Any = object()  # the default of a field that has none
+_MAX_NAME_CHARACTERS = 64
+
+
+class Reading:
+    """One request while it is read: the settings, the names in the voice library, and what had no effect so far."""
+
+    def __init__(self, settings: Settings, voices: Container[str] = frozenset()) -> None:
+        self.settings = settings
+        self.voices = voices
+        self._warnings: list[str] = []
+        self._unnamed = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether warnings are only counted from here on, so that a request full of junk costs nothing."""
+        return len(self._warnings) >= MAX_WARNINGS
+
+    def warn(self, sentence: str) -> None:
+        if self.full:
+            self.count_ignored(1)
+        else:
+            self._warnings.append(sentence)
+
+    def warn_ignored(self, name: str, because: str) -> None:
+        self.warn(f"{name} was ignored because {because} is given.")
+
+    def count_ignored(self, more: int) -> None:
+        """Note `more` things that had no effect, without a word about each."""
+        self._unnamed += more
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        rest = (f"{self._unnamed} more parts of the request had no effect.",) if self._unnamed else ()
+        return (*self._warnings, *rest)
+
+
+class Field(Generic[T]):
+    """One row of a table: the attribute's own name and `aliases`, of which the first that is not blank wins.
+
+    default: the value when none is given; setting: the same, by the name of a setting.
+    blank: which values count as not given.
+    """
+
+    def __init__(
+        self,
+        reader: Reader[T],
+        *aliases: str,
+        default: T = REQUIRED,
+        setting: str | None = None,
+        blank: Callable[[object], bool] = is_blank,
+    ) -> None:
+        self.names: tuple[str, ...] = aliases
+        self.reader = reader
+        self.default = default
+        self.setting = setting
+        self.blank = blank
+
+    def __set_name__(self, owner: type[Table], name: str) -> None:
+        self.names = (name, *self.names)
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+    @overload
+    def __get__(self, table: None, owner: type[Table]) -> Field[T]: ...
+
+    @overload
+    def __get__(self, table: Table, owner: type[Table]) -> T: ...
+
+    def __get__(self, table: Table | None, owner: type[Table]) -> Field[T] | T:
+        return self if table is None else table.values[self.name]
+
+    def aliases_in(self, body: JsonObject) -> list[str]:
+        """The names under which `body` gives the field something, in order of precedence."""
+        return [name for name in self.names if name in body and not self.blank(body[name])]
+
+    def when_absent(self, path: str, settings: Settings) -> Any:
+        """The value of a field that was not given. Raises RequestError when it has to be."""
+        if self.setting is not None:
+            return getattr(settings, self.setting)
+        if self.default is REQUIRED:
+            raise RequestError(f"{path} is missing.", field=path)
+        return self.default
+
+
+class Table:
+    """One JSON object read by its fields. `given` maps each field that was sent to the alias that it came under.
+
+    at: the object's name in the payload ("references[0]"), "" for the request itself.
+    Raises RequestError naming the first field that is missing, of the wrong type or out of range.
+    """
+
+    fields: ClassVar[tuple[Field[Any], ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.fields += tuple(value for value in vars(cls).values() if isinstance(value, Field))
+
+    def __init__(self, body: JsonObject, reading: Reading, at: str = "") -> None:
+        self.at = at
+        self.given: dict[str, str] = {}
+        self.values: dict[str, Any] = {}
+        for field in self.fields:
+            self.values[field.name] = self._read(field, body, reading)
+        self._name_unknown(body, reading)
+
+    def path_to(self, name: str) -> str:
+        """The full name of one of this object's keys."""
+        return f"{self.at}.{name}" if self.at else name
+
+    def path_given(self, field: str) -> str:
+        """The full name under which the client gave a field."""
+        return self.path_to(self.given[field])
+
+    def _read(self, field: Field[T], body: JsonObject, reading: Reading) -> T:
+        aliases = field.aliases_in(body)
+        if not aliases:
+            value: T = field.when_absent(self.path_to(field.name), reading.settings)
+            return value
+        used, *ignored = aliases
+        self.given[field.name] = used
+        for name in ignored:
+            reading.warn_ignored(self.path_to(name), self.path_to(used))
+        try:
+            return field.reader(body[used], reading.settings)
+        except Refused as refused:
+            raise refused.as_error(self.path_to(used)) from None
+
+    def _name_unknown(self, body: JsonObject, reading: Reading) -> None:
+        known = {name for field in self.fields for name in field.names}
+        unknown = [str(name) for name in body if name not in known]
+        inside = f" of {self.at}" if self.at else ""
+        for index, name in enumerate(unknown):
+            if reading.full:
+                reading.count_ignored(len(unknown) - index)
+                break
+            short = name[:_MAX_NAME_CHARACTERS] + ("..." if len(name) > _MAX_NAME_CHARACTERS else "")
+            near = difflib.get_close_matches(short.lower(), sorted(known), n=1, cutoff=0.75)
+            reading.warn(
+                f"Unknown field {short!r}{inside} was ignored{f'; did you mean {near[0]!r}?' if near else '.'}"
+            )

@@ -1,0 +1,39 @@
+"""OpenAI's speech request as a job's `input`.
+
+`input`, `instructions`, `voice`, `response_format` and `speed` are names of the contract's own table, so that an error
+names the field that the client sent; here only what means something else in OpenAI's API is turned round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from higgs_core.errors import RequestError
+from serverless.payload.tables import RequestFields
+from serverless.payload.values import Refused, is_blank
+
+SPEECH_ROUTE = "/v1/audio/speech"
+DEFAULT_FORMAT = "mp3"  # OpenAI's: its clients save what comes without a response_format as .mp3
+# Not about speech: there is one model, whatever a client calls it, and the HTTP door reads how its bytes travel.
+_NOT_ABOUT_SPEECH = ("model", "stream_format")
+
+
+def to_job_input(route: object, body: object) -> dict[str, Any]:
+    """OpenAI's body for `route` as our `input`; our own names in it (a client's extra_body) stay as they are.
+
+    Raises RequestError for another route, a body that is no object, or one without anything to speak.
+    """
+    if not isinstance(route, str) or route.strip("/") != SPEECH_ROUTE.strip("/"):
+        raise RequestError(f"The route is not served; allowed is {SPEECH_ROUTE}.", field="openai_route")
+    if not isinstance(body, Mapping):
+        raise Refused(body, "an object with input and voice").as_error("openai_input")
+    words = (*RequestFields.script.names, "dialogue", "messages")
+    if all(is_blank(body.get(name)) for name in words):
+        raise RequestError("input is missing or blank; send the words to speak.", field="input")
+    job_input = {name: value for name, value in body.items() if name not in _NOT_ABOUT_SPEECH}
+    if isinstance(voice := body.get("voice"), Mapping):  # a voice of one's own comes as {"id": name}
+        job_input["voice"] = voice.get("id")
+    if is_blank(body.get("response_format")):
+        job_input["response_format"] = DEFAULT_FORMAT
+    return job_input

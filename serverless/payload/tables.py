@@ -1,0 +1,180 @@
+"""The request of the contract, object by object: each field with its aliases, its rule and its default.
+
+A field's first name is the attribute itself; the strings after the reader are its aliases, in order of precedence.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from higgs_core.params import DEFAULT_STOP_STRINGS, MAX_COUNT, MAX_RAS_WINDOW, MAX_SEED
+from higgs_core.prompt.chatml import Role
+from higgs_core.speech.request import MAX_RETRIES
+from higgs_core.text.chunking import ChunkMethod
+from serverless.payload.fields import Field, Table
+from serverless.payload.texts import (
+    anything,
+    encoded_audio,
+    line,
+    objects,
+    one_or_more,
+    one_or_more_objects,
+    speaker_map,
+    speaker_tag,
+    stop_strings,
+    text,
+    verbatim,
+)
+from serverless.payload.values import (
+    are_blank_entries,
+    audio_format,
+    choice,
+    integer,
+    is_blank_list,
+    is_empty,
+    is_null,
+    number,
+    off,
+    switch,
+)
+
+Delivery = Literal["auto", "inline", "s3"]
+WavEncoding = Literal["pcm_16", "float32"]
+
+WAV_ENCODINGS: dict[str, WavEncoding] = {"pcm_16": "pcm_16", "float32": "float32"}
+DELIVERIES: dict[str, Delivery] = {"auto": "auto", "inline": "inline", "s3": "s3"}
+ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
+CHUNK_METHODS: dict[str, ChunkMethod] = {
+    "auto": "auto",
+    "none": "none",
+    "word": "word",
+    "sentence": "sentence",
+    "speaker": "speaker",
+}
+
+url = line(8192)
+path = line(4096)
+voice_name = line(128)
+extension = line(16)
+
+
+def sent(value: object) -> bool:
+    """The `blank` of a field for which null and "" are values of their own."""
+    return False
+
+
+class ClipFields(Table):
+    """One clip: where it comes from (the first of the four wins) and the words that are spoken in it."""
+
+    audio_url = Field(url, "url", default=None)
+    audio_base64 = Field(encoded_audio, "base64", "raw_audio", default=None)
+    path = Field(path, "audio_path", default=None)
+    voice = Field(voice_name, default=None)
+    transcript = Field(text, "text", "prompt", default=None)
+    file_extension = Field(extension, "extension", default=None)
+
+
+class ReferenceFields(ClipFields):
+    """An entry of `references`."""
+
+    speaker_tag = Field(speaker_tag, "speaker", default=None)
+
+
+class SpeakerFields(ClipFields):
+    """A value of `speakers`; its key is the tag."""
+
+    description = Field(text, default=None)
+
+
+class TurnFields(Table):
+    """An entry of `dialogue`."""
+
+    speaker = Field(speaker_tag)
+    text = Field(text)
+
+
+class MessageFields(Table):
+    """An entry of `messages`."""
+
+    role = Field(choice(ROLES))
+    content = Field(anything, default="", blank=is_null)
+
+
+class TextPartFields(Table):
+    """A part of a message that is words."""
+
+    type = Field(anything, default="text")
+    text = Field(verbatim, blank=is_null)
+
+
+class AudioPartFields(ReferenceFields):
+    """A part of a message that is a clip."""
+
+    type = Field(anything, default="audio")
+
+
+class EnvelopeFields(Table):
+    """The `input` in which the platform hands on a call of …/openai/v1/…"""
+
+    openai_route = Field(anything)
+    openai_input = Field(anything, default=None)
+
+
+class RequestFields(Table):
+    """`input`."""
+
+    # What to speak.
+    script = Field(text, "prompt", "transcript", "text", "input", default=None)
+    script_speaker_tag = Field(speaker_tag, default=None)
+    dialogue = Field(objects, default=None, blank=is_empty)
+    messages = Field(anything, default=None, blank=is_empty)
+    system_prompt = Field(verbatim, setting="system_prompt", blank=is_null)
+    scene_prompt = Field(text, "instructions", default=None)
+    normalize = Field(switch, default=True)
+
+    # Whose voice.
+    references = Field(one_or_more_objects, default=None, blank=are_blank_entries)
+    reference_audio_urls = Field(
+        one_or_more(url), "reference_audio_url", "reference_audio", default=None, blank=is_blank_list
+    )
+    reference_audio_base64 = Field(one_or_more(encoded_audio), "reference_audio_b64", default=None, blank=is_blank_list)
+    reference_audio_paths = Field(one_or_more(path), "reference_audio_path", default=None, blank=is_blank_list)
+    reference_transcripts = Field(one_or_more(text), "reference_transcript", default=None, blank=is_blank_list)
+    reference_speaker_tags = Field(one_or_more(speaker_tag), "reference_speaker_tag", default=None, blank=is_blank_list)
+    reference_file_extensions = Field(
+        one_or_more(extension), "reference_file_extension", default=None, blank=is_blank_list
+    )
+    voice = Field(voice_name, default=None)
+    speakers = Field(speaker_map, default=None, blank=is_empty)
+    ref_audio_in_system_message = Field(switch, default=False)
+
+    # How it is cut in pieces.
+    chunk_method = Field[ChunkMethod](choice(CHUNK_METHODS), default="auto")
+    chunk_max_word_num = Field[int | None](integer(1, 10_000), default=None)
+    chunk_max_num_turns = Field(integer(1, 10_000), default=1)
+    generation_chunk_buffer_size = Field[int | None](off(integer(0, 10_000), "no limit"), default=2, blank=sent)
+
+    # How it is sampled.
+    max_new_tokens = Field(integer(1, "max_context"), setting="max_new_tokens_ceiling")
+    temperature = Field(number(0, 10), setting="temperature")
+    top_p = Field(off(number(0, 1, above=True)), setting="top_p", blank=sent)
+    top_k = Field(off(integer(1, MAX_COUNT), also=(0, -1)), setting="top_k", blank=sent)
+    ras_win_len = Field(off(integer(None, MAX_RAS_WINDOW)), setting="ras_win_len", blank=sent)
+    ras_win_max_num_repeat = Field(integer(1, MAX_COUNT), setting="ras_win_max_repeat")
+    seed = Field(integer(0, MAX_SEED), default=None)
+    stop_strings = Field[tuple[str, ...]](stop_strings, default=DEFAULT_STOP_STRINGS, blank=is_empty)
+    force_audio_gen = Field(switch, default=True)
+
+    # What becomes of a piece that went wrong, and of silence after one.
+    retries = Field[int | None](integer(0, MAX_RETRIES), default=None)
+    trim = Field(switch, default=True)
+
+    # What comes back, and how.
+    response_format = Field(audio_format, setting="response_format")
+    wav_encoding = Field[WavEncoding](choice(WAV_ENCODINGS), default="pcm_16")
+    speed = Field(number(0.25, 4), default=1.0)
+    delivery = Field[Delivery](choice(DELIVERIES), default="auto")
+    stream = Field(switch, default=False)
+    return_audio_tokens = Field(switch, default=False)
+    return_text_tokens = Field(switch, default=False)
+    download_timeout = Field(number(0, "max_download_timeout", above=True), setting="download_timeout")

@@ -1,0 +1,139 @@
+"""How one JSON value becomes words, a name, a clip, or a list of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from higgs_core.params import MAX_STOP_STRINGS
+from serverless.config.settings import Settings
+from serverless.payload.values import JsonObject, Reader, Refused, is_blank, is_blank_entry
+
+T = TypeVar("T")
+
+MAX_STOP_STRING_CHARACTERS = 256
+MAX_TAG_CHARACTERS = 64
+_CANONICAL_TAG = re.compile(r"SPEAKER\d{1,4}", re.ASCII)
+
+
+def verbatim(value: object, settings: Settings) -> str:
+    """Words, exactly as sent."""
+    limit = settings.max_script_characters
+    if not isinstance(value, str) or len(value) > limit:
+        raise Refused(value, f"a text of at most {limit} characters")
+    if not _is_unicode(value):
+        raise Refused(value, "a text without halves of surrogate pairs")
+    return value
+
+
+def text(value: object, settings: Settings) -> str:
+    """Words, without the white space around them."""
+    return verbatim(value, settings).strip()
+
+
+def line(limit: int) -> Reader[str]:
+    """A short text on one line, such as a name or an address."""
+
+    def read(value: object, settings: Settings) -> str:
+        if not isinstance(value, str) or len(value) > limit or not value.strip().isprintable():
+            raise Refused(value, f"a text of at most {limit} characters on one line")
+        return value.strip()
+
+    return read
+
+
+def speaker_tag(value: object, settings: Settings) -> str:
+    """A speaker's name without brackets; [speaker0] is SPEAKER0."""
+    allowed = f"a name such as SPEAKER0, of at most {MAX_TAG_CHARACTERS} characters and without brackets inside"
+    name = value.strip() if isinstance(value, str) else ""
+    name = name[1:-1].strip() if name.startswith("[") and name.endswith("]") else name
+    if not 0 < len(name) <= MAX_TAG_CHARACTERS or not name.isprintable() or "[" in name or "]" in name:
+        raise Refused(value, allowed)
+    return name.upper() if is_canonical_tag(name.upper()) else name
+
+
+def is_canonical_tag(name: str) -> bool:
+    """Whether a name is a tag that the model knows: SPEAKER0, SPEAKER1, …"""
+    return _CANONICAL_TAG.fullmatch(name) is not None
+
+
+def encoded_audio(value: object, settings: Settings) -> str:
+    """Base64, only as long as a clip within the limit can be; what it holds is checked where it is decoded."""
+    limit = settings.max_reference_bytes * 7 // 5 + 1024  # 4/3, line breaks, and a data: prefix
+    if not isinstance(value, str) or len(value) > limit:
+        raise Refused(value, f"base64 of a clip of at most {settings.max_reference_bytes / 1e6:g} MB")
+    if not value.isascii():
+        raise Refused(value, "base64", sentence="Invalid base64 audio payload.")
+    return value.strip()
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# Lists and objects.
+
+
+def anything(value: object, settings: Settings) -> Any:
+    """Left to whoever takes the field apart."""
+    return value
+
+
+def speaker_map(value: object, settings: Settings) -> JsonObject:
+    """An object with one entry for each of at most max_references speakers."""
+    if not isinstance(value, Mapping) or len(value) > settings.max_references:
+        raise Refused(value, f"an object of at most {settings.max_references} speakers")
+    return value
+
+
+def objects(value: object, settings: Settings) -> tuple[JsonObject, ...]:
+    """A list of objects."""
+    if not isinstance(value, list):
+        raise Refused(value, "a list of objects")
+    for index, item in enumerate(value):
+        if not isinstance(item, Mapping):
+            raise Refused(item, "an object", at=f"[{index}]")
+    return tuple(value)
+
+
+def one_or_more_objects(value: object, settings: Settings) -> tuple[JsonObject, ...]:
+    """A list of at most max_references objects, or one object. A blank entry is an empty object."""
+    entries = [value] if isinstance(value, Mapping) else value
+    if not isinstance(entries, list) or len(entries) > settings.max_references:
+        raise Refused(value, f"an object or a list of at most {settings.max_references} objects")
+    return objects([{} if is_blank_entry(entry) else entry for entry in entries], settings)
+
+
+def one_or_more(reader: Reader[T]) -> Reader[tuple[T | None, ...]]:
+    """A list of at most max_references texts, or its only entry. A blank entry is a place left free."""
+
+    def read(value: object, settings: Settings) -> tuple[T | None, ...]:
+        entries = value if isinstance(value, list) else [value]
+        if isinstance(value, Mapping) or len(entries) > settings.max_references:
+            raise Refused(value, f"a text or a list of at most {settings.max_references} texts")
+        found: list[T | None] = []
+        for index, entry in enumerate(entries):
+            try:
+                found.append(None if is_blank(entry) else reader(entry, settings))
+            except Refused as refused:
+                at = f"[{index}]" if isinstance(value, list) else ""
+                raise Refused(entry, refused.allowed, at=at, sentence=refused.sentence) from None
+        return tuple(found)
+
+    return read
+
+
+def stop_strings(value: object, settings: Settings) -> tuple[str, ...]:
+    """One stop string or a list of them; they may be white space."""
+    entries = [value] if isinstance(value, str) else value
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise Refused(value, "", sentence="stop_strings must be a string or a sequence of strings.")
+    fits = all(0 < len(entry) <= MAX_STOP_STRING_CHARACTERS and _is_unicode(entry) for entry in entries)
+    if len(entries) > MAX_STOP_STRINGS or not fits:
+        raise Refused(value, f"up to {MAX_STOP_STRINGS} texts of 1 to {MAX_STOP_STRING_CHARACTERS} characters")
+    return tuple(entries)

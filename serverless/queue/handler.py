@@ -1,0 +1,96 @@
+"""The handlers that RunPod's SDK calls, one per kind of endpoint.
+
+A job is {"id", "input": {...} as the README lists it, "s3Config"?}. The plain handler answers with one dict. The
+streaming handler (HIGGS_AUDIO_STREAMING=1) is an async generator: the SDK decides by the function's kind, once, so it
+cannot be both. In it a request with `stream: true` yields audio as it is generated, and any other exactly one item.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Protocol
+
+from serverless.queue.aggregate import Aggregate
+from serverless.queue.drain import Drain
+from serverless.service.service import SpeechService
+
+if TYPE_CHECKING:
+    from higgs_core.speech.speak import Progress
+
+Job = dict[str, Any]
+
+
+class Reporter(Protocol):
+    """Hears of one job's progress; `settle` is awaited before its result leaves."""
+
+    def __call__(self, progress: Progress) -> None: ...
+    async def settle(self) -> None: ...
+
+
+class QueueWorker:
+    """The worker's side of the SDK. reporter: makes the one who hears of a job's progress."""
+
+    def __init__(self, service: SpeechService, *, reporter: Callable[[Job], Reporter]) -> None:
+        self._service = service
+        self._reporter = reporter
+        self._drain = Drain()
+        self.config: dict[str, Any] = {
+            "handler": self.stream if service.settings.streaming else self.run,
+            "concurrency_modifier": self.concurrency,
+            "return_aggregate_stream": True,
+        }
+
+    async def run(self, job: Job) -> dict[str, Any]:
+        """The response or the error dict. An error dict of a dead engine also asks the platform for a new worker."""
+        reporter = self._reporter(job)
+        result = await self._service.run(
+            job.get("input"), job_id=str(job["id"]), s3_config=job.get("s3Config"), on_progress=reporter
+        )
+        await reporter.settle()
+        if result.get("refresh_worker"):
+            self._drain.begin()
+        return result
+
+    async def stream(self, job: Job) -> AsyncGenerator[dict[str, Any], None]:
+        """The items of `SpeechService.stream`, each and all together small enough for the platform."""
+        max_result_bytes = self._service.settings.max_inline_bytes
+        reporter = self._reporter(job)
+        aggregate = Aggregate(max_result_bytes)
+        source = self._service.stream(
+            job.get("input"),
+            job_id=str(job["id"]),
+            s3_config=job.get("s3Config"),
+            on_progress=reporter,
+            upload_above=max_result_bytes * 7 // 10,  # base64 and the items' other keys make it more
+        )
+        _close_with_task(source)
+        async with aclosing(source) as items:
+            async for item in items:
+                if item.get("is_final", True):
+                    await reporter.settle()
+                if item.get("refresh_worker"):
+                    self.config["refresh_worker"] = True  # of a generator's items the SDK reads no such key
+                yield aggregate.outgoing(item)
+                aggregate.taken()
+
+    def concurrency(self, current: int) -> int:
+        """As many jobs at once as the engine has slots."""
+        self._drain.between_polls()
+        return self._service.max_concurrency
+
+
+def _close_with_task(source: AsyncGenerator[Any, None]) -> None:
+    """Close `source` when the running task ends. A job that is cancelled while the SDK posts an item leaves its
+    generator suspended, and the garbage collector may take its time."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    closing: list[asyncio.Task[None]] = []  # the loop itself holds tasks weakly
+
+    def close(_: object) -> None:
+        if not loop.is_closed():
+            closing.append(loop.create_task(source.aclose()))
+
+    task.add_done_callback(close)

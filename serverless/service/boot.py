@@ -1,0 +1,80 @@
+"""The one place of the edge that touches torch: it loads the engine and proves that it speaks."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from higgs_core.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from higgs_core.engine import HiggsAudioEngine
+    from serverless.config.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# The service bounds the jobs; a job of several pieces may have several of them waiting.
+ENGINE_QUEUE = 4
+PROOF_TEXT = "The quick brown fox jumps over the lazy dog."
+PROOF_TOKENS = 75  # about 2.5 seconds: past the silence that speech may start with
+SILENCE = 1e-4
+
+
+def boot_engine(settings: Settings) -> HiggsAudioEngine:
+    """Load the checkpoint, warm up, and synthesise once. Blocking; seconds to minutes.
+
+    Raises ModelLoadError, also when the proof is silent or not finite, and what `from_pretrained` raises.
+    """
+    from higgs_core.engine import HiggsAudioEngine
+
+    started = time.perf_counter()
+    engine = HiggsAudioEngine.from_pretrained(
+        **settings.engine_options(),
+        max_waiting=ENGINE_QUEUE * (settings.max_concurrency + settings.max_queued_requests),
+        progress=sys.stderr.isatty(),
+    )
+    loaded = time.perf_counter()
+    try:
+        engine.warm_up()
+        if not engine.random_weights:
+            prove(engine)
+    except BaseException:
+        engine.close()
+        raise
+    logger.info(
+        "engine ready: load_seconds=%.1f warm_up_seconds=%.1f slots=%d context=%d%s",
+        loaded - started,
+        time.perf_counter() - loaded,
+        engine.max_batch_size,
+        engine.max_context,
+        " random_weights=True: everything it says is noise" if engine.random_weights else "",
+    )
+    return engine
+
+
+def prove(engine: HiggsAudioEngine) -> None:
+    """Speak one sentence and look at the samples. Raises ModelLoadError unless they could be speech."""
+    from higgs_core.params import GenerationParams
+    from higgs_core.prompt.chatml import ChatMLSample, Message
+
+    sample = ChatMLSample([Message("user", PROOF_TEXT)])
+    audio = engine.generate(sample, GenerationParams(max_new_tokens=PROOF_TOKENS, seed=0)).audio
+    if audio is None:
+        raise ModelLoadError(
+            "The engine has no audio tokenizer, so it could only return codes.",
+            hint="Set HIGGS_AUDIO_AUDIO_TOKENIZER_ID to the codec's hub id or folder.",
+        )
+    if not np.isfinite(audio).all():
+        raise ModelLoadError(
+            "The loaded model produces samples that are not numbers.",
+            hint="Check the checkpoint files, or set HIGGS_AUDIO_TORCH_DTYPE to bf16 or fp32.",
+        )
+    if audio.size == 0 or float(np.abs(audio).max()) < SILENCE:
+        raise ModelLoadError(
+            "The loaded model produces silence.",
+            hint="Check that model and audio tokenizer belong together and that their files are complete.",
+        )

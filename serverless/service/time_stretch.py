@@ -1,0 +1,109 @@
+"""Speech faster or slower than the model speaks, at the same pitch: ffmpeg's atempo behind the story."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from higgs_core.audio.decode import SAMPLING_RATE
+from higgs_core.audio.ffmpeg_pipe import FfmpegPipe, ffmpeg_path
+from higgs_core.errors import RequestError
+from higgs_core.speech.speak import SpeechChunk, SpeechResult
+
+_WIDEST_STEP = 2.0  # beyond it atempo leaves samples out instead of blending them, so several steps follow each other
+
+
+class TempoStream:
+    """float32 [n] in, the same speech `speed` times as fast out. `close` it in any case.
+
+    Raises RequestError without ffmpeg, DeliveryError when ffmpeg fails.
+    """
+
+    def __init__(self, speed: float) -> None:
+        check_speed(speed)
+        steps = max(1, math.ceil(abs(math.log(speed, _WIDEST_STEP))))
+        chain = ",".join([f"atempo={speed ** (1 / steps):.9f}"] * steps)
+        self._pipe = FfmpegPipe(
+            ffmpeg_path() or "",
+            SAMPLING_RATE,
+            ["-filter:a", chain, "-flush_packets", "1", "-f", "f32le"],
+            what="changing the speed",
+            remedy="Use speed 1.",
+        )
+        self._odd = b""  # bytes of a sample whose rest is still to come
+
+    def write(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The samples that are ready by now, possibly none."""
+        return self._samples(self._pipe.write(audio))
+
+    def finish(self) -> NDArray[np.float32]:
+        """The samples that are left."""
+        return self._samples(self._pipe.finish())
+
+    def close(self) -> None:
+        self._pipe.close()
+
+    def _samples(self, data: bytes) -> NDArray[np.float32]:
+        data = self._odd + data
+        whole = len(data) // 4 * 4
+        self._odd = data[whole:]
+        return np.frombuffer(data[:whole], "<f4").astype(np.float32, copy=False)
+
+
+def check_speed(speed: float) -> None:
+    """Raise RequestError for a speed that this machine cannot give, before anything is generated."""
+    if speed != 1 and ffmpeg_path() is None:
+        raise RequestError(
+            f"speed is {speed:g}, which needs ffmpeg, and this worker has no ffmpeg.",
+            field="speed",
+            hint="Leave speed out, or use 1.",
+        )
+
+
+def paced(result: SpeechResult, speed: float) -> SpeechResult:
+    """The result with its audio and the times of its pieces at `speed`. Blocking. Raises as TempoStream does."""
+    if speed == 1:
+        return result
+    stream = TempoStream(speed)
+    try:
+        audio = np.concatenate([stream.write(result.audio), stream.finish()])
+    finally:
+        stream.close()
+    return _replaced(result, audio, speed)
+
+
+def paced_chunks(chunks: Iterator[SpeechChunk], speed: float) -> Iterator[SpeechChunk]:
+    """The chunks at `speed`, as they come; `paced`'s audio in pieces. Closing the iterator closes `chunks`."""
+    if speed == 1:
+        yield from chunks
+        return
+    stream = TempoStream(speed)
+    heard: list[NDArray[np.float32]] = []
+    start = 0
+    try:
+        for chunk in chunks:
+            audio = stream.finish() if chunk.result is not None else stream.write(chunk.audio)
+            heard.append(audio)
+            if len(audio):
+                yield SpeechChunk(audio, start, None)
+            start += len(audio)
+            if chunk.result is not None:
+                yield SpeechChunk(np.zeros(0, np.float32), start, _replaced(chunk.result, np.concatenate(heard), speed))
+    finally:
+        stream.close()
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()
+
+
+def _replaced(result: SpeechResult, audio: NDArray[Any], speed: float) -> SpeechResult:
+    pieces = tuple(
+        replace(piece, start_seconds=piece.start_seconds / speed, end_seconds=piece.end_seconds / speed)
+        for piece in result.pieces
+    )
+    return replace(result, audio=audio, pieces=pieces)

@@ -1,0 +1,26 @@
+"""What the payload tests share: parse with default settings, and catch the sentence of a refusal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from higgs_core.errors import RequestError
+from serverless.config.settings import Settings
+from serverless.payload.parse import ParsedJob, parse_job
+
+
+def parsed(voices: tuple[str, ...] = (), settings: Settings | None = None, **job_input: Any) -> ParsedJob:
+    """The job of these fields, with a script unless they bring something to speak."""
+    spoken = {"script": "Hello."} if not {"script", "messages", "dialogue", "prompt"} & set(job_input) else {}
+    return parse_job({**spoken, **job_input}, settings or Settings(), voices=frozenset(voices))
+
+
+def refusal(job_input: Any, settings: Settings | None = None) -> RequestError:
+    """The error that a job's input is answered with; one line in every case."""
+    with pytest.raises(RequestError) as caught:
+        parse_job(job_input, settings or Settings())
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 300
+    return caught.value

@@ -1,0 +1,54 @@
+"""A service around the shared tiny engine, and an engine that fails on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from serverless.config.settings import Settings
+from serverless.service.service import SpeechService
+from tests.helpers.patience import PATIENCE
+
+
+class SharedEngine:
+    """The real engine, which outlives the service; `before` runs ahead of every submit and stream and may raise."""
+
+    def __init__(self, engine: Any, before: Callable[[], None] = lambda: None) -> None:
+        self._engine = engine
+        self._before = before
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def submit(self, *arguments: Any) -> Any:
+        self._before()
+        return self._engine.submit(*arguments)
+
+    def stream(self, *arguments: Any) -> Any:
+        self._before()
+        return self._engine.stream(*arguments)
+
+    def close(self) -> None:
+        """The next test needs it."""
+
+
+@contextmanager
+def serving(engine: Any, before: Callable[[], None] = lambda: None, **settings: Any) -> Iterator[SpeechService]:
+    """A loaded service; `settings` are fields of Settings."""
+    service = SpeechService(Settings(model_id="tiny", **settings), boot=lambda _: SharedEngine(engine, before))  # type: ignore[arg-type, return-value]
+    service.load()
+    try:
+        yield service
+    finally:
+        service.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, letting the event loop run."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        await asyncio.sleep(0.01)

@@ -1,0 +1,134 @@
+"""The check at start with real kernels: all on where they agree, one off by name where it does not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from higgs_core.kernels import check_cases, device_ops, gemv, rms_norm, rope_kv, swiglu
+from higgs_core.kernels.advance import TritonAdvance
+from higgs_core.kernels.device_ops import kernel_ops
+from higgs_core.kernels.embed_columns import embed_columns_triton
+from higgs_core.kernels.ops import Ops, torch_ops
+from higgs_core.kernels.rope_attention import RopeAttention
+from higgs_core.kernels.sampler import TritonSampler
+from higgs_core.kernels.tuning import PlannedLinear
+from tests.helpers.kernel_shapes import model_config, random
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _short_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter is slow; what the cases hold stays the same."""
+    monkeypatch.setattr(check_cases, "_USED", 64)
+    monkeypatch.setattr(check_cases, "_ROWS", (2,))
+
+
+def start(timer: Callable[..., float] | None = None) -> Ops:
+    config = model_config(
+        hidden_size=24,
+        intermediate_size=40,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        num_codebooks=1,
+        codebook_size=20,
+    )
+    never_worth_it = timer or (lambda *_: 1.0)
+    return kernel_ops(config, CPU, torch.float32, processors=4, timer=never_worth_it)
+
+
+def test_every_kernel_is_on_where_it_agrees(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        ops = start()
+    assert caplog.records == []
+    assert ops.rms_norm is rms_norm.rms_norm_triton
+    assert ops.add_rms_norm is rms_norm.add_rms_norm_triton
+    assert ops.swiglu is swiglu.swiglu_triton
+    assert ops.rope_kv_write is rope_kv.rope_kv_write_triton
+    assert isinstance(ops.rope_attention, RopeAttention)
+    assert ops.sampler is TritonSampler
+    assert ops.advance is TritonAdvance
+    assert ops.embed_columns is embed_columns_triton
+    assert ops.attention_mask(torch.tensor([3]), 64, 1, torch.float32) is None
+
+
+def test_a_broken_kernel_is_switched_off_by_name_and_the_others_stay(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swiglu, "swiglu_triton", lambda gate_up: swiglu.swiglu(gate_up) * 1.01)
+    with caplog.at_level(logging.WARNING):
+        ops = start()
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["The SwiGLU kernel is off"]
+    assert ops.swiglu is torch_ops().swiglu
+    assert ops.rms_norm is rms_norm.rms_norm_triton
+
+
+def test_attention_in_one_kernel_falls_back_to_its_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(RopeAttention):
+        def __call__(self, *arguments: Any) -> torch.Tensor:
+            return super().__call__(*arguments).roll(1, -1)
+
+    monkeypatch.setattr(device_ops, "RopeAttention", Broken)
+    ops, plain = start(), torch_ops()
+    assert ops.decode_attention is not plain.decode_attention
+    qkv, half = random(1, 80), random(1, 16)
+    k, v = random(2, 1, 1, 65, 16)
+    where, length = torch.tensor([7]), torch.tensor([8])
+    got = ops.rope_attention(qkv, half, half, k, v, where, length, 64)
+    torch.testing.assert_close(got, plain.rope_attention(qkv, half, half, k.clone(), v.clone(), where, length, 64))
+
+
+def test_a_sampler_that_draws_otherwise_is_switched_off(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Shifted(TritonSampler):
+        def __call__(self, *arguments: Any) -> torch.Tensor:
+            return (super().__call__(*arguments) + 1) % 20
+
+    monkeypatch.setattr(device_ops, "TritonSampler", Shifted)
+    with caplog.at_level(logging.WARNING):
+        ops = start()
+    assert ops.sampler is torch_ops().sampler
+    assert "sampler kernel is off" in caplog.text
+
+
+def test_the_gemv_is_taken_where_it_measures_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    favourite, tried = gemv.CONFIGS[1], []
+    run = gemv.linear_triton
+
+    def recorded(x: torch.Tensor, weight: torch.Tensor, config: gemv.GemvConfig) -> torch.Tensor:
+        tried.append(config)
+        return run(x, weight, config)
+
+    def timer(call: Callable[..., Any], device: torch.device, shape: tuple[int, int], dtype: torch.dtype) -> float:
+        if shape != (24, 40):
+            return 1.0
+        tried.clear()
+        call(torch.zeros(shape))
+        return 0.5 if tried == [favourite] else 1.0
+
+    monkeypatch.setattr(gemv, "linear_triton", recorded)
+    linear = start(timer).linear
+    assert isinstance(linear, PlannedLinear)
+    assert linear.plan == {(1, 24, 40): favourite, (2, 24, 40): favourite}
+    for rows, expected in ((1, [favourite]), (2, [favourite]), (3, [])):
+        x, weight = random(rows, 40), random(24, 40)
+        tried.clear()
+        torch.testing.assert_close(linear(x, weight), gemv.linear(x, weight), atol=1e-5, rtol=1e-4)
+        assert tried == expected
+
+
+def test_a_timer_that_fails_leaves_the_library(caplog: pytest.LogCaptureFixture) -> None:
+    def timer(*_: Any) -> float:
+        raise RuntimeError("no such clock")
+
+    with caplog.at_level(logging.WARNING):
+        ops = start(timer)
+    assert ops.linear is gemv.linear
+    assert "GEMV kernel is off: timing it fails with RuntimeError" in caplog.text
+    assert "clock" not in caplog.text

@@ -1,0 +1,60 @@
+"""Embedding, norms, SwiGLU and GEMV in Triton's interpreter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from higgs_core.kernels import embed_columns, gemv, rms_norm, swiglu
+from tests.helpers.kernel_shapes import DTYPES, ROWS_AND_DTYPES, assert_close, random
+
+EPS = 1e-5
+
+
+@pytest.mark.parametrize(("rows", "dtype"), ROWS_AND_DTYPES)
+def test_embed_columns_sums_over_the_codebooks(rows: int, dtype: torch.dtype) -> None:
+    columns, table = torch.randint(0, 11, (rows, 3)), random(3 * 11, 600, dtype=dtype)
+    expected = table.view(3, 11, 600)[torch.arange(3), columns].sum(1)
+    assert_close(embed_columns.embed_columns(columns, table), expected)
+    assert_close(embed_columns.embed_columns_triton(columns, table), expected)
+
+
+@pytest.mark.parametrize("width", [64, 100])
+@pytest.mark.parametrize(("rows", "dtype"), ROWS_AND_DTYPES)
+def test_rms_norm(rows: int, width: int, dtype: torch.dtype) -> None:
+    x, weight = random(rows, width, dtype=dtype), random(width, dtype=dtype)
+    assert_close(rms_norm.rms_norm_triton(x, weight, EPS), rms_norm.rms_norm(x, weight, EPS))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rms_norm_of_values_as_small_as_eps(dtype: torch.dtype) -> None:
+    x, weight = random(2, 48, dtype=dtype).mul(3e-3), random(48, dtype=dtype)
+    assert_close(rms_norm.rms_norm_triton(x, weight, EPS), rms_norm.rms_norm(x, weight, EPS))
+
+
+@pytest.mark.parametrize(("rows", "dtype"), ROWS_AND_DTYPES)
+def test_add_rms_norm_writes_the_residual_stream(rows: int, dtype: torch.dtype) -> None:
+    x, residual, weight = random(rows, 72, dtype=dtype), random(rows, 72, dtype=dtype), random(72, dtype=dtype)
+    theirs = residual.clone()
+    normed, stream = rms_norm.add_rms_norm_triton(x, residual, weight, EPS)
+    expected, expected_stream = rms_norm.add_rms_norm(x, theirs, weight, EPS)
+    assert_close(normed, expected)
+    assert torch.equal(stream, expected_stream)
+    assert stream.data_ptr() == residual.data_ptr()
+
+
+@pytest.mark.parametrize("width", [512, 700])
+@pytest.mark.parametrize(("rows", "dtype"), ROWS_AND_DTYPES)
+def test_swiglu(rows: int, width: int, dtype: torch.dtype) -> None:
+    gate_up = random(rows, 2 * width, dtype=dtype)
+    assert_close(swiglu.swiglu_triton(gate_up), swiglu.swiglu(gate_up))
+
+
+@pytest.mark.parametrize(("rows", "dtype"), ROWS_AND_DTYPES[:2])
+@pytest.mark.parametrize("config", [*gemv.CONFIGS, gemv.GemvConfig(8, 64, 1)])
+def test_linear_of_widths_that_no_block_divides(rows: int, config: gemv.GemvConfig, dtype: torch.dtype) -> None:
+    out_features, in_features = 7, 1100
+    x = random(rows, in_features, dtype=dtype)
+    weight = random(2 * out_features, in_features, dtype=dtype).mul(in_features**-0.5)
+    assert_close(gemv.linear_triton(x, weight[:out_features], config), gemv.linear(x, weight[:out_features]))
+    assert_close(gemv.linear_swiglu_triton(x, weight, config), gemv.linear_swiglu(x, weight))

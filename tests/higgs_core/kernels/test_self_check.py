@@ -1,0 +1,125 @@
+"""The check at start: a kernel that is wrong in any way is off, with one warning that names it."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from higgs_core.kernels import device_ops, lang, ops_for, torch_ops
+from higgs_core.kernels.self_check import checked
+from tests.helpers.kernel_shapes import model_config
+
+
+def double(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+def double_nearly(x: torch.Tensor) -> torch.Tensor:
+    return x * 2.00001
+
+
+def one_wrong(x: torch.Tensor) -> torch.Tensor:
+    result = x * 2
+    result[-1, -1] += 0.1
+    return result
+
+
+def not_a_number(x: torch.Tensor) -> torch.Tensor:
+    return torch.where(x == x[0, 0], torch.nan, x * 2)
+
+
+def no_compiler(x: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("cc1: /home/somebody/secret not found")
+
+
+CASES = [(torch.randn(2, 5),), (torch.randn(1, 5),)]
+
+
+def check(kernel: Callable[..., Any], reference: Callable[..., Any] = double) -> Callable[..., Any]:
+    return checked("doubling", kernel, reference, iter(CASES))
+
+
+def test_a_kernel_that_agrees_is_on_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    assert check(double_nearly) is double_nearly
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("kernel", "reason"),
+    [
+        (one_wrong, "off torch's result"),
+        (not_a_number, "off torch's result by nan"),
+        (no_compiler, "fails with RuntimeError"),
+        (lambda x: (x * 2).double(), "returns torch.float64"),
+        (lambda x: (x * 2)[:1], "returns torch.float32 [1, 5]"),
+        (lambda x: x.mul_(2), "off torch's result"),  # writes to an argument that torch leaves alone
+    ],
+)
+def test_a_kernel_that_disagrees_is_off_with_one_warning(
+    kernel: Callable[..., Any], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert check(kernel) is double
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "The doubling kernel is off" in record.getMessage()
+    assert reason in record.getMessage()
+    assert "secret" not in record.getMessage()
+
+
+def test_the_cases_are_left_as_they_were() -> None:
+    before = [case[0].clone() for case in CASES]
+    check(lambda x: x.mul_(2), lambda x: x.mul_(2))
+    assert all(torch.equal(case[0], old) for case, old in zip(CASES, before, strict=True))
+
+
+def test_tokens_may_differ_in_a_draw_or_two_but_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    tokens = [(torch.arange(1000),)]
+
+    def off_by(count: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda x: x + (torch.arange(1000) < count)
+
+    few, many = off_by(5), off_by(50)
+    assert checked("drawing", few, lambda x: x, tokens) is few
+    assert checked("drawing", many, lambda x: x, tokens) is not many
+    assert "5% of its numbers differ" in caplog.text
+
+
+def test_a_gpu_without_triton_gets_torch_and_one_warning(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_ops, "HAS_TRITON", False)
+    assert ops_for(model_config(), torch.device("cuda"), torch.bfloat16) == torch_ops()
+    (record,) = caplog.records
+    assert "Triton is not installed" in record.getMessage()
+
+
+def test_every_module_loads_and_its_torch_function_runs_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)  # an import of it fails
+    bare = load_again("lang")
+    assert not bare.HAS_TRITON
+    monkeypatch.setitem(sys.modules, "higgs_core.kernels.lang", bare)
+    modules = {file.stem: load_again(file.stem) for file in Path(lang.__file__).parent.glob("*.py")}
+    assert {"rms_norm", "rope_attention", "sampler", "advance"} <= modules.keys()
+    assert modules["swiglu"].swiglu(torch.ones(1, 4)).shape == (1, 2)
+
+
+def load_again(name: str) -> ModuleType:
+    """A second copy of a module of `higgs_core.kernels`, under a name of its own."""
+    spec = importlib.util.spec_from_file_location(f"bare_{name}", Path(lang.__file__).with_name(f"{name}.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules[spec.name]
+    return module

@@ -1,0 +1,258 @@
+"""Continuous batching: nobody harms a neighbour, nothing is left behind, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
+from higgs_core.errors import BusyError, EngineStoppedError, GenerationCancelled, PromptTooLongError, RequestError
+from higgs_core.sampling.decode_state import DecodeState
+from tests.helpers.patience import PATIENCE
+
+HELLO = ChatMLSample([Message("user", "Hello there, listen to this.")])
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def long_seed(tiny_engine: HiggsAudioEngine) -> int:
+    """A seed with which HELLO goes on for a while."""
+    for seed in range(40):
+        result = tiny_engine.generate(HELLO, GenerationParams(max_new_tokens=120, temperature=1.0, seed=seed))
+        if result.finish_reason == "length":
+            return seed
+    raise AssertionError("no seed speaks for 120 steps")
+
+
+@pytest.fixture
+def engine() -> Iterator[HiggsAudioEngine]:
+    with HiggsAudioEngine.from_pretrained(
+        "tiny", device="cpu", max_batch_size=4, max_context=2048, max_waiting=6
+    ) as made:
+        yield made
+
+
+def test_the_same_seed_gives_the_same_codes_whatever_the_batch_size(tiny_engine: HiggsAudioEngine) -> None:
+    params = [GenerationParams(max_new_tokens=60, temperature=t, seed=7 + i) for i, t in enumerate((0.3, 1.0, 0.7))]
+    with HiggsAudioEngine.from_pretrained("tiny", device="cpu", max_batch_size=1, max_context=1024) as single:
+        alone = [single.generate(HELLO, p) for p in params]
+    together = [future.result(timeout=PATIENCE) for future in [tiny_engine.submit(HELLO, p) for p in params]]
+    for one, other in zip(alone, together, strict=True):
+        assert [c.tolist() for c in one.audio_codes] == [c.tolist() for c in other.audio_codes]
+        assert one.seed == other.seed
+
+
+def test_a_seed_is_drawn_and_reported_and_replays(tiny_engine: HiggsAudioEngine) -> None:
+    params = GenerationParams(max_new_tokens=40, temperature=1.0)
+    first, second = tiny_engine.generate(HELLO, params), tiny_engine.generate(HELLO, params)
+    assert first.seed != second.seed
+    replay = tiny_engine.generate(HELLO, GenerationParams(max_new_tokens=40, temperature=1.0, seed=first.seed))
+    assert [c.tolist() for c in replay.audio_codes] == [c.tolist() for c in first.audio_codes]
+
+
+def test_two_hundred_requests_with_random_cancels_leave_nothing_behind() -> None:
+    threads_before = threading.active_count()
+    draw = random.Random(3)
+    clip = np.sin(np.arange(24_000) / 20).astype(np.float32)
+    samples = [
+        HELLO,
+        ChatMLSample([Message("user", "a"), Message("assistant", AudioContent(waveform=clip)), Message("user", "b")]),
+        ChatMLSample([Message("system", "Be kind."), Message("user", "word " * 60)]),
+    ]
+    engine = HiggsAudioEngine.from_pretrained("tiny", device="cpu", max_batch_size=6, max_context=1024, max_waiting=200)
+    futures = []
+    for number in range(200):
+        params = GenerationParams(
+            max_new_tokens=draw.choice((1, 2, 9, 30)), temperature=draw.choice((0.0, 0.5, 1.0)), seed=number
+        )
+        futures.append(engine.submit(draw.choice(samples), params))
+        if draw.random() < 0.4:
+            draw.choice(futures).cancel()
+    ended = cancelled = 0
+    for future in futures:
+        try:
+            result = future.result(timeout=PATIENCE)
+            ended += 1
+            assert result.finish_reason in ("stop", "length")
+        except CancelledError:
+            cancelled += 1
+    assert ended + cancelled == 200
+    assert cancelled > 10
+    wait_until(lambda: engine.stats()["active"] == 0 and engine.stats()["waiting"] == 0)
+    loop = engine._parts.loop
+    assert loop._slots == [None] * 6
+    assert not loop._reports
+    assert not loop._state.active.any()
+    assert (loop._state.position == loop._cache.scratch).all()
+    engine.close()
+    assert threading.active_count() == threads_before
+
+
+def test_a_cancelled_request_stops_within_eight_steps(engine: HiggsAudioEngine, long_seed: int) -> None:
+    loop = engine._parts.loop
+    seen: dict[str, int] = {}
+    original = loop._take_column
+
+    def counting(generation, column, status) -> None:  # type: ignore[no-untyped-def]
+        original(generation, column, status)
+        if generation.step == 20:
+            seen["cancelled_at"] = generation.step
+            engine._scheduler.cancel(generation)
+        seen["last"] = generation.step
+
+    loop._take_column = counting  # type: ignore[method-assign]
+    future = engine.submit(HELLO, GenerationParams(max_new_tokens=1500, temperature=1.0, seed=long_seed))
+    with pytest.raises(GenerationCancelled):
+        future.result(timeout=PATIENCE)
+    assert seen["last"] - seen["cancelled_at"] <= 8
+    assert engine.stats()["active"] == 0
+
+
+def test_the_waiting_queue_is_bounded_and_says_so(engine: HiggsAudioEngine) -> None:
+    params = GenerationParams(max_new_tokens=1500, temperature=1.0, seed=5)
+    release = threading.Event()
+    loop = engine._parts.loop
+    original = loop.launch_step
+
+    def held() -> None:
+        release.wait(PATIENCE)
+        original()
+
+    loop.launch_step = held  # type: ignore[method-assign]
+    futures = []
+    try:
+        for _ in range(4 + 6):  # slots and places
+            futures.append(engine.submit(HELLO, params))
+        with pytest.raises(BusyError, match="busy"):
+            engine.submit(HELLO, params)
+    finally:
+        release.set()
+        for future in futures:
+            future.cancel()
+    wait_until(lambda: engine.stats()["active"] == 0 and engine.stats()["waiting"] == 0)
+    assert engine.generate(HELLO, GenerationParams(max_new_tokens=4, seed=1)).finish_reason == "length"
+
+
+def test_a_request_that_fails_does_not_harm_its_neighbours(engine: HiggsAudioEngine) -> None:
+    params = GenerationParams(max_new_tokens=60, temperature=1.0, seed=11)
+    alone = engine.generate(HELLO, params)
+    good = engine.submit(HELLO, params)
+    with pytest.raises(PromptTooLongError, match="context"):
+        engine.submit(ChatMLSample([Message("user", "x" * 5000)]), params)
+    with pytest.raises(RequestError, match=r"0\.\.1023"):
+        engine.submit(ChatMLSample([Message("assistant", AudioContent(codes=np.full((8, 4), 1024)))]), params)
+    assert [c.tolist() for c in good.result(timeout=PATIENCE).audio_codes] == [c.tolist() for c in alone.audio_codes]
+
+
+def test_an_identical_prefix_is_reused_and_changes_nothing(engine: HiggsAudioEngine) -> None:
+    clip = AudioContent(waveform=np.sin(np.arange(48_000) / 25).astype(np.float32))
+    sample = ChatMLSample([Message("user", "one"), Message("assistant", clip), Message("user", "two")])
+    params = GenerationParams(max_new_tokens=50, temperature=1.0, seed=3)
+    first, second = engine.generate(sample, params), engine.generate(sample, params)
+    assert first.usage["cached_tokens"] == 0
+    assert second.usage["cached_tokens"] > 2 * 25
+    assert [c.tolist() for c in first.delayed_audio_columns] == [c.tolist() for c in second.delayed_audio_columns]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the kill itself
+def test_a_killed_engine_thread_turns_waiting_requests_into_errors(engine: HiggsAudioEngine, long_seed: int) -> None:
+    params = GenerationParams(max_new_tokens=1500, temperature=1.0, seed=long_seed)
+    loop = engine._parts.loop
+    original = loop.launch_step
+    loop.launch_step = lambda: (time.sleep(0.01), original())[1]  # type: ignore[method-assign]
+    futures = [engine.submit(HELLO, params) for _ in range(8)]
+    thread = engine._scheduler._thread
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+    thread.join(timeout=PATIENCE)
+    assert not thread.is_alive()
+    for future in futures:
+        if future.done() and future.exception() is None:
+            continue  # it was ready before the thread was killed
+        with pytest.raises(EngineStoppedError):
+            future.result(timeout=PATIENCE)
+    assert not engine.healthy
+    with pytest.raises(EngineStoppedError):
+        engine.submit(HELLO, params)
+
+
+def test_an_error_in_the_step_ends_every_request_and_the_engine(engine: HiggsAudioEngine) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    engine._parts.loop._runner.run = broken  # type: ignore[method-assign]
+    future = engine.submit(HELLO, GenerationParams(max_new_tokens=30, seed=1))
+    with pytest.raises(EngineStoppedError) as caught:
+        future.result(timeout=PATIENCE)
+    assert "illegal" not in str(caught.value)
+    assert caught.value.recycle_worker
+    wait_until(lambda: not engine.healthy)
+
+
+def test_a_device_that_fails_while_a_slot_is_freed_leaves_nobody_waiting(
+    engine: HiggsAudioEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    futures = [engine.submit(HELLO, GenerationParams(max_new_tokens=300, temperature=1.0, seed=s)) for s in (1, 2)]
+    wait_until(lambda: all(future.columns_generated for future in futures))
+    monkeypatch.setattr(DecodeState, "park", broken)
+    for future in futures:
+        with pytest.raises(EngineStoppedError):
+            future.result(timeout=PATIENCE)
+
+
+def test_a_warm_up_that_fails_says_so(engine: HiggsAudioEngine) -> None:
+    def broken() -> int:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+    engine._parts.runner.prepare = broken  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool, pytest.raises(EngineStoppedError):
+        pool.submit(engine.warm_up).result(timeout=PATIENCE)
+    assert not engine.healthy
+
+
+class ForbidHostReads(TorchDispatchMode):
+    """Counts operations that bring a tensor's value to the host."""
+
+    READS = ("_local_scalar_dense", "is_nonzero", "item", "nonzero", "equal", "_to_cpu")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = str(func)
+        if any(read in name for read in self.READS):
+            self.reads.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_decode_step_never_reads_a_tensor_on_the_host(engine: HiggsAudioEngine) -> None:
+    runner, state = engine._parts.runner, engine._parts.loop._state
+    with torch.inference_mode():
+        for slot in range(3):
+            state.begin(slot, GenerationParams(temperature=0.5 * slot, seed=slot), slot, 500)
+            state.begin_segment(slot, torch.full((8, 1), 1024), 10 * slot + 1, 1)
+        runner.run(3, 64, 64)  # lazily made constants come to be outside the count
+        with ForbidHostReads() as watch:
+            for _ in range(12):
+                runner.run(3, 64, 64)
+        for slot in range(3):
+            state.park(slot, engine._parts.loop._cache.scratch)
+    assert watch.reads == []

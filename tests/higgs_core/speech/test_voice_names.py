@@ -1,0 +1,81 @@
+"""Voice names index a dict: none of them reaches the file system, and none is echoed unless it is a plain name."""
+
+from __future__ import annotations
+
+import pytest
+
+from higgs_core.errors import RequestError
+from higgs_core.speech.request import ReferenceSource
+from higgs_core.speech.voices import VoiceLibrary
+from serverless.config.settings import Settings
+from serverless.references.resolve import resolve
+from tests.helpers.paths import CLIP
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> VoiceLibrary:
+    folder = tmp_path_factory.mktemp("outer") / "voices"
+    folder.mkdir()
+    for clip in (folder / "anna.wav", folder.parent / "secret.wav"):
+        clip.write_bytes(CLIP.read_bytes())
+        clip.with_suffix(".txt").write_text("The birch canoe slid on the smooth planks.")
+    return VoiceLibrary.from_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "anna ",
+        " anna",
+        "anna\n",
+        "anna\0",
+        "Anna",
+        "ANNA",
+        "anna.wav",
+        "./anna",
+        "../secret",
+        "../voices/anna",
+        "..",
+        ".",
+        "/etc/passwd",
+        "secret",
+        "config",
+        "config.json",
+        "anna/../anna",
+        "anna%00",
+        "%61nna",
+        "аnna",
+        "anna\u200b",
+        "ａｎｎａ",
+        "__class__",
+        "__init__",
+        "constructor",
+        "CON",
+        "NUL",
+        "-rf",
+        "'; DROP TABLE voices; --",
+        "${jndi:ldap://127.0.0.1/a}",
+        "<script>alert(1)</script>",
+        "{{7*7}}",
+        "%n%s",
+        "\ud800",
+        "\u202e",
+        "a" * 100_000,
+    ],
+)
+def test_a_name_that_is_not_in_the_library_is_refused_in_one_safe_sentence(name: str, library: VoiceLibrary) -> None:
+    source = ReferenceSource("references[0]", voice=name)
+    with pytest.raises(RequestError) as failure:
+        resolve([source], Settings(), timeout_seconds=1, voices=library)
+    assert failure.value.field == "references[0]"
+    assert failure.value.message.isprintable()
+    assert len(failure.value.message) < 150
+    assert not set("<>'%${/\\") & set(failure.value.message)
+    assert "anna" in (failure.value.hint or "")
+
+
+def test_the_one_name_that_is_there_is_found(library: VoiceLibrary) -> None:
+    source = ReferenceSource("references[0]", voice="anna")
+    assert resolve([source], Settings(), timeout_seconds=1, voices=library)[source].waveform is library["anna"].waveform

@@ -1,0 +1,312 @@
+"""python -m serverless.client, against the real HTTP server and a queue's API on loopback."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from higgs_core.audio import wav_header
+from serverless.client import __main__ as client
+from serverless.client import transports
+from serverless.client.output import progress_text, wav_sizes
+from tests.helpers.http_server import Running
+
+KEY = "rp_secret"
+
+
+class QueueApi:
+    """RunPod's side of a queue endpoint: answers in turn, one list per path; the last one again and again."""
+
+    def __init__(self, **answers: list[Any]) -> None:
+        self.answers = answers
+        self.seen: list[tuple[str, str, Any]] = []
+        self.keys: set[str | None] = set()
+
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.answer(None)
+
+            def do_POST(self) -> None:
+                self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+            def answer(self, body: Any) -> None:
+                api.seen.append((self.command, self.path, body))
+                api.keys.add(self.headers["Authorization"])
+                answers = api.answers[self.path.split("/")[2]]
+                answer = answers.pop(0) if len(answers) > 1 else answers[0]
+                status, data = answer if isinstance(answer, tuple) else (200, answer)
+                payload = data if isinstance(data, bytes) else json.dumps(data).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(payload)))
+                self.end_headers()
+                self.wfile.write(payload)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+            thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{listening.server_address[1]}"
+            finally:
+                listening.shutdown()
+                thread.join()
+
+
+def wav(samples: int = 240) -> bytes:
+    return wav_header("pcm_16", 2 * samples) + bytes(2 * samples)
+
+
+def encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transports, "POLL_SECONDS", (0.01,))
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    monkeypatch.delenv("HIGGS_AUDIO_API_KEY", raising=False)
+
+
+def run(*arguments: str | Path) -> int:
+    return client.main([str(argument) for argument in arguments])
+
+
+# -- the HTTP server --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"), [("wav", ()), ("wav", ("--set", "wav_encoding=float32")), ("flac", ()), ("opus", ())]
+)
+def test_the_http_door_saves_a_whole_file(
+    server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str, options: tuple[str, ...]
+) -> None:
+    output = tmp_path / f"speech.{suffix}"
+    common = ("--seed", "4", "--set", "max_new_tokens=40", "--scene", "A quiet room.", *options)
+    assert run("--url", server.url, "Hello there.", "-o", output, *common) == 0
+    audio, rate = soundfile.read(output)
+    info = soundfile.info(output)
+    assert (rate, info.frames) == (24_000, len(audio))
+    assert np.abs(audio).max() > 0
+    said = capsys.readouterr().out
+    assert f"{len(audio) / 24_000:.2f} s of audio" in said
+    assert "seed 4" in said
+    assert "random weights" in said
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_reference_and_a_job_file_reach_the_server(server: Running, tmp_path: Path) -> None:
+    clip = tmp_path / "me.wav"
+    soundfile.write(clip, 0.2 * np.sin(np.arange(24_000) / 20), 24_000)
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps({"input": {"script": "From the file.", "max_new_tokens": 30, "seed": 1}}))
+    plain, cloned = tmp_path / "plain.wav", tmp_path / "cloned.wav"
+    assert run("--url", server.url, "--job", job, "-o", plain) == 0
+    assert run("--url", server.url, "--job", job, "-o", cloned, "--reference", clip, "--transcript", "A tone.") == 0
+    assert plain.read_bytes() != cloned.read_bytes()
+
+
+def test_a_server_that_is_still_loading_is_asked_again(tmp_path: Path) -> None:
+    item = {"is_final": True, "audio_format": "wav", "audio_base64": encoded(wav())}
+    api = QueueApi(generate=[(503, {"error": "loading"}), (503, {"error": "busy"}), (200, item)])
+    with api.running() as base:
+        assert run("--url", f"{base}/prefix", "Hello.", "-o", tmp_path / "x.wav") == 0
+    assert [path for _, path, _ in api.seen] == ["/prefix/generate"] * 3
+    assert (tmp_path / "x.wav").read_bytes() == wav()
+
+
+def test_a_refused_job_says_why_and_leaves_nothing(
+    server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--url", server.url, "Hello.", "-o", tmp_path / "x.wav", "--set", "temperature=50") == 1
+    assert "temperature" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runpods_key_does_not_go_to_other_servers(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = client._parser().parse_args
+    environment = {"RUNPOD_API_KEY": KEY, "HIGGS_AUDIO_API_KEY": "own"}
+    for url, key in (
+        (server.url, "own"),
+        ("https://abc.api.runpod.ai", KEY),
+        ("https://abc.api.runpod.ai.example.org", "own"),
+        ("https://evilrunpod.ai", "own"),
+    ):
+        door = client.open_door(parse(["--url", url, "x"]), environment)
+        assert isinstance(door, transports.HttpDoor)
+        assert door._http.headers["Authorization"] == f"Bearer {key}"
+
+
+# -- the queue --------------------------------------------------------------------------------------------------------
+
+
+def test_the_queue_is_polled_until_the_job_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = {"audio_base64": encoded(wav()), "audio_format": "wav", "duration_seconds": 0.01, "seed": 9}
+    api = QueueApi(
+        run=[{"id": "j1", "status": "IN_QUEUE"}],
+        status=[
+            {"status": "IN_QUEUE"},
+            (502, b"bad gateway"),
+            {"status": "IN_PROGRESS", "output": {"share": 0.5, "audio_seconds": 1.0}},
+            {"status": "COMPLETED", "output": result},
+        ],
+    )
+    output = tmp_path / "out.wav"
+    with api.running() as base:
+        assert run("--endpoint", "e1", "--api", base, "Hello.", "-o", output) == 0
+    assert output.read_bytes() == wav()
+    assert api.seen[0] == ("POST", "/e1/run", {"input": {"script": "Hello.", "response_format": "wav"}})
+    assert {path for _, path, _ in api.seen[1:]} == {"/e1/status/j1"}
+    assert api.keys == {f"Bearer {KEY}"}
+    assert "seed 9" in capsys.readouterr().out
+
+
+def test_a_stream_is_joined_in_its_order_and_gets_its_length(tmp_path: Path) -> None:
+    whole = wav_header("pcm_16", None) + bytes(range(200))
+    items = [{"audio_base64": encoded(whole[i : i + 50]), "audio_format": "wav"} for i in range(0, len(whole), 50)]
+    last = {"is_final": True, "audio_format": "wav", "duration_seconds": 0.004}
+    api = QueueApi(
+        run=[{"id": "j2"}],
+        stream=[
+            {"status": "IN_QUEUE", "stream": []},
+            {"status": "IN_PROGRESS", "stream": [{"output": item} for item in items[:3]]},
+            {"status": "IN_PROGRESS", "stream": []},
+            {"status": "COMPLETED", "stream": [{"output": item} for item in [*items[3:], last]]},
+        ],
+    )
+    output = tmp_path / "out.wav"
+    with api.running() as base:
+        assert run("--endpoint", "e1", "--api", base, "--mode", "stream", "Hello.", "-o", output) == 0
+    assert api.seen[0][2]["input"]["stream"] is True
+    assert output.read_bytes()[44:] == bytes(range(200))
+    assert soundfile.info(io.BytesIO(output.read_bytes())).frames == 100
+    assert int.from_bytes(output.read_bytes()[4:8], "little") == output.stat().st_size - 8
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ({"status": "FAILED", "error": "script is empty."}, "script is empty."),
+        ({"status": "TIMED_OUT"}, "TIMED_OUT"),
+        ({"status": "CANCELLED"}, "CANCELLED"),
+        ({"status": "COMPLETED", "output": {"error": "no voice", "hint": "Use belinda."}}, "no voice Use belinda."),
+        ({"status": "COMPLETED", "output": {}}, "no audio"),
+        ({"status": "COMPLETED", "output": []}, "no audio"),
+    ],
+)
+def test_a_job_without_audio_is_a_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], status: dict[str, Any], words: str
+) -> None:
+    api = QueueApi(run=[{"id": "j3"}], status=[status])
+    with api.running() as base:
+        assert run("--endpoint", "e1", "--api", base, "Hello.", "-o", tmp_path / "x.wav") == 1
+    assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert [path for _, path, _ in api.seen] == ["/e1/run", "/e1/status/j3"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((401, b""), "status 401"),
+        ((404, {"error": "endpoint not found"}), "endpoint not found"),
+        ((200, b"<html>"), "not a JSON object"),
+        ((200, {}), "did not accept"),
+    ],
+)
+def test_an_endpoint_that_takes_no_job_is_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: tuple[int, Any], words: str
+) -> None:
+    with QueueApi(run=[answer]).running() as base:
+        assert run("--endpoint", "e1", "--api", base, "Hello.", "-o", tmp_path / "x.wav") == 1
+    assert words in capsys.readouterr().err
+
+
+def test_an_interrupted_job_is_cancelled_on_the_endpoint(tmp_path: Path) -> None:
+    api = QueueApi(run=[{"id": "j4"}], status=[{"status": "IN_PROGRESS"}], cancel=[{"status": "CANCELLED"}])
+    with api.running() as base:
+        door = transports.QueueDoor(transports.session(KEY), f"{base}/e1")
+        items = door.send({"input": {"script": "Hello."}})
+        assert next(items)["state"] == "IN_PROGRESS"
+        items.close()  # type: ignore[attr-defined]
+    assert api.seen[-1][:2] == ("POST", "/e1/cancel/j4")
+
+
+def test_a_result_in_a_bucket_is_downloaded_without_the_key(tmp_path: Path) -> None:
+    bucket = QueueApi(results=[wav()])
+    with bucket.running() as storage:
+        url = f"{storage}/b/results/x.wav?signature=1"
+        result = {"audio_url": url, "audio_format": "wav", "expires_at": "2030-01-01T00:00:00Z"}
+        api = QueueApi(run=[{"id": "j5"}], status=[{"status": "COMPLETED", "output": result}])
+        with api.running() as base:
+            assert run("--endpoint", "e1", "--api", base, "Hello.", "-o", tmp_path / "x.wav") == 0
+    assert (tmp_path / "x.wav").read_bytes() == wav()
+    assert bucket.keys == {None}
+
+
+# -- small things -----------------------------------------------------------------------------------------------------
+
+
+def test_without_a_key_the_queue_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RUNPOD_API_KEY")
+    assert run("--endpoint", "e1", "Hello.") == 1
+    assert "RUNPOD_API_KEY" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [(), ("--endpoint", "a", "--url", "http://b", "x")])
+def test_one_endpoint_has_to_be_named(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit):
+        run(*arguments)
+
+
+def test_the_format_follows_the_suffix_unless_it_is_given() -> None:
+    parse = client._parser().parse_args
+    assert client.build_job(parse(["--url", "x", "Hi", "-o", "a.ogg"]))["input"]["response_format"] == "opus"
+    chosen = parse(["--url", "x", "Hi", "-o", "a.ogg", "--format", "pcm"])
+    assert client.build_job(chosen)["input"]["response_format"] == "pcm"
+    assert "response_format" not in client.build_job(parse(["--url", "x", "Hi", "-o", "a.bin"]))["input"]
+
+
+def test_fields_are_json_where_they_can_be() -> None:
+    options = client._parser().parse_args(["--url", "x", "Hi", "--set", "top_k=5", "--set", "voice=belinda"])
+    assert client.build_job(options)["input"] | {"top_k": 5, "voice": "belinda"} == client.build_job(options)["input"]
+
+
+def test_a_header_that_knows_its_length_is_left_alone() -> None:
+    assert wav_sizes(wav()[:128], len(wav())) == []
+    assert wav_sizes(b"OggS" + bytes(100), 500) == []
+
+
+@pytest.mark.parametrize(
+    ("item", "received", "text"),
+    [
+        ({"state": "IN_QUEUE"}, 0, "waiting in the queue, 3 s"),
+        ({"state": "IN_PROGRESS", "progress": {}}, 0, "working, 3 s"),
+        (
+            {"progress": {"share": 0.25, "audio_seconds": 1.5}},
+            0,
+            "[######..................]  25 %, 1.5 s of audio, 3 s",
+        ),
+        ({"index": 1}, 48_000, "48 kB received, 3 s"),
+    ],
+)
+def test_the_progress_line_says_what_is_known(item: dict[str, Any], received: int, text: str) -> None:
+    assert progress_text(item, received, 3.2) == text

@@ -1,0 +1,158 @@
+"""Inline, by S3, or a sentence: by the size that the platform will see."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import Any
+
+import pytest
+import requests
+
+from higgs_core import HiggsAudioEngine
+from higgs_core.audio import FORMATS, decode_audio
+from higgs_core.errors import DeliveryError, RequestError
+from serverless.config.settings import Settings
+from serverless.delivery.deliver import Delivery, Parcel, base64_length, serialised_bytes
+from tests.helpers.patience import PATIENCE
+from tests.helpers.service import serving
+
+DESCRIPTION = {"duration_seconds": 1.0, "generated_text": "Grüße, 世界", "warnings": []}
+KEYS = {"bucket_access_key_id": "key-id", "bucket_secret_access_key": "very-secret"}
+JOB = {"script": "A short sentence.", "seed": 4, "max_new_tokens": 60}
+
+
+@pytest.fixture
+def loopback_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "true")
+
+
+def settings(**fields: Any) -> Settings:
+    return Settings(model_id="tiny", **fields)
+
+
+def parcel(size: int) -> Parcel:
+    return Parcel("job-1", bytes(range(256)) * (size // 256) + bytes(size % 256), FORMATS["wav"])
+
+
+def s3_config(store: str, **changes: str) -> dict[str, str]:
+    return {"accessId": "id", "accessSecret": "secret", "bucketName": "speech", "endpointUrl": store, **changes}
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 1000, 100_001])
+def test_the_size_is_known_before_anything_is_encoded(size: int) -> None:
+    delivery = Delivery(settings())
+    response = delivery.deliver(DESCRIPTION, parcel(size), mode="auto", bucket=None)
+    posted = json.dumps({"output": response}, ensure_ascii=False).encode()
+    assert serialised_bytes(DESCRIPTION) + base64_length(size) == len(posted) == serialised_bytes(response)
+    assert base64.b64decode(response["audio_base64"]) == parcel(size).audio
+
+
+def test_the_limit_is_the_last_size_that_goes_inline() -> None:
+    size = 3_000
+    exact = serialised_bytes(DESCRIPTION) + base64_length(size)
+    fits = Delivery(settings(max_inline_bytes=exact))
+    assert "audio_base64" in fits.deliver(DESCRIPTION, parcel(size), mode="inline", bucket=None)
+    with pytest.raises(DeliveryError):
+        Delivery(settings(max_inline_bytes=exact - 1)).deliver(DESCRIPTION, parcel(size), mode="inline", bucket=None)
+
+
+def test_a_result_that_fits_nowhere_says_how_large_it_is_and_what_helps() -> None:
+    with pytest.raises(DeliveryError) as failure:
+        Delivery(settings()).deliver(DESCRIPTION, parcel(15_000_000), mode="auto", bucket=None)
+    assert failure.value.message == "The result is 20.0 MB and at most 18.0 MB can be returned inline."
+    for remedy in ("BUCKET_*", "s3Config", "mp3"):
+        assert remedy in (failure.value.hint or "")
+
+
+def test_auto_uploads_only_what_is_too_large(store: str) -> None:
+    delivery = Delivery(settings(max_inline_bytes=10_000, bucket_endpoint_url=store, bucket_name="speech", **KEYS))
+    bucket = delivery.bucket_for("auto", None)
+    assert "audio_base64" in delivery.deliver(DESCRIPTION, parcel(3_000), mode="auto", bucket=bucket)
+    response = delivery.deliver(DESCRIPTION, parcel(30_000), mode="auto", bucket=bucket)
+    assert "audio_base64" not in response
+    assert response["expires_at"].endswith("Z")
+    assert requests.get(response["audio_url"], timeout=PATIENCE).content == parcel(30_000).audio
+
+
+def test_s3_uploads_what_would_fit_as_well(store: str) -> None:
+    delivery = Delivery(settings(bucket_endpoint_url=store, bucket_name="speech", bucket_prefix="a/b", **KEYS))
+    response = delivery.deliver(DESCRIPTION, parcel(100), mode="s3", bucket=delivery.bucket_for("s3", None))
+    assert "/speech/a/b/job-1.wav" in response["audio_url"]
+
+
+def test_a_failed_upload_falls_back_to_inline_with_a_warning(store: str) -> None:
+    delivery = Delivery(settings(bucket_endpoint_url=store, bucket_name="nobodys", **KEYS))
+    response = delivery.deliver(DESCRIPTION, parcel(100), mode="s3", bucket=delivery.bucket_for("s3", None))
+    assert base64.b64decode(response["audio_base64"]) == parcel(100).audio
+    assert "audio_url" not in response
+    assert "NoSuchBucket" in response["warnings"][0]
+    assert DESCRIPTION["warnings"] == []
+
+
+def test_a_failed_upload_of_what_does_not_fit_is_an_error_with_both_reasons(store: str) -> None:
+    delivery = Delivery(settings(max_inline_bytes=10_000, bucket_endpoint_url=store, bucket_name="nobodys", **KEYS))
+    with pytest.raises(DeliveryError, match=r"NoSuchBucket.*0\.0 MB"):
+        delivery.deliver(DESCRIPTION, parcel(30_000), mode="auto", bucket=delivery.bucket_for("auto", None))
+
+
+def test_tokens_too_large_to_return_beside_a_link_are_an_error(store: str) -> None:
+    delivery = Delivery(settings(max_inline_bytes=10_000, bucket_endpoint_url=store, bucket_name="speech", **KEYS))
+    description = {**DESCRIPTION, "generated_audio_tokens": [[1] * 4000] * 8}
+    with pytest.raises(DeliveryError) as failure:
+        delivery.deliver(description, parcel(100), mode="auto", bucket=delivery.bucket_for("auto", None))
+    assert "return_audio_tokens" in (failure.value.hint or "")
+
+
+@pytest.mark.usefixtures("loopback_allowed")
+def test_the_jobs_own_bucket_wins_over_the_workers(store: str) -> None:
+    delivery = Delivery(settings(bucket_endpoint_url=store, bucket_name="nobodys", **KEYS))
+    bucket = delivery.bucket_for("s3", s3_config(store))
+    response = delivery.deliver(DESCRIPTION, parcel(100), mode="s3", bucket=bucket)
+    assert "/speech/job-1.wav" in response["audio_url"]
+
+
+def test_s3_without_a_bucket_is_refused_before_any_work() -> None:
+    with pytest.raises(RequestError) as failure:
+        Delivery(settings()).bucket_for("s3", None)
+    assert failure.value.field == "delivery"
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://127.0.0.1:9000", "http://169.254.169.254", "http://[::1]:1", "http://10.1"]
+)
+def test_the_jobs_own_bucket_must_not_lie_in_the_workers_network(endpoint: str) -> None:
+    with pytest.raises(RequestError, match="public address") as failure:
+        Delivery(settings()).bucket_for("auto", s3_config(endpoint))
+    assert failure.value.field == "s3Config.endpointUrl"
+    assert "127.0" not in failure.value.message
+
+
+@pytest.mark.usefixtures("loopback_allowed")
+def test_an_oversize_job_reaches_its_bucket_and_the_link_plays(tiny_engine: HiggsAudioEngine, store: str) -> None:
+    with serving(tiny_engine, max_inline_bytes=20_000) as service:
+        response = asyncio.run(
+            service.run({**JOB, "response_format": "flac"}, job_id="big", s3_config=s3_config(store))
+        )
+        without = asyncio.run(service.run(JOB, job_id="big"))
+    answer = requests.get(response["audio_url"], timeout=PATIENCE)
+    audio = decode_audio(answer.content, origin="link", min_seconds=0)
+    assert answer.headers["Content-Type"] == "audio/flac"
+    assert len(audio) == round(response["duration_seconds"] * 24_000)
+    assert without["code"] == "delivery_failed"
+
+
+@pytest.mark.usefixtures("loopback_allowed")
+def test_a_stream_delivered_by_s3_has_a_link_to_the_whole_file_in_its_last_item(
+    tiny_engine: HiggsAudioEngine, store: str
+) -> None:
+    async def last(**options: Any) -> dict[str, Any]:
+        stream = service.stream({**JOB, "stream": True, **options}, job_id="streamed", s3_config=s3_config(store))
+        return [item async for item in stream][-1]
+
+    with serving(tiny_engine) as service:
+        linked, plain = asyncio.run(last(delivery="s3")), asyncio.run(last())
+    file = requests.get(linked["audio_url"], timeout=PATIENCE).content
+    assert len(file) == 44 + 2 * round(linked["duration_seconds"] * 24_000)  # its header knows the length
+    assert "audio_url" not in plain

@@ -1,0 +1,224 @@
+"""The real OpenAI client, against the real server."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+
+import numpy as np
+import openai
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from higgs_core.audio import decode_audio, ffmpeg_path
+from serverless.http.errors import HttpProblem
+from serverless.http.openai import _require_model
+from tests.helpers.http_server import Running
+
+WORDS = "A sentence that is long enough to be heard in more than one piece, and then a little longer than that."
+SEED = 11
+OPTIONS = {"seed": SEED, "max_new_tokens": 200}
+LOSSLESS = ("wav", "flac", "pcm")
+LOSSY = ("mp3", "opus", pytest.param("aac", marks=pytest.mark.skipif(ffmpeg_path() is None, reason="needs ffmpeg")))
+
+
+@pytest.fixture(scope="module")
+def client(server: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="not needed", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def expected(server: Running) -> NDArray[np.int16]:
+    """int16 [N]: what /generate answers for the same words and seed."""
+    result = server.generate({"script": WORDS, **OPTIONS}).json()
+    return samples(base64.b64decode(result["audio_base64"]), "wav")
+
+
+def samples(data: bytes, fmt: str) -> NDArray[np.int16]:
+    if fmt == "pcm":
+        return np.frombuffer(data, "<i2")
+    audio, rate = soundfile.read(io.BytesIO(data), dtype="int16")
+    assert rate == 24_000
+    return audio
+
+
+def assert_same(heard: NDArray[np.int16], expected: NDArray[np.int16]) -> None:
+    """Equal sample by sample. A window of the codec rounds float32 in another order than the whole does, which shows in
+    16 bits as one step, seldom, where a sample lies on the edge between two."""
+    assert heard.shape == expected.shape
+    apart = np.abs(heard.astype(int) - expected)
+    assert apart.max() <= 1
+    assert np.count_nonzero(apart) < len(expected) / 1000
+
+
+def speak(client: openai.OpenAI, fmt: str) -> bytes:
+    response = client.audio.speech.create(
+        model="tiny", voice="default", input=WORDS, response_format=fmt, extra_body=OPTIONS
+    )
+    return response.content
+
+
+def speak_streamed(client: openai.OpenAI, fmt: str) -> list[bytes]:
+    with client.audio.speech.with_streaming_response.create(
+        model="tiny", voice="default", input=WORDS, response_format=fmt, extra_body=OPTIONS
+    ) as response:
+        return list(response.iter_bytes())
+
+
+@pytest.mark.parametrize("fmt", LOSSLESS)
+def test_a_lossless_format_holds_the_samples_of_generate(
+    client: openai.OpenAI, expected: NDArray[np.int16], fmt: str
+) -> None:
+    assert_same(samples(speak(client, fmt), fmt), expected)
+    assert_same(samples(b"".join(speak_streamed(client, fmt)), fmt), expected)
+
+
+@pytest.mark.parametrize("fmt", LOSSY)
+def test_a_lossy_format_holds_the_sound_of_generate(
+    client: openai.OpenAI, server: Running, expected: NDArray[np.int16], fmt: str
+) -> None:
+    whole, streamed = speak(client, fmt), b"".join(speak_streamed(client, fmt))
+    assert samples_of_lossy(whole).shape == samples_of_lossy(streamed).shape
+    np.testing.assert_array_equal(samples_of_lossy(whole), samples_of_lossy(streamed))
+    assert likeness(samples_of_lossy(streamed), expected) > 0.85
+
+
+def samples_of_lossy(data: bytes) -> NDArray[np.float32]:
+    return decode_audio(data, origin="the answer")
+
+
+def likeness(heard: NDArray[np.float32], expected: NDArray[np.int16]) -> float:
+    """Correlation at the best delay, as encoders add up to a tenth of a second."""
+    spread = np.correlate(heard, expected[: len(expected) - 4_800].astype(np.float32) / 32_768, "valid")
+    best = int(np.argmax(spread))
+    part = heard[best : best + len(expected) - 4_800]
+    return float(np.corrcoef(part, expected[: len(part)])[0, 1])
+
+
+def test_bytes_arrive_while_the_rest_is_still_being_generated(client: openai.OpenAI, server: Running) -> None:
+    with client.audio.speech.with_streaming_response.create(
+        model="tts-1", voice="default", input=WORDS * 8, response_format="pcm", extra_body={"seed": SEED}
+    ) as response:
+        pieces = response.iter_bytes()
+        first = next(pieces)
+        working = server.service.stats()["in_flight"]
+        rest = sum(len(piece) for piece in pieces)
+    assert working == 1
+    assert rest > len(first) > 0
+
+
+def test_events_carry_the_audio_and_end_with_the_usage(client: openai.OpenAI, expected: NDArray[np.int16]) -> None:
+    with client.audio.speech.with_streaming_response.create(
+        model="gpt-4o-mini-tts",
+        voice="default",
+        input=WORDS,
+        response_format="pcm",
+        stream_format="sse",
+        extra_body=OPTIONS,
+    ) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = [line for line in response.iter_lines() if line]
+    assert all(line.startswith("data: ") for line in lines)
+    *deltas, done = (json.loads(line.removeprefix("data: ")) for line in lines)
+    assert len(deltas) > 1
+    assert {delta["type"] for delta in deltas} == {"speech.audio.delta"}
+    joined = b"".join(base64.b64decode(delta["audio"]) for delta in deltas)
+    assert_same(samples(joined, "pcm"), expected)
+    assert done["type"] == "speech.audio.done"
+    usage = done["usage"]
+    assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"] > usage["input_tokens"] > 0
+    assert done["seed"] == SEED
+
+
+def test_instructions_become_the_scene(client: openai.OpenAI, server: Running) -> None:
+    scene = "A stadium full of people."
+    spoken = client.audio.speech.create(
+        model="tiny", voice="default", input=WORDS, instructions=scene, response_format="wav", extra_body=OPTIONS
+    )
+    same = server.generate({"script": WORDS, "scene_prompt": scene, **OPTIONS}).json()
+    plain = server.generate({"script": WORDS, **OPTIONS}).json()
+    expected = samples(base64.b64decode(same["audio_base64"]), "wav")
+    assert_same(samples(spoken.content, "wav"), expected)
+    assert same["audio_base64"] != plain["audio_base64"]
+
+
+def test_a_voice_of_the_library_speaks_and_an_unknown_one_is_named(client: openai.OpenAI) -> None:
+    client.audio.speech.create(model="tiny", voice="belinda", input="Hello.", extra_body={"max_new_tokens": 30})
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.audio.speech.create(model="tiny", voice="nobody", input="Hello.")
+    assert "belinda" in refused.value.message
+    assert refused.value.param == "voice"
+
+
+def test_mp3_is_what_a_client_gets_that_names_no_format(client: openai.OpenAI) -> None:
+    response = client.audio.speech.create(
+        model="tiny", voice="default", input="Hello.", extra_body={"max_new_tokens": 30}
+    )
+    assert response.response.headers["content-type"] == "audio/mpeg"
+
+
+def test_a_field_without_effect_is_named_beside_bare_audio(client: openai.OpenAI) -> None:
+    response = client.audio.speech.create(
+        model="tiny", voice="default", input="Hello.", extra_body={"max_new_tokens": 30, "loudness": 3}
+    )
+    assert any("loudness" in warning for warning in json.loads(response.response.headers["x-warnings"]))
+
+
+def test_the_models_are_listed_and_found(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["tiny"]
+    assert client.models.retrieve("tts-1").id == "tiny"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-9")
+
+
+@pytest.mark.parametrize("served", ["bosonai/higgs-audio-v2-generation-3B-base", "bosonai/higgs-tts-2-3b-base"])
+def test_the_released_model_goes_by_each_of_its_names(served: str) -> None:
+    for name in (
+        *("bosonai/higgs-audio-v2-generation-3B-base", "bosonai/higgs-tts-2-3b-base", "higgs-tts-2-3b-base"),
+        *("higgs-audio-v2-generation-3B-base", "tts-1", "higgs-audio-v2", None),
+    ):
+        _require_model(name, served)
+    for name in ("higgs", "bosonai", "", 5, "tiny"):
+        with pytest.raises(HttpProblem, match="not served here"):
+            _require_model(name, served)
+
+
+def test_another_model_is_refused_by_name_of_the_field(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.audio.speech.create(model="whisper-1", voice="default", input="Hello.")
+    assert refused.value.param == "model"
+    assert refused.value.code == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"input": ""}, "input"),
+        ({"input": "Hello.", "response_format": "midi"}, "response_format"),
+        ({"input": "Hello.", "stream_format": "carrier pigeon"}, "stream_format"),
+        ({"input": "Hello.", "temperature": 99}, "temperature"),
+        ({"input": "Hello.", "speed": 9}, "speed"),
+    ],
+)
+def test_a_wrong_field_is_a_bad_request_that_names_it(
+    client: openai.OpenAI, body: dict[str, object], param: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.post("/audio/speech", cast_to=object, body={"model": "tiny", "voice": "default", **body})
+    assert refused.value.param == param
+    assert refused.value.type == "invalid_request_error"
+    assert param in refused.value.message
+
+
+@pytest.mark.skipif(ffmpeg_path() is None, reason="needs ffmpeg")
+def test_speed_shortens_the_same_speech(client: openai.OpenAI, server: Running, expected: NDArray[np.int16]) -> None:
+    fast = client.audio.speech.create(
+        model="tiny", voice="default", input=WORDS, response_format="pcm", speed=2, extra_body=OPTIONS
+    )
+    whole = server.generate({"script": WORDS, "speed": 2, **OPTIONS}).json()
+    heard = samples(fast.content, "pcm")
+    assert len(heard) / len(expected) == pytest.approx(0.5, abs=0.02)
+    assert whole["duration_seconds"] == pytest.approx(len(heard) / 24_000, abs=1e-4)  # it has four digits
+    assert whole["chunks"][-1]["end_seconds"] == pytest.approx(whole["duration_seconds"], abs=0.1)

@@ -1,0 +1,275 @@
+"""What a server may do once it is dialled: trickle, flood, compress, lie, never end. None of it gets through."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import shutil
+import ssl
+import subprocess
+import threading
+import tracemalloc
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from higgs_core.errors import ReferenceAudioError
+from higgs_core.speech.request import ReferenceSource
+from serverless.config.settings import Settings
+from serverless.references.bounded_http import Deadline
+from serverless.references.fetch_guard import FetchGuard, FetchRefused
+from serverless.references.resolve import resolve
+from serverless.references.url_fetch import fetch
+from tests.helpers.loopback import LOOPBACK, Connection, Server
+from tests.helpers.paths import CLIP
+from tests.helpers.patience import PATIENCE
+
+CLIP_BYTES = CLIP.read_bytes()
+CAP = 100_000
+
+
+def get(url: str, *, seconds: float = 10, max_bytes: int = CAP, guard: FetchGuard = LOOPBACK) -> bytes:
+    return fetch(url, guard, Deadline(seconds), max_bytes=max_bytes, max_redirects=3)
+
+
+def _slow_body(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n")
+    connection.drip(b"R")
+
+
+def _slow_headers(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 200 OK\r\nX: ")
+    connection.drip(b"x")
+
+
+def _slow_status(connection: Connection) -> None:
+    connection.drip(b"H")
+
+
+def _endless_interim_answers(connection: Connection) -> None:
+    connection.drip(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def _slow_chunks(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    connection.drip(b"1\r\nR\r\n")
+
+
+def _silence(connection: Connection) -> None:
+    while connection.sock.recv(1):
+        pass
+    raise OSError
+
+
+def _slow_redirects(connection: Connection) -> None:
+    threading.Event().wait(0.2)
+    connection.redirect("/again")
+
+
+@pytest.mark.parametrize(
+    "script", [_slow_body, _slow_headers, _slow_status, _endless_interim_answers, _slow_chunks, _silence]
+)
+def test_a_trickle_is_cut_at_the_deadline_and_its_connection_given_up(script: Callable[[Connection], None]) -> None:
+    with Server(script) as server:
+        with pytest.raises(FetchRefused, match="longer than the download timeout"):
+            get(server.url, seconds=0.3)
+        assert server.gone.wait(PATIENCE)
+
+
+def test_redirects_share_one_deadline() -> None:
+    with Server(_slow_redirects) as server, pytest.raises(FetchRefused, match="longer than the download timeout"):
+        get(server.url, seconds=0.5)
+
+
+def test_a_cancelled_fetch_stops_although_bytes_still_come() -> None:
+    deadline = Deadline(60)
+    outcome: list[BaseException] = []
+
+    def run(url: str) -> None:
+        try:
+            fetch(url, LOOPBACK, deadline, max_bytes=CAP, max_redirects=3)
+        except FetchRefused as refusal:
+            outcome.append(refusal)
+
+    with Server(_slow_body) as server:
+        thread = threading.Thread(target=run, args=(server.url,))
+        thread.start()
+        while not server.seen:
+            threading.Event().wait(0.01)
+        deadline.cancel()
+        thread.join(PATIENCE)
+        assert outcome
+        assert server.gone.wait(PATIENCE)
+
+
+def _flood(head: bytes, piece: bytes) -> Callable[[Connection], None]:
+    def script(connection: Connection) -> None:
+        connection.send(head)
+        while True:
+            connection.send(piece)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(_flood(b"HTTP/1.1 200 OK\r\n\r\n", b"R" * 65536), id="a body without an end"),
+        pytest.param(
+            _flood(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"R" * 65536 + b"\r\n"),
+            id="chunks without an end",
+        ),
+        pytest.param(
+            _flood(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x" * 65536),
+            id="a chunk line without an end",
+        ),
+        pytest.param(_flood(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 999), id="interim"),
+        pytest.param(_flood(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 9999), id="headers without an end"),
+        pytest.param(_flood(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 65536), id="a header line without an end"),
+    ],
+)
+def test_a_flood_is_cut_at_the_size_and_never_held_in_memory(script: Callable[[Connection], None]) -> None:
+    with Server(script) as server:
+        tracemalloc.start()
+        try:
+            with pytest.raises(FetchRefused):
+                get(server.url)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert server.gone.wait(PATIENCE)
+    assert peak < 8_000_000
+
+
+def test_a_declared_size_over_the_cap_is_refused_before_the_body() -> None:
+    def script(connection: Connection) -> None:
+        connection.send(f"HTTP/1.1 200 OK\r\nContent-Length: {CAP + 1}\r\n\r\n".encode())
+        _silence(connection)
+
+    with Server(script) as server:
+        with pytest.raises(FetchRefused, match="more than 100000 bytes"):
+            get(server.url)
+        assert server.gone.wait(PATIENCE)
+
+
+def test_the_cap_itself_passes_and_one_byte_more_does_not() -> None:
+    def script(connection: Connection) -> None:
+        body = b"R" * int(connection.path.strip("/"))
+        connection.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
+
+    with Server(script) as server:
+        assert get(f"{server.url}/{CAP}") == b"R" * CAP
+        with pytest.raises(FetchRefused, match="more than 100000 bytes"):
+            get(f"{server.url}/{CAP + 1}")
+
+
+@pytest.mark.parametrize("declared", ["9" * 5000, "-1", "1e3", "0x10", "１２", "3, 4"])
+def test_a_declared_size_that_is_no_size_breaks_nothing(declared: str) -> None:
+    def script(connection: Connection) -> None:
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {declared}\r\nConnection: close\r\n\r\n"
+        connection.send(head.encode() + b"abc")
+
+    with Server(script) as server, suppress(FetchRefused):
+        assert get(server.url) == b"abc"
+
+
+def test_a_body_that_ends_before_its_declared_size_is_refused() -> None:
+    short = Server(lambda connection: connection.answer(b"abc", Content_Length="4"))
+    with short as server, pytest.raises(FetchRefused, match="broke off"):
+        get(server.url)
+
+
+BOMB = gzip.compress(bytes(50_000_000))
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "GZIP", "gzip, identity", "identity, gzip"])
+def test_a_compressed_answer_is_refused_and_never_unpacked(coding: str) -> None:
+    with Server(lambda connection: connection.answer(BOMB, Content_Encoding=coding)) as server:
+        tracemalloc.start()
+        try:
+            with pytest.raises(FetchRefused, match="compressed"):
+                get(server.url)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 5_000_000
+
+
+def test_the_compressed_body_of_a_redirect_is_never_unpacked() -> None:
+    def script(connection: Connection) -> None:
+        if connection.path == "/":
+            connection.answer(BOMB, "302 Found", Location="/clip", Content_Encoding="gzip")
+        else:
+            connection.answer(b"arrived")
+
+    with Server(script) as server:
+        tracemalloc.start()
+        try:
+            assert get(server.url) == b"arrived"
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 5_000_000
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "206 Partial", "300 Choices", "304 Same", "404 No", "500 Broken"])
+def test_every_status_but_200_is_refused(status: str) -> None:
+    answering = Server(lambda connection: connection.answer(b"", status))
+    with answering as server, pytest.raises(FetchRefused, match=f"answered {status[:3]}"):
+        get(server.url)
+
+
+@pytest.mark.parametrize("junk", [b"", b"\x00" * 100, b"HTTP/9.9 abc\r\n\r\n", b"SSH-2.0-OpenSSH\r\n", b"+OK\r\n" * 50])
+def test_what_is_not_http_is_refused(junk: bytes) -> None:
+    with Server(lambda connection: connection.send(junk)) as server, pytest.raises(FetchRefused):
+        get(server.url)
+
+
+def test_a_resolver_that_hangs_does_not_hold_the_request() -> None:
+    release = threading.Event()
+
+    def hanging(host: str, port: int) -> list[str]:
+        release.wait(PATIENCE)
+        return ["127.0.0.1"]
+
+    source = ReferenceSource("references[0]", url="http://slow.example/a.wav")
+    try:
+        with pytest.raises(ReferenceAudioError, match="could not be fetched"):
+            resolve([source], Settings(), timeout_seconds=0.2, guard=FetchGuard(resolver=hanging))
+    finally:
+        release.set()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl, which is not installed")
+def test_a_certificate_that_nobody_signed_is_refused(tmp_path: Path) -> None:
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -keyout key.pem -out cert.pem "
+        "-subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    )
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with Server(lambda connection: connection.answer(CLIP_BYTES), tls=context) as server:
+        with pytest.raises(FetchRefused, match="TLS"):
+            get(server.url)
+        assert server.seen == []
+
+
+def test_a_failure_tells_the_client_nothing_and_the_log_no_address(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with Server(lambda connection: connection.answer(b"", "403 Forbidden")) as server:
+        url = f"{server.url}/private/path.wav?token=very-secret"
+        with pytest.raises(ReferenceAudioError) as failure:
+            resolve([ReferenceSource("references[3]", url=url)], Settings(), timeout_seconds=5, guard=LOOPBACK)
+        port = str(server.port)
+    told = f"{failure.value.message} {failure.value.hint}"
+    assert failure.value.message == "references[3] could not be fetched."
+    assert "references[3]: the URL is refused: the server answered 403" in caplog.text
+    for secret in ("127.0.0.1", port, "path.wav", "very-secret"):
+        assert secret not in caplog.text
+        assert secret not in told
+    assert "403" not in told
+    assert failure.value.__cause__ is None
+    assert failure.value.__suppress_context__
