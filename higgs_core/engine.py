@@ -18,6 +18,7 @@ from higgs_core.errors import GenerationCancelled, HiggsError, PromptTooLongErro
 from higgs_core.params import GenerationParams, draw_seed
 from higgs_core.prompt.chatml import ChatMLSample, Message
 from higgs_core.prompt.layout import Prompt, build_prompt
+from higgs_core.rates import SAMPLING_RATE
 from higgs_core.runtime.generation import Generation, GenerationResult, Timeline
 from higgs_core.runtime.handles import GenerationFuture
 from higgs_core.runtime.scheduler import Scheduler
@@ -27,7 +28,6 @@ __all__ = ["AudioChunk", "AudioStream", "GenerationFuture", "GenerationResult", 
 
 log = logging.getLogger(__name__)
 
-SAMPLING_RATE = 24_000
 _LEAST_ROOM = 16  # steps that a prompt must leave of the context, unless fewer were asked for
 
 

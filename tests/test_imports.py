@@ -21,6 +21,8 @@ WITHOUT_TORCH = [
     "errors",
     "params",
     "repositories",
+    "rates",
+    "cancellation",
     "contained_files",
     "text",
     "audio",

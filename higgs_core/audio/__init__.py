@@ -1,6 +1,6 @@
 """Bytes of audio files <-> float32 at 24 kHz: the face of audio_decode and audio_encode."""
 
-from higgs_core.audio.decode import MAX_SECONDS, MIN_SECONDS, SAMPLING_RATE, decode_audio, resample
+from higgs_core.audio.decode import MAX_SECONDS, MIN_SECONDS, decode_audio, resample
 from higgs_core.audio.encode import (
     FORMATS,
     AudioFormat,
@@ -12,6 +12,7 @@ from higgs_core.audio.encode import (
 )
 from higgs_core.audio.ffmpeg_pipe import ffmpeg_path
 from higgs_core.audio.sndfile import to_pcm16
+from higgs_core.rates import SAMPLING_RATE
 
 __all__ = [
     "FORMATS",

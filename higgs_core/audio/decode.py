@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from higgs_core.audio.ffmpeg import decode_with_ffmpeg
 from higgs_core.audio.sniff import NEEDS_FFMPEG, Container, looks_like_a_page, sniff
 from higgs_core.errors import ReferenceAudioError
+from higgs_core.rates import SAMPLING_RATE
 
-SAMPLING_RATE = 24_000  # Hz; what the codec reads and writes
 MIN_SECONDS = 0.3
 MAX_SECONDS = 60.0
 

@@ -12,11 +12,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from higgs_core.audio.decode import SAMPLING_RATE
 from higgs_core.audio.ffmpeg import AacStream
 from higgs_core.audio.ffmpeg_pipe import ffmpeg_path
 from higgs_core.audio.sndfile import SndfileStream, open_sndfile, to_pcm16
 from higgs_core.errors import NoAudioError, RequestError
+from higgs_core.rates import SAMPLING_RATE
 
 WavEncoding = Literal["pcm_16", "float32"]
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FRAME_SAMPLES = 960
+from higgs_core.rates import FRAME_SAMPLES
+
 NATURAL_FRAMES = 15
 """Silence that speech may end in, 0.6 s; what is longer is cut to it."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from higgs_core.audio.decode import SAMPLING_RATE
+from higgs_core.rates import SAMPLING_RATE
 
 _SNDFILE_OPTIONS: Mapping[str, dict[str, Any]] = {
     "flac": {"format": "FLAC", "subtype": "PCM_16"},

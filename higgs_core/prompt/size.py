@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from higgs_core.audio.silence import FRAME_SAMPLES
 from higgs_core.prompt.chatml import AudioContent, Message
-from higgs_core.text.speech_length import FRAMES_PER_SECOND
+from higgs_core.rates import FRAME_SAMPLES, FRAMES_PER_SECOND
 
 CountTokens = Callable[[str], int]
 

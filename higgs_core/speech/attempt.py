@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from higgs_core.audio.silence import FRAME_SAMPLES, SilenceMeter
+from higgs_core.audio.silence import SilenceMeter
 from higgs_core.errors import ModelLoadError
+from higgs_core.rates import FRAME_SAMPLES, FRAMES_PER_SECOND
 from higgs_core.speech.piece_check import Fault, faults_of
-from higgs_core.text.speech_length import FRAMES_PER_SECOND, SpeechLength
+from higgs_core.text.speech_length import SpeechLength
 
 if TYPE_CHECKING:
     from higgs_core.engine import GenerationResult

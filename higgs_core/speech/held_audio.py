@@ -8,11 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from higgs_core.audio.silence import FRAME_SAMPLES, SilenceMeter
+from higgs_core.audio.silence import SilenceMeter
+from higgs_core.rates import SAMPLING_RATE
 from higgs_core.speech.playback import Playback
-from higgs_core.text.speech_length import FRAMES_PER_SECOND
 
-_SAMPLES_PER_SECOND = FRAME_SAMPLES * FRAMES_PER_SECOND
 _SECONDS_AHEAD = 3.0
 """A listener who has less than this to play gets what is held: a chunk is up to 64 frames, 2.6 s, and the next must be
 there in time."""
@@ -57,5 +56,5 @@ class HeldAudio:
     def _send(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         self.sent += len(audio)
         if len(audio):
-            self._playback.send(len(audio) / _SAMPLES_PER_SECOND)
+            self._playback.send(len(audio) / SAMPLING_RATE)
         return audio

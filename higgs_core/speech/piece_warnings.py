@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from higgs_core.rates import FRAMES_PER_SECOND
 from higgs_core.speech.attempt import CapFrom, FinishedPiece
 from higgs_core.speech.piece_check import Fault
-from higgs_core.text.speech_length import FRAMES_PER_SECOND
 
 _REMEDIES = {
     Fault.NO_AUDIO: "by the model; another seed may help",

@@ -16,12 +16,12 @@ import numpy as np
 
 from higgs_core.errors import BusyError, DeviceMemoryError, GenerationCancelled
 from higgs_core.prompt.size import utf8_length
+from higgs_core.rates import FRAMES_PER_SECOND
 from higgs_core.speech.held_audio import HeldAudio
 from higgs_core.speech.plan import Clips, plan
 from higgs_core.speech.playback import Clock, Playback
 from higgs_core.speech.request import SpeechRequest
 from higgs_core.speech.session import Narration, SpeechResult, SpokenPiece
-from higgs_core.text.speech_length import FRAMES_PER_SECOND
 
 if TYPE_CHECKING:
     from higgs_core.engine import AudioStream, GenerationFuture, GenerationResult, HiggsAudioEngine

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from higgs_core.text.markup import EVENT, INSTRUCTION
 from higgs_core.text.speaker_tags import TAG
 
-FRAMES_PER_SECOND = 25
 COLUMNS_PER_WORD = 25
 """More than the slowest voice needs for a word, which is 20."""
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgs_core.audio import SAMPLING_RATE
 from higgs_core.errors import HiggsError
+from higgs_core.rates import SAMPLING_RATE
 from higgs_core.repositories import reported_name
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from higgs_core.audio import FORMATS, SAMPLING_RATE, StreamEncoder
+from higgs_core.audio import FORMATS, StreamEncoder
+from higgs_core.rates import SAMPLING_RATE
 from higgs_core.speech.speak import Progress, SpeechResult, stream_speech
 from serverless.service.time_stretch import paced_chunks
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from higgs_core.audio.decode import SAMPLING_RATE
 from higgs_core.audio.ffmpeg_pipe import FfmpegPipe, ffmpeg_path
 from higgs_core.errors import RequestError
+from higgs_core.rates import SAMPLING_RATE
 from higgs_core.speech.speak import SpeechChunk, SpeechResult
 
 _WIDEST_STEP = 2.0  # beyond it atempo leaves samples out instead of blending them, so several steps follow each other

@@ -18,17 +18,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from higgs_core.audio import (
-    FORMATS,
-    SAMPLING_RATE,
-    StreamEncoder,
-    decode_audio,
-    encode_audio,
-    is_available,
-    to_pcm16,
-)
+from higgs_core.audio import FORMATS, StreamEncoder, decode_audio, encode_audio, is_available, to_pcm16
 from higgs_core.audio.sniff import Container, sniff
 from higgs_core.errors import DeliveryError, NoAudioError, ReferenceAudioError, RequestError
+from higgs_core.rates import SAMPLING_RATE
 from tests.helpers.paths import CLIP, ROOT
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")

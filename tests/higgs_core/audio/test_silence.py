@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from higgs_core.audio.silence import FRAME_SAMPLES, NATURAL_FRAMES, SilenceMeter
+from higgs_core.audio.silence import NATURAL_FRAMES, SilenceMeter
+from higgs_core.rates import FRAME_SAMPLES
 from tests.helpers.pieces import silence, tone
 
 
