@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from higgs_core.errors import SettingsError
-from serverless.config.settings import Settings, unknown_variables
+from serverless.config.startup import WRONG_SETTING, start_up
 from serverless.http import health
 from serverless.http.app import create_app
-from serverless.service.log import configure_logging
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from serverless.config.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +28,8 @@ IDLE_SECONDS = 75  # longer than common balancers keep a connection, so that non
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT, then let the running requests end; the exit status is 2 for a wrong setting."""
-    try:
-        settings = Settings.from_environment()
-    except SettingsError as error:
-        sys.stderr.write(f"{error.message}\n")
-        return 2
-    configure_logging(settings)
-    for sentence in unknown_variables():
-        log.warning("%s", sentence)
-    return serve(settings)
+    settings = start_up()
+    return WRONG_SETTING if settings is None else serve(settings)
 
 
 def serve(settings: Settings) -> int:

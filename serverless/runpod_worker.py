@@ -6,41 +6,18 @@ starts the HTTP server of load-balancing endpoints from the same image.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from functools import partial
 
-from higgs_core.errors import SettingsError
-
-# The SDK reads these when it is first imported, so they are set before anything that imports it.
-SDK_DEFAULTS = {
-    # At its default, DEBUG, the SDK writes every result into the log.
-    "RUNPOD_LOG_LEVEL": "INFO",
-    # The SDK's own checks run after the load: a full GPU looks broken to them. The load and its proof check more.
-    "RUNPOD_SKIP_GPU_CHECK": "true",
-    "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
-}
-
-logger = logging.getLogger(__name__)
+from serverless.config.startup import WRONG_SETTING, start_up
 
 
 def main() -> int:
     """Work until the platform says stop; the exit status is 0 then, 2 for a wrong setting, 1 when the engine died."""
-    for name, value in SDK_DEFAULTS.items():
-        os.environ.setdefault(name, value)
-
-    from serverless.config.settings import Settings, unknown_variables
-    from serverless.service.log import configure_logging
-
-    try:
-        settings = Settings.from_environment()
-    except SettingsError as error:
-        sys.stderr.write(f"{error.message}\n")
-        return 2
-    configure_logging(settings)
-    for sentence in unknown_variables():
-        logger.warning("%s", sentence)
+    settings = start_up()
+    if settings is None:
+        return WRONG_SETTING
     if settings.mode == "http":
         from serverless.http_server import serve
 

@@ -1,36 +1,24 @@
 """Handing the audio over: in the response while the platform lets it through, by S3 when it would not.
 
-The platform drops a result of more than 20 MB and tells nobody, so the size that counts is the one after serialising.
+The platform drops a result of more than 20 MB without an error, so the size that counts is the one after serialising.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from higgs_core.errors import DeliveryError, RequestError
 from serverless.config.s3 import S3Config, parse_s3_config
-from serverless.delivery.s3 import Bucket, object_name
+from serverless.delivery.s3 import Bucket, Upload, object_name
+from serverless.delivery.serialise import base64_length, response_json, serialised_bytes
 from serverless.references.fetch_guard import FetchRefused, operators_guard
 
 if TYPE_CHECKING:
-    from higgs_core.audio import AudioFormat
     from serverless.config.settings import Settings
-
-Mode = Literal["auto", "inline", "s3"]
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """One encoded file and the job that it answers."""
-
-    job_id: str
-    audio: bytes
-    audio_format: AudioFormat
+    from serverless.delivery.response import SpeechResponse
 
 
 class Delivery:
@@ -39,10 +27,10 @@ class Delivery:
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.bucket_prefix
         self._ttl = settings.bucket_url_ttl_seconds
-        self.max_inline_bytes = settings.max_inline_bytes
+        self._max_inline_bytes = settings.max_inline_bytes
         self._bucket = self._open(settings.s3_config) if settings.s3_config else None
 
-    def bucket_for(self, mode: Mode, s3_config: Mapping[str, Any] | None) -> Bucket | None:
+    def bucket_for(self, mode: str, s3_config: Mapping[str, Any] | None) -> Bucket | None:
         """The bucket that a job may use: its own `s3Config`, else the worker's, else None.
 
         Called before anything is generated. Blocking: the host of a job's own bucket is looked up. Raises RequestError
@@ -60,60 +48,55 @@ class Delivery:
             )
         return bucket
 
-    def deliver(
-        self,
-        description: Mapping[str, Any],
-        parcel: Parcel,
-        *,
-        mode: Mode,
-        bucket: Bucket | None,
-    ) -> dict[str, Any]:
-        """The complete response: `description` with `audio_base64`, or with `audio_url` and `expires_at`. Blocking.
+    def deliver(self, response: SpeechResponse, audio: bytes, bucket: Bucket | None) -> SpeechResponse:
+        """The response with its audio inline, or with the link to its upload. Blocking.
 
         Raises DeliveryError when the audio fits nowhere; its sentence says how large it was and what would help.
         """
-        inline_bytes = serialised_bytes(description) + base64_length(len(parcel.audio))
-        fits = inline_bytes <= self.max_inline_bytes
+        mode = response.job.output.delivery
+        inline_bytes = serialised_bytes(response_json(response)) + base64_length(len(audio))
+        fits = inline_bytes <= self._max_inline_bytes
         if mode == "inline" or (mode == "auto" and (fits or bucket is None)):
             if not fits:
                 raise self._too_large(inline_bytes, mode, bucket)
-            return _inline(description, parcel.audio)
+            return replace(response, audio=audio)
         assert bucket is not None  # bucket_for has refused s3 without one
         try:
-            where = _upload(bucket, parcel)
+            linked = replace(response, upload=_upload(bucket, response, audio))
         except DeliveryError as error:
             if not fits:
                 raise DeliveryError(
                     f"{error.message} It is {_megabytes(inline_bytes)}, too large to return inline "
-                    f"(at most {_megabytes(self.max_inline_bytes)}).",
+                    f"(at most {_megabytes(self._max_inline_bytes)}).",
                     hint=error.hint,
                 ) from None
             warning = f"{error.message} The audio is returned inline instead."
-            return _inline({**description, "warnings": [*description.get("warnings", []), warning]}, parcel.audio)
-        response = {**description, **where}
-        if (size := serialised_bytes(response)) > self.max_inline_bytes:
+            return replace(response, audio=audio, warnings=(*response.warnings, warning))
+        if (size := serialised_bytes(response_json(linked))) > self._max_inline_bytes:
             raise self._too_large(size, mode, bucket)
-        return response
+        return linked
 
-    def upload_beside_stream(self, bucket: Bucket, parcel: Parcel) -> dict[str, Any]:
-        """What joins the last item of a stream whose file is uploaded too: the link, or why there is none. Blocking."""
+    def upload_beside_stream(self, response: SpeechResponse, audio: bytes, bucket: Bucket) -> SpeechResponse:
+        """The last item of a stream whose file is uploaded too: with the link, or a warning why there is none."""
         try:
-            return dict(_upload(bucket, parcel))
+            return replace(response, upload=_upload(bucket, response, audio))
         except DeliveryError as error:
-            return {"warnings": [f"{error.message} The audio is in the stream alone."]}
+            warning = f"{error.message} The audio is in the stream alone."
+            return replace(response, warnings=(*response.warnings, warning))
 
     def _open(self, config: S3Config) -> Bucket:
         return Bucket(config, prefix=self._prefix, url_ttl_seconds=self._ttl)
 
-    def _too_large(self, size: int, mode: Mode, bucket: Bucket | None) -> DeliveryError:
+    def _too_large(self, size: int, mode: str, bucket: Bucket | None) -> DeliveryError:
         if bucket is None:
             hint = "Set BUCKET_* on the endpoint or send s3Config beside input, use response_format mp3 or opus"
         elif mode == "inline":
             hint = "Use delivery auto or s3, response_format mp3 or opus"
         else:
             hint = "Leave out return_audio_tokens and return_text_tokens"
+        limit = _megabytes(self._max_inline_bytes)
         return DeliveryError(
-            f"The result is {_megabytes(size)} and at most {_megabytes(self.max_inline_bytes)} can be returned inline.",
+            f"The result is {_megabytes(size)} and at most {limit} can be returned inline.",
             field="delivery",
             hint=f"{hint}, or ask for less speech at a time.",
         )
@@ -131,28 +114,13 @@ def require_public(config: S3Config) -> None:
         ) from None
 
 
-def serialised_bytes(response: Mapping[str, Any]) -> int:
-    """The size of `response` as the SDK posts it. Raises ValueError for NaN, TypeError for what is not JSON."""
-    return len(json.dumps({"output": response}, ensure_ascii=False, allow_nan=False).encode())
-
-
-def base64_length(size: int) -> int:
-    """Bytes that `"audio_base64": "..."` takes in JSON for `size` bytes of audio."""
-    return 4 * -(-size // 3) + len(', "audio_base64": ""')
-
-
-def _upload(bucket: Bucket, parcel: Parcel) -> dict[str, str]:
-    """The keys that stand in a response in place of `audio_base64`. Raises DeliveryError."""
-    upload = bucket.upload(
-        parcel.audio,
-        name=object_name(parcel.job_id, parcel.audio_format.extension),
-        content_type=parcel.audio_format.mime_type,
+def _upload(bucket: Bucket, response: SpeechResponse, audio: bytes) -> Upload:
+    """Raises DeliveryError."""
+    return bucket.upload(
+        audio,
+        name=object_name(response.job_id, response.audio_format.extension),
+        content_type=response.audio_format.mime_type,
     )
-    return {"audio_url": upload.url, "expires_at": upload.expires_at.isoformat().replace("+00:00", "Z")}
-
-
-def _inline(description: Mapping[str, Any], audio: bytes) -> dict[str, Any]:
-    return {"audio_base64": base64.b64encode(audio).decode("ascii"), **description}
 
 
 def _megabytes(size: int) -> str:

@@ -18,14 +18,16 @@ from starlette.staticfiles import StaticFiles
 
 from serverless.http import errors, generate, health, openai
 from serverless.http.guard import GuardedHeaders, require_key
+from serverless.http.jobs import end_if_dead
 from serverless.http.metrics import CONTENT_TYPE, CountedRequests, Metrics
+from serverless.payload.openai import SPEECH_ROUTE
 
 if TYPE_CHECKING:
     from serverless.config.settings import Settings
     from serverless.service.service import SpeechService
 
 PLAYGROUND = Path(__file__).parent / "playground"
-SPEECH_ROUTES = frozenset({"/generate", openai.SPEECH_ROUTE})
+SPEECH_ROUTES = frozenset({"/generate", SPEECH_ROUTE})
 
 pages = APIRouter()
 
@@ -47,6 +49,8 @@ def create_app(service: SpeechService, settings: Settings, *, on_fatal: Callable
     app.state.started = int(time.time())
     app.state.on_fatal = on_fatal or (lambda: None)
     app.state.metrics = Metrics(service.stats, lambda: service.ready)
+    service.observe_jobs(app.state.metrics.observe_job)
+    service.observe_jobs(lambda _: end_if_dead(app))
     app.add_middleware(CountedRequests, metrics=app.state.metrics, routes=SPEECH_ROUTES)
     app.add_middleware(GuardedHeaders)
     errors.install(app)

@@ -7,7 +7,6 @@ queue's flat `{"error", "error_type", "code", "field", "hint"}`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +14,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from higgs_core.errors import GenerationCancelled, HiggsError
+from higgs_core.errors import HiggsError
+from serverless.delivery.serialise import error_json
 
 log = logging.getLogger(__name__)
 
@@ -51,61 +51,41 @@ class HttpProblem(HiggsError):
         self.code = code  # type: ignore[misc]  # one class for every failure of the door
 
 
-class JobFailed(Exception):
-    """The service answered a job with an error dict, in `body`; it has been counted."""
-
-    def __init__(self, body: dict[str, Any]) -> None:
-        super().__init__(body["error"])
-        self.body = body
-
-
-def error_body(error: HiggsError) -> dict[str, Any]:
-    """The queue's error dict for a failure that did not come from a job."""
-    body = {"error": error.message, "error_type": type(error).__name__, "code": error.code}
-    body |= {name: value for name, value in (("field", error.field), ("hint", error.hint)) if value is not None}
-    return body
-
-
-def status_of(code: str | None) -> int:
+def status_of(code: str) -> int:
     """The HTTP status of an error code; 500 for one that only this server could explain."""
-    return _STATUS.get(code or "", 500)
+    return _STATUS.get(code, 500)
 
 
-def openai_envelope(body: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenAI's shape of a queue error dict. The remedy joins the message: OpenAI's clients show nothing else."""
-    status = status_of(body.get("code"))
+def openai_envelope(error: HiggsError) -> dict[str, Any]:
+    """OpenAI's shape of an error. The remedy joins the message: OpenAI's clients show nothing else."""
+    status = status_of(error.code)
     kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    message = " ".join(part for part in (body["error"], body.get("hint")) if part)
-    return {"error": {"message": message, "type": kind, "param": body.get("field"), "code": body.get("code")}}
+    message = " ".join(part for part in (error.message, error.hint) if part)
+    return {"error": {"message": message, "type": kind, "param": error.field, "code": error.code}}
 
 
-def error_response(request: Request, body: Mapping[str, Any]) -> JSONResponse:
-    """`body` (a queue error dict) as the answer to `request`."""
-    code = body.get("code")
-    status = status_of(code)
+def error_response(request: Request, error: HiggsError) -> JSONResponse:
+    """The answer to `request`."""
+    code, status = error.code, status_of(error.code)
     headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
     if code in ("request_too_large", "request_timeout"):
         headers["Connection"] = "close"  # what is still to come of the body is not read
     if code in _RETRY_SECONDS:
         headers["Retry-After"] = str(_RETRY_SECONDS[code])
     openai = request.url.path.startswith("/v1/")
-    return JSONResponse(openai_envelope(body) if openai else dict(body), status_code=status, headers=headers)
+    return JSONResponse(openai_envelope(error) if openai else error_json(error), status_code=status, headers=headers)
 
 
 def install(app: FastAPI) -> None:
     """Answer every failure of `app` in these shapes, unexpected ones without a word about their cause."""
 
-    @app.exception_handler(HiggsError)
-    async def _known(request: Request, error: HiggsError) -> JSONResponse:
+    @app.exception_handler(HttpProblem)
+    async def _of_the_server(request: Request, error: HttpProblem) -> JSONResponse:
         return _counted(request, error)
 
-    @app.exception_handler(GenerationCancelled)
-    async def _gone(request: Request, error: GenerationCancelled) -> JSONResponse:
-        return error_response(request, error_body(error))  # counted where the job ended; nobody reads this
-
-    @app.exception_handler(JobFailed)
-    async def _job(request: Request, error: JobFailed) -> JSONResponse:
-        return error_response(request, error.body)
+    @app.exception_handler(HiggsError)
+    async def _of_a_job(request: Request, error: HiggsError) -> JSONResponse:
+        return error_response(request, error)  # counted when the job ended
 
     @app.exception_handler(HTTPException)
     async def _routing(request: Request, error: HTTPException) -> JSONResponse:
@@ -127,6 +107,6 @@ def install(app: FastAPI) -> None:
         return _counted(request, problem)
 
 
-def _counted(request: Request, error: HiggsError) -> JSONResponse:
+def _counted(request: Request, error: HttpProblem) -> JSONResponse:
     request.app.state.metrics.count_error(error.code)
-    return error_response(request, error_body(error))
+    return error_response(request, error)

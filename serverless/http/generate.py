@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
+from higgs_core.errors import HiggsError
+from serverless.delivery.serialise import Json, error_json, event_json
 from serverless.http.body import read_json
-from serverless.http.disconnect import LiveResponse, until_disconnect
-from serverless.http.errors import HttpProblem, JobFailed, error_response
+from serverless.http.disconnect import LiveResponse
+from serverless.http.errors import HttpProblem
 from serverless.http.guard import require_key
-from serverless.http.speech_stream import Item, Items, observed, open_stream, require_ready
+from serverless.http.jobs import StartedJob, require_ready, start_job
 
 router = APIRouter(dependencies=[Depends(require_key)])
 
@@ -21,33 +23,28 @@ router = APIRouter(dependencies=[Depends(require_key)])
 async def generate(request: Request) -> Response:
     """Answer `{"input": {...}, "s3Config"?: {...}}` as the queue's worker answers the same job."""
     require_ready(request)
-    job = await read_json(request, request.app.state.settings.max_request_bytes)
-    if not isinstance(job.get("input"), dict):
+    body = await read_json(request, request.app.state.settings.max_request_bytes)
+    if not isinstance(body.get("input"), dict):
         raise HttpProblem(
             "invalid_request",
             "'input' is missing or not an object.",
             field="input",
             hint='Send {"input": {"script": "Hello."}}.',
         )
-    if job["input"].get("stream") in (True, "true", 1, "1"):
-        first, rest = await open_stream(request, job["input"], job.get("s3Config"))
-        return LiveResponse(_lines(first, rest), holds=rest, media_type="application/x-ndjson")
-    with observed(request) as record:
-        service = request.app.state.service
-        work = service.run(job["input"], job_id=request.state.request_id, s3_config=job.get("s3Config"))
-        result: Item = await until_disconnect(request, work)
-        record(result)
-    return error_response(request, result) if "error" in result else JSONResponse(result)
+    job = await start_job(request, body["input"], body.get("s3Config"))
+    if job.accepted.streams:
+        return LiveResponse(_lines(job), holds=job.rest, media_type="application/x-ndjson")
+    return JSONResponse(event_json(job.first))
 
 
-async def _lines(first: Item, rest: Items) -> AsyncGenerator[bytes]:
-    yield _line(first)
+async def _lines(job: StartedJob) -> AsyncGenerator[bytes]:
+    yield _line(event_json(job.first))
     try:
-        async for item in rest:
-            yield _line(item)
-    except JobFailed as failure:  # too late for a status: the last line says it
-        yield _line(failure.body)
+        async for event in job.rest:
+            yield _line(event_json(event))
+    except HiggsError as error:  # too late for a status: the last line says it
+        yield _line(error_json(error))
 
 
-def _line(item: Item) -> bytes:
+def _line(item: Json) -> bytes:
     return json.dumps(item, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from serverless.delivery.response import SpeechResponse
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -61,19 +64,21 @@ class Metrics:
     def count_error(self, code: str) -> None:
         self.errors.labels(code).inc()
 
-    def observe(self, result: Mapping[str, Any]) -> None:
-        """Take duration, usage and timings out of a response, or out of the last item of a stream."""
-        timings = result.get("timings") or {}
+    def observe_job(self, outcome: SpeechResponse | str) -> None:
+        """Take the measures out of a response, or count the code of an error."""
+        if isinstance(outcome, str):
+            self.count_error(outcome)
+            return
         measured = (
-            (self.first_audio, timings.get("first_audio")),
-            (self.total, timings.get("total")),
-            (self.real_time_factor, timings.get("real_time_factor")),
+            (self.first_audio, outcome.timings.get("first_audio")),
+            (self.total, outcome.timings.get("total")),
+            (self.real_time_factor, outcome.real_time_factor),
         )
         for histogram, value in measured:
             if value is not None:
                 histogram.observe(value)
-        self.audio.inc(result.get("duration_seconds") or 0)
-        for kind, count in (result.get("usage") or {}).items():
+        self.audio.inc(outcome.duration_seconds)
+        for kind, count in outcome.speech.usage.items():
             if kind != "total_tokens":
                 self.tokens.labels(kind.removesuffix("_tokens")).inc(count)
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncGenerator
-from typing import Any, Final
+from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
+from higgs_core.errors import HiggsError
 from higgs_core.repositories import names_of
+from serverless.delivery.response import AudioPart, SpeechResponse
+from serverless.delivery.serialise import describe
 from serverless.http.body import read_json
 from serverless.http.disconnect import LiveResponse
-from serverless.http.errors import HttpProblem, JobFailed, openai_envelope
+from serverless.http.errors import HttpProblem, openai_envelope
 from serverless.http.guard import require_key
-from serverless.http.speech_stream import Item, Items, open_stream, require_ready
-from serverless.payload.openai import to_job_input
-from serverless.payload.parse import parse_job
-from serverless.service.response import public_name
+from serverless.http.jobs import StartedJob, require_ready, start_job
+from serverless.payload.openai import SPEECH_ROUTE
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
 
-SPEECH_ROUTE: Final = "/v1/audio/speech"
 MAX_WARNINGS = 8  # a header has to stay small
 STREAM_FORMATS = ("audio", "sse")
 _TOLD_AT_THE_END = ("seed", "finish_reason", "duration_seconds", "timings", "warnings")
@@ -40,59 +40,53 @@ async def speech(request: Request) -> Response:
         raise HttpProblem(
             "invalid_request", "stream_format is not known; allowed is audio or sse.", field="stream_format"
         )
-    _require_model(body.get("model"), request.app.state.settings.model_id)
-    job_input = to_job_input(SPEECH_ROUTE, body) | {"stream": True}
-    headers = _warning_header(request, job_input)
-    first, rest = await open_stream(request, job_input)
+    _require_model(body.get("model"), request.app.state.service.model_name)
+    job = await start_job(request, {"openai_route": SPEECH_ROUTE, "openai_input": {**body, "stream": True}})
     if stream_format == "sse":
-        return LiveResponse(_events(first, rest), holds=rest, media_type="text/event-stream", headers=headers)
-    return LiveResponse(_audio(first, rest), holds=rest, media_type=first["mime_type"], headers=headers)
+        return LiveResponse(_events(job), holds=job.rest, media_type="text/event-stream", headers=_headers(job))
+    media_type = job.accepted.audio_format.mime_type
+    return LiveResponse(_audio(job), holds=job.rest, media_type=media_type, headers=_headers(job))
 
 
-def _warning_header(request: Request, job_input: Item) -> dict[str, str]:
-    """Fields that had no effect, as a JSON list: bare audio has no other place to say it.
-
-    Raises RequestError for a wrong field, before anything is generated.
-    """
-    parsed = parse_job(job_input, request.app.state.settings, voices=request.app.state.service.voices)
-    return {"X-Warnings": json.dumps(parsed.warnings[:MAX_WARNINGS])} if parsed.warnings else {}
+def _headers(job: StartedJob) -> dict[str, str]:
+    """Fields that had no effect, as a JSON list: bare audio has no other place to say it."""
+    warnings = job.accepted.warnings[:MAX_WARNINGS]
+    return {"X-Warnings": json.dumps(warnings)} if warnings else {}
 
 
-async def _audio(first: Item, rest: Items) -> AsyncGenerator[bytes]:
+async def _audio(job: StartedJob) -> AsyncGenerator[bytes]:
     """A failure in mid-stream breaks the connection off, so that no client takes half a file for a whole one."""
-    yield _decoded(first)
-    async for item in rest:
-        if item.get("audio_base64"):
-            yield _decoded(item)
+    yield _data(job.first)
+    async for event in job.rest:
+        yield _data(event)
 
 
-def _decoded(item: Item) -> bytes:
-    return base64.b64decode(item.get("audio_base64") or "")
+def _data(event: AudioPart | SpeechResponse) -> bytes:
+    return event.data if isinstance(event, AudioPart) else b""
 
 
-async def _events(first: Item, rest: Items) -> AsyncGenerator[bytes]:
-    last = first
-    yield _delta(first)
+async def _events(job: StartedJob) -> AsyncGenerator[bytes]:
+    """OpenAI's events: a delta for each part, and at the end what speech in bytes cannot say."""
+    yield _event_of(job.first)
     try:
-        async for item in rest:
-            last = item
-            if item.get("audio_base64"):
-                yield _delta(item)
-    except JobFailed as failure:
-        yield _event({"type": "error", **openai_envelope(failure.body)})
-        return
-    usage = last.get("usage") or {}
+        async for event in job.rest:
+            yield _event_of(event)
+    except HiggsError as error:
+        yield _event({"type": "error", **openai_envelope(error)})
+
+
+def _event_of(event: AudioPart | SpeechResponse) -> bytes:
+    if isinstance(event, AudioPart):
+        return _event({"type": "speech.audio.delta", "audio": base64.b64encode(event.data).decode("ascii")})
+    usage = event.speech.usage
     counts = {
         "input_tokens": usage.get("prompt_tokens", 0),
         "output_tokens": usage.get("completion_tokens", 0),
         "total_tokens": usage.get("total_tokens", 0),
     }
-    about: Item = {name: last[name] for name in _TOLD_AT_THE_END if name in last}
-    yield _event({"type": "speech.audio.done", "usage": counts, **about})
-
-
-def _delta(item: Item) -> bytes:
-    return _event({"type": "speech.audio.delta", "audio": item.get("audio_base64") or ""})
+    description = describe(event)
+    rest = {name: description[name] for name in _TOLD_AT_THE_END}
+    return _event({"type": "speech.audio.done", "usage": counts, **rest})
 
 
 def _event(data: dict[str, Any]) -> bytes:
@@ -108,7 +102,7 @@ async def models(request: Request) -> dict[str, Any]:
 @router.get("/models/{model:path}")
 async def model(request: Request, model: str) -> dict[str, Any]:
     """The model by any name that speech accepts."""
-    _require_model(model, request.app.state.settings.model_id)
+    _require_model(model, request.app.state.service.model_name)
     return _model(request)
 
 
@@ -124,7 +118,7 @@ async def voices(request: Request) -> dict[str, Any]:
 def _model(request: Request) -> dict[str, Any]:
     service, settings = request.app.state.service, request.app.state.settings
     return {
-        "id": public_name(settings.model_id),
+        "id": service.model_name,
         "object": "model",
         "created": request.app.state.started,
         "owned_by": "organization_owner",
@@ -141,7 +135,7 @@ def _model(request: Request) -> dict[str, Any]:
 
 
 def _require_model(name: object, served: str) -> None:
-    names = names_of(public_name(served))
+    names = names_of(served)
     known = {*names, *(each.split("/")[-1] for each in names), *MODEL_ALIASES}
     if name is not None and name not in known:
         raise HttpProblem(

@@ -1,4 +1,4 @@
-"""A stream's items, of a size that the platform takes twice: each alone, and all together as the job's result.
+"""Keeps each item of a stream below 1 MB and their list below max_inline_bytes.
 
 The SDK posts an item when it is yielded and, at the end, the list of all the same dicts. So an item can be changed
 between the two: what was too large for the stream is put back for the result, and audio that went through the stream is
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serverless.delivery.deliver import serialised_bytes
+from serverless.delivery.serialise import serialised_bytes
 
 MAX_ITEM_BYTES = 960_000  # the platform refuses a stream item of 1 MB
 LARGE_KEYS = ("audio_base64", "generated_audio_tokens", "generated_text_tokens", "chunks")

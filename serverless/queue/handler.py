@@ -12,6 +12,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol
 
+from higgs_core.errors import HiggsError
+from serverless.delivery.response import Accepted, SpeechResponse
+from serverless.delivery.serialise import Json, error_json, event_json, response_json
 from serverless.queue.aggregate import Aggregate
 from serverless.queue.drain import Drain
 from serverless.service.service import SpeechService
@@ -42,19 +45,24 @@ class QueueWorker:
             "return_aggregate_stream": True,
         }
 
-    async def run(self, job: Job) -> dict[str, Any]:
-        """The response or the error dict. An error dict of a dead engine also asks the platform for a new worker."""
+    async def run(self, job: Job) -> Json:
+        """The response or the error. The error of a dead engine also asks the platform for a new worker."""
         reporter = self._reporter(job)
-        result = await self._service.run(
-            job.get("input"), job_id=str(job["id"]), s3_config=job.get("s3Config"), on_progress=reporter
-        )
+        try:
+            response = await self._service.run(
+                job.get("input"), job_id=str(job["id"]), s3_config=job.get("s3Config"), on_progress=reporter
+            )
+            answer = response_json(response)
+        except HiggsError as error:
+            answer = self._error(error)
+            if self._service.must_recycle:
+                self._drain.begin()
         await reporter.settle()
-        if result.get("refresh_worker"):
-            self._drain.begin()
-        return result
+        return answer
 
-    async def stream(self, job: Job) -> AsyncGenerator[dict[str, Any], None]:
-        """The items of `SpeechService.stream`, each and all together small enough for the platform."""
+    async def stream(self, job: Job) -> AsyncGenerator[Json, None]:
+        """An item for each part of the audio and one for the response, each and all together small enough for the
+        platform; one item alone for a job without `stream: true`, and for an error."""
         max_result_bytes = self._service.settings.max_inline_bytes
         reporter = self._reporter(job)
         aggregate = Aggregate(max_result_bytes)
@@ -66,14 +74,24 @@ class QueueWorker:
             upload_above=max_result_bytes * 7 // 10,  # base64 and the items' other keys make it more
         )
         _close_with_task(source)
-        async with aclosing(source) as items:
-            async for item in items:
-                if item.get("is_final", True):
-                    await reporter.settle()
-                if item.get("refresh_worker"):
-                    self.config["refresh_worker"] = True  # of a generator's items the SDK reads no such key
-                yield aggregate.outgoing(item)
-                aggregate.taken()
+        try:
+            async with aclosing(source) as events:
+                async for event in events:
+                    if isinstance(event, Accepted):
+                        continue
+                    if isinstance(event, SpeechResponse):
+                        await reporter.settle()
+                    yield aggregate.outgoing(event_json(event))
+                    aggregate.taken()
+        except HiggsError as error:
+            await reporter.settle()
+            if self._service.must_recycle:
+                self.config["refresh_worker"] = True  # of a generator's items the SDK reads no such key
+            yield aggregate.outgoing(self._error(error))
+            aggregate.taken()
+
+    def _error(self, error: HiggsError) -> Json:
+        return error_json(error) | ({"refresh_worker": True} if self._service.must_recycle else {})
 
     def concurrency(self, current: int) -> int:
         """As many jobs at once as the engine has slots."""

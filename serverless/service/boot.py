@@ -1,4 +1,4 @@
-"""The one place of the edge that touches torch: it loads the engine and proves that it speaks."""
+"""The one place of the edge that touches torch: it loads the engine and checks that it speaks."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # The service bounds the jobs; a job of several pieces may have several of them waiting.
-ENGINE_QUEUE = 4
-PROOF_TEXT = "The quick brown fox jumps over the lazy dog."
-PROOF_TOKENS = 75  # about 2.5 seconds: past the silence that speech may start with
+WAITING_PIECES_PER_JOB = 4
+SMOKE_TEST_TEXT = "The quick brown fox jumps over the lazy dog."
+SMOKE_TEST_TOKENS = 75  # about 2.5 seconds: past the silence that speech may start with
 SILENCE = 1e-4
 
 
 def boot_engine(settings: Settings) -> HiggsAudioEngine:
     """Load the checkpoint, warm up, and synthesise once. Blocking; seconds to minutes.
 
-    Raises ModelLoadError, also when the proof is silent or not finite, and what `from_pretrained` raises.
+    Raises ModelLoadError, also when the smoke test is silent or not finite, and what `from_pretrained` raises.
     """
     from higgs_core.engine import HiggsAudioEngine
 
     started = time.perf_counter()
     engine = HiggsAudioEngine.from_pretrained(
         **settings.engine_options(),
-        max_waiting=ENGINE_QUEUE * (settings.max_concurrency + settings.max_queued_requests),
+        max_waiting=WAITING_PIECES_PER_JOB * (settings.max_concurrency + settings.max_queued_requests),
         progress=sys.stderr.isatty(),
     )
     loaded = time.perf_counter()
     try:
         engine.warm_up()
         if not engine.random_weights:
-            prove(engine)
+            smoke_test(engine)
     except BaseException:
         engine.close()
         raise
@@ -56,13 +56,13 @@ def boot_engine(settings: Settings) -> HiggsAudioEngine:
     return engine
 
 
-def prove(engine: HiggsAudioEngine) -> None:
+def smoke_test(engine: HiggsAudioEngine) -> None:
     """Speak one sentence and look at the samples. Raises ModelLoadError unless they could be speech."""
     from higgs_core.params import GenerationParams
     from higgs_core.prompt.chatml import ChatMLSample, Message
 
-    sample = ChatMLSample([Message("user", PROOF_TEXT)])
-    audio = engine.generate(sample, GenerationParams(max_new_tokens=PROOF_TOKENS, seed=0)).audio
+    sample = ChatMLSample([Message("user", SMOKE_TEST_TEXT)])
+    audio = engine.generate(sample, GenerationParams(max_new_tokens=SMOKE_TEST_TOKENS, seed=0)).audio
     if audio is None:
         raise ModelLoadError(
             "The engine has no audio tokenizer, so it could only return codes.",

@@ -3,178 +3,206 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import Executor
-from contextlib import aclosing
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from higgs_core.audio import FORMATS, AudioFormat, encode_audio
+from higgs_core.audio import FORMATS, encode_audio
+from higgs_core.cancellation import CancelToken
 from higgs_core.errors import DeviceMemoryError
 from higgs_core.speech.speak import Progress, SpeechResult, speak
+from serverless.delivery.response import AudioPart, SpeechResponse
+from serverless.delivery.serialise import timings_json
 from serverless.references.resolve import resolve
-from serverless.service.response import describe, public_name
-from serverless.service.streaming import Part, Streamer
-from serverless.service.time_stretch import paced
+from serverless.service.part_stream import PartStream
+from serverless.service.time_stretch import time_stretched
 
 if TYPE_CHECKING:
     from higgs_core.engine import HiggsAudioEngine
     from higgs_core.prompt.chatml import AudioContent
     from higgs_core.speech.request import ReferenceSource
     from serverless.config.settings import Settings
+    from serverless.delivery.deliver import Delivery
+    from serverless.delivery.s3 import Bucket
     from serverless.payload.parse import ParsedJob
-    from serverless.service.log import JobRecord
-    from serverless.service.shared_lock import Turnstile
+    from serverless.service.job_record import JobRecord
+    from serverless.service.shared_lock import SharedLock
 
 OnProgress = Callable[[Progress], None]
 Clips = Mapping["ReferenceSource", "AudioContent"]
 T = TypeVar("T")
 
+NO_STREAM_WARNING = "stream was ignored because this endpoint answers in one piece."
+TINY_WARNING = "The built-in tiny checkpoint has random weights: the audio is noise."
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What all jobs of a service share. device_lock: held shared by a job that generates, exclusively by one that ran
+    out of device memory and is tried again."""
+
+    engine: HiggsAudioEngine
+    settings: Settings
+    model_name: str
+    delivery: Delivery
+    threads: Executor
+    device_lock: SharedLock
+
 
 class SpeechJob:
-    """Await `speak`, or iterate over `stream`; then `description` and `encoded` have the rest of the response.
+    """Await `run`, or iterate over `stream`, once. Both raise HiggsError.
 
     Cancelling the awaiting task frees the engine's slot within a few decode steps. A job that runs out of device memory
-    is tried again alone, unless some of its audio has left already. Both raise HiggsError.
+    is tried again alone, unless some of its audio has left already.
     """
 
     def __init__(
         self,
-        engine: HiggsAudioEngine,
         parsed: ParsedJob,
-        settings: Settings,
+        resources: Resources,
         record: JobRecord,
         *,
-        threads: Executor,
-        turnstile: Turnstile,
-        on_progress: OnProgress | None,
+        s3_config: Mapping[str, Any] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
-        self.parsed = parsed
-        self.record = record
-        self._engine = engine
-        self._settings = settings
-        self._threads = threads
-        self._turnstile = turnstile
+        self._parsed = parsed
+        self._resources = resources
+        self._record = record
+        self._s3_config = s3_config
         self._on_progress = _in_loop(on_progress)
-        self._speech: SpeechResult | None = None
-        self._encode_seconds = self._clip_seconds = 0.0
+        self._format = FORMATS[parsed.output.response_format]
+        self._clip_seconds = self._encode_seconds = 0.0
         self._spoken_from = 0.0  # seconds after the job came in
 
-    @property
-    def audio_format(self) -> AudioFormat:
-        return FORMATS[self.parsed.output.response_format]
-
-    async def speak(self) -> None:
-        """Generate the whole utterance."""
-        clips = await self._clips()
+    async def run(self) -> SpeechResponse:
+        """Generate, encode and deliver the whole."""
+        bucket = await self._bucket()
+        clips = await self._resolve_clips()
         try:
-            async with self._turnstile.together():
-                self._speech = await self._speak(clips)
+            async with self._resources.device_lock.shared():
+                speech = await self._speak(clips)
         except DeviceMemoryError:
-            self.record.note(retried_alone=True)
-            async with self._turnstile.alone():
-                self._speech = await self._speak(clips)
+            self._record.note(retried_alone=True)
+            async with self._resources.device_lock.exclusive():
+                speech = await self._speak(clips)
+        audio = await self._encode(speech)
+        ignored = (NO_STREAM_WARNING,) if self._parsed.output.stream else ()
+        response = self._response(speech)
+        response = await self._in_thread(self._resources.delivery.deliver, response, audio, bucket)
+        self._record.note(delivery="s3" if response.upload else "inline")
+        return replace(response, warnings=(*response.warnings, *ignored))
 
-    async def stream(self) -> AsyncGenerator[Part, None]:
-        """The file in parts while it is generated. Close the iterator to stop early."""
-        clips = await self._clips()
-        begun = False
-        try:
-            async with self._turnstile.together(), aclosing(self._parts(clips)) as parts:
-                async for part in parts:
-                    begun = True
-                    yield part
-        except DeviceMemoryError:
-            if begun:
-                raise
-            self.record.note(retried_alone=True)
-            async with self._turnstile.alone(), aclosing(self._parts(clips)) as parts:
-                async for part in parts:
-                    yield part
+    async def stream(self, *, upload_above: int | None = None) -> AsyncGenerator[AudioPart | SpeechResponse, None]:
+        """The parts of the file while it is generated, then the response. Close the iterator to stop early.
 
-    async def encoded(self) -> bytes:
-        """The utterance as one file, whose header states its length."""
-        speech, output = self._finished, self.parsed.output
-        before = self.record.seconds
-        audio = await self.in_thread(encode_audio, speech.audio, output.response_format, output.wav_encoding)
-        self._encode_seconds += self.record.seconds - before
-        return audio
+        upload_above: bytes of audio from which the file is uploaded as well, as if delivery were s3, if there is a
+        bucket.
+        """
+        bucket = await self._bucket()
+        clips = await self._resolve_clips()
+        sent_parts = sent_bytes = 0
+        lock = self._resources.device_lock
+        for alone in (False, True):
+            try:
+                async with lock.exclusive() if alone else lock.shared(), self._part_stream(clips) as parts:
+                    while (part := await parts.next_part()) is not None:
+                        sent_parts += 1
+                        sent_bytes += len(part.data)
+                        yield part
+                break
+            except DeviceMemoryError:
+                if sent_parts or alone:
+                    raise
+                self._record.note(retried_alone=True)
+        assert parts.speech is not None  # all parts came
+        self._encode_seconds = parts.encode_seconds
+        self._record.note(parts=sent_parts)
+        too_much = upload_above is not None and sent_bytes > upload_above
+        if bucket is not None and (too_much or self._parsed.output.delivery == "s3"):
+            file = await self._encode(parts.speech)  # its header states the length
+            response = replace(self._response(parts.speech), parts=sent_parts)
+            yield await self._in_thread(self._resources.delivery.upload_beside_stream, response, file, bucket)
+        else:
+            yield replace(self._response(parts.speech), parts=sent_parts)
 
-    def description(self) -> dict[str, Any]:
-        """Everything of the response but the audio; its measures also go into the job's line in the log."""
-        description = describe(
-            self.parsed,
-            self._finished,
-            audio_format=self.audio_format,
-            model=public_name(self._settings.model_id),
-            random_weights=self._engine.random_weights,
-            timings=self._timings(),
-        )
-        timings = description["timings"]
-        self.record.note(
-            duration_seconds=description["duration_seconds"],
-            finish_reason=description["finish_reason"],
-            retried_pieces=self._finished.retried_pieces,
-            **description["usage"],
-            **{name if name == "real_time_factor" else f"{name}_seconds": timings[name] for name in timings},
-        )
-        return description
+    async def _bucket(self) -> Bucket | None:
+        # In a thread: the host of a job's own bucket is looked up.
+        delivery, mode = self._resources.delivery, self._parsed.output.delivery
+        return await self._in_thread(delivery.bucket_for, mode, self._s3_config)
 
-    def _timings(self) -> dict[str, float]:
-        """The engine's measures, which begin when it is asked, seen from the moment at which the job came in."""
-        timings = dict(self._finished.timings)
-        for name, before in (("reference", self._clip_seconds), ("first_audio", self._spoken_from)):
-            if name in timings:
-                timings[name] += before
-        return {**timings, "encode": self._encode_seconds, "total": self.record.seconds}
-
-    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *arguments))
-
-    @property
-    def _finished(self) -> SpeechResult:
-        assert self._speech is not None, "speak or stream first"
-        return self._speech
-
-    async def _clips(self) -> Clips:
-        sources = self.parsed.request.reference_sources
+    async def _resolve_clips(self) -> Clips:
+        sources = self._parsed.request.reference_sources
         if not sources:
             return {}
-        before = self.record.seconds
-        resolved = partial(resolve, timeout_seconds=self.parsed.output.download_timeout)
-        clips = await self.in_thread(resolved, sources, self._settings)
-        self._clip_seconds = self.record.seconds - before
-        self.record.note(fetch_seconds=self._clip_seconds)
+        before = self._record.seconds
+        resolved = partial(resolve, timeout_seconds=self._parsed.output.download_timeout)
+        clips = await self._in_thread(resolved, sources, self._resources.settings)
+        self._clip_seconds = self._record.seconds - before
+        self._record.note(fetch_seconds=self._clip_seconds)
         return clips
 
     async def _speak(self, clips: Clips) -> SpeechResult:
-        cancelled = threading.Event()
-        self._spoken_from = self.record.seconds
+        cancel = CancelToken()
+        self._spoken_from = self._record.seconds
         try:
-            speech = await self.in_thread(
-                partial(
-                    speak, self._engine, self.parsed.request, clips, cancelled=cancelled, on_progress=self._on_progress
-                )
-            )
-            return await self.in_thread(paced, speech, self.parsed.output.speed)
+            spoken = partial(speak, cancel=cancel, on_progress=self._on_progress)
+            speech = await self._in_thread(spoken, self._resources.engine, self._parsed.request, clips)
+            return await self._in_thread(time_stretched, speech, self._parsed.output.speed)
         finally:
-            cancelled.set()
+            cancel.cancel()
 
-    async def _parts(self, clips: Clips) -> AsyncGenerator[Part, None]:
-        self._spoken_from = self.record.seconds
-        streamer = Streamer(
-            self._engine,
-            self.parsed,
+    def _part_stream(self, clips: Clips) -> PartStream:
+        self._spoken_from = self._record.seconds
+        return PartStream(
+            self._resources.engine,
+            self._parsed,
             clips,
-            max_part_bytes=self._settings.max_stream_chunk_bytes,
+            threads=self._resources.threads,
+            max_part_bytes=self._resources.settings.max_stream_chunk_bytes,
             on_progress=self._on_progress,
         )
-        async with aclosing(streamer.parts(self._threads)) as parts:
-            async for part in parts:
-                yield part
-        self._speech = streamer.speech
-        self._encode_seconds = streamer.encode_seconds
+
+    async def _encode(self, speech: SpeechResult) -> bytes:
+        """The speech as one file, whose header states its length."""
+        output, before = self._parsed.output, self._record.seconds
+        audio = await self._in_thread(encode_audio, speech.audio, output.response_format, output.wav_encoding)
+        self._encode_seconds += self._record.seconds - before
+        return audio
+
+    def _response(self, speech: SpeechResult) -> SpeechResponse:
+        """The response without its audio; its measures also go into the job's line in the log."""
+        noise = (TINY_WARNING,) if self._resources.engine.random_weights else ()
+        response = SpeechResponse(
+            job_id=self._record.job_id,
+            job=self._parsed,
+            speech=speech,
+            audio_format=self._format,
+            model=self._resources.model_name,
+            timings=self._timings(speech),
+            warnings=(*self._parsed.warnings, *speech.warnings, *noise),
+        )
+        timings = timings_json(response)
+        self._record.note(
+            duration_seconds=round(response.duration_seconds, 4),
+            finish_reason=speech.finish_reason,
+            retried_pieces=speech.retried_pieces,
+            **speech.usage,
+            **{name if name == "real_time_factor" else f"{name}_seconds": timings[name] for name in timings},
+        )
+        return response
+
+    def _timings(self, speech: SpeechResult) -> dict[str, float]:
+        """The engine's measures, which begin when it is asked, seen from the moment at which the job came in."""
+        timings = dict(speech.timings)
+        for name, before in (("reference", self._clip_seconds), ("first_audio", self._spoken_from)):
+            if name in timings:
+                timings[name] += before
+        return {**timings, "encode": self._encode_seconds, "total": self._record.seconds}
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._resources.threads, partial(function, *arguments))
 
 
 def _in_loop(on_progress: OnProgress | None) -> OnProgress | None:

@@ -1,41 +1,51 @@
-"""From a job to speech: the one path behind the queue worker, the HTTP server and local runs.
+"""From a job to its response: the one path behind the queue worker, the HTTP server and local runs.
 
-parse -> fetch references -> speak -> encode -> deliver. Blocking steps run in threads; a caller that goes away (its
-task is cancelled) sets a flag that the decode loop reads. Every failure becomes the contract's error dict.
+parse -> fetch references -> generate -> encode -> deliver. Blocking steps run in threads. A caller that goes away (its
+task is cancelled) cancels the generation. What comes back is typed; the door that asked serialises it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from higgs_core.audio import FORMATS
 from higgs_core.errors import BusyError, HiggsError, ModelLoadError, SettingsError
-from serverless.delivery.deliver import Delivery, Parcel
-from serverless.delivery.s3 import Bucket
-from serverless.payload.parse import parse_job
+from higgs_core.repositories import reported_name
+from serverless.delivery.deliver import Delivery
+from serverless.delivery.response import Accepted, SpeechResponse, StreamEvent
+from serverless.payload.parse import ParsedJob, parse_job
 from serverless.references.voices import voice_library, with_voices
 from serverless.service.boot import boot_engine
-from serverless.service.job import OnProgress, SpeechJob
-from serverless.service.log import JobRecord
-from serverless.service.response import InternalError, error_response, public_name, stream_item
-from serverless.service.shared_lock import Turnstile
+from serverless.service.job import OnProgress, Resources, SpeechJob
+from serverless.service.job_record import JobRecord
+from serverless.service.shared_lock import SharedLock
 from serverless.service.time_stretch import check_speed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from higgs_core.engine import HiggsAudioEngine
     from higgs_core.speech.voices import VoiceLibrary
     from serverless.config.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-NO_STREAM_WARNING = "stream was ignored because this endpoint answers in one piece."
+JobObserver = Callable[[SpeechResponse | str], None]
+"""Told how each job ended: its response, or the code of its error ("cancelled" among them)."""
+
+
+class InternalError(HiggsError):
+    """A defect of the worker. What went wrong is in its log alone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The worker failed on this request for a reason of its own.",
+            hint="Try again; the worker's log has the details under this job's id.",
+        )
 
 
 class SpeechService:
@@ -51,7 +61,8 @@ class SpeechService:
         self._failure: HiggsError | None = None
         self._poisoned = False
         self._delivery = Delivery(settings)
-        self._turnstile = Turnstile()
+        self._device_lock = SharedLock()
+        self._observers: list[JobObserver] = []
         self._in_flight = 0
         self._capacity = settings.max_concurrency + settings.max_queued_requests
         # A request blocks one thread at a time, so every request that is let in has one.
@@ -93,6 +104,10 @@ class SpeechService:
             self._engine.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def observe_jobs(self, observer: JobObserver) -> None:
+        """Call `observer` at the end of every job, in the event loop."""
+        self._observers.append(observer)
+
     @property
     def ready(self) -> bool:
         return self._engine is not None and not self.must_recycle
@@ -106,6 +121,11 @@ class SpeechService:
     def must_recycle(self) -> bool:
         """Whether only a new process helps: the engine's thread has ended or its device is poisoned."""
         return self._poisoned or (self._engine is not None and not self._engine.healthy)
+
+    @property
+    def model_name(self) -> str:
+        """The model as clients may know it."""
+        return public_name(self.settings.model_id)
 
     @property
     def random_weights(self) -> bool:
@@ -134,21 +154,15 @@ class SpeechService:
         job_id: str,
         s3_config: Mapping[str, Any] | None = None,
         on_progress: OnProgress | None = None,
-    ) -> dict[str, Any]:
-        """The response, or the error dict, of one job: plain JSON, of a size that the platform accepts.
+    ) -> SpeechResponse:
+        """The response to one job, its audio inline or uploaded. on_progress is called from the event loop.
 
-        on_progress is called from the event loop. An error dict with `refresh_worker: True` means that this process is
-        done for. Raises asyncio.CancelledError only.
+        Raises HiggsError; `must_recycle` says then whether this process is done for.
         """
-        try:
-            with self._watch(job_id) as record:
-                job = self._accept(job_input, record, on_progress)
-                response = await self._complete(job, s3_config)
-                if job.parsed.output.stream:
-                    response["warnings"].append(NO_STREAM_WARNING)
-                return response
-        except HiggsError as error:
-            return self._error(error)
+        with self._record(job_id) as record:
+            job = self._job(self._parse(job_input, record), record, s3_config, on_progress)
+            record.response = await job.run()
+            return record.response
 
     async def stream(
         self,
@@ -158,33 +172,35 @@ class SpeechService:
         s3_config: Mapping[str, Any] | None = None,
         on_progress: OnProgress | None = None,
         upload_above: int | None = None,
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        """The response in items while it is generated; a request without `stream: true` gives `run`'s dict, alone.
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Accepted, then the parts of the file while it is generated, then the response.
 
-        Items: {index, start_seconds, audio_base64, audio_format, mime_type, sampling_rate, is_final: False}, then one
-        with is_final True and everything of a response but audio_base64. All audio joined is the file. A failure is the
-        last item, an error dict. Close the iterator (`contextlib.aclosing`) to stop early.
+        A request without `stream: true` gives no parts and `run`'s response. Close the iterator
+        (`contextlib.aclosing`) to stop early. Raises as `run` does.
 
         upload_above: bytes of audio from which the file is uploaded as well, as if delivery were s3, if there is a
         bucket; for callers that cannot return more.
         """
-        try:
-            with self._watch(job_id) as record:
-                job = self._accept(job_input, record, on_progress)
-                if not job.parsed.output.stream:
-                    yield await self._complete(job, s3_config)
-                    return
-                async with aclosing(self._items(job, s3_config, upload_above)) as items:
-                    async for item in items:
-                        yield item
-        except HiggsError as error:
-            yield self._error(error)
-
-    # -- Steps --------------------------------------------------------------------------------------------------------
+        with self._record(job_id) as record:
+            parsed = self._parse(job_input, record)
+            job = self._job(parsed, record, s3_config, on_progress)
+            yield Accepted(parsed.output.stream, FORMATS[parsed.output.response_format], parsed.warnings)
+            if parsed.output.stream:
+                async with aclosing(job.stream(upload_above=upload_above)) as events:
+                    async for event in events:
+                        if isinstance(event, SpeechResponse):
+                            record.response = event
+                        else:
+                            yield event
+            else:
+                record.response = await job.run()
+        assert record.response is not None  # otherwise something was raised
+        yield record.response  # the job has ended and is in the log, whether or not its caller waits for this
 
     @contextmanager
-    def _watch(self, job_id: str) -> Iterator[JobRecord]:
-        """Count the job in, write its line to the log, and turn a defect into an InternalError."""
+    def _record(self, job_id: str) -> Iterator[JobRecord]:
+        """Count the job in, write its line to the log, tell the observers, turn a defect into an InternalError."""
+        outcome: SpeechResponse | str = "cancelled"
         try:
             with JobRecord(job_id) as record:
                 if self._in_flight >= self._capacity:
@@ -196,16 +212,19 @@ class SpeechService:
                     yield record
                 finally:
                     self._in_flight -= 1
+                    outcome = record.response or outcome
         except HiggsError as error:
             self._poisoned |= error.recycle_worker
+            outcome = error.code
             raise
         except Exception:
+            outcome = InternalError.code
             raise InternalError from None
+        finally:
+            for observer in self._observers:
+                observer(outcome)
 
-    def _error(self, error: HiggsError) -> dict[str, Any]:
-        return error_response(error) | ({"refresh_worker": True} if self.must_recycle else {})
-
-    def _accept(self, job_input: Any, record: JobRecord, on_progress: OnProgress | None) -> SpeechJob:
+    def _parse(self, job_input: Any, record: JobRecord) -> ParsedJob:
         if self._failure is not None:
             raise self._failure.with_traceback(None)
         if self._engine is None:
@@ -218,46 +237,23 @@ class SpeechService:
             references=len(parsed.request.reference_sources),
             format=parsed.output.response_format,
         )
-        return SpeechJob(
-            self._engine,
-            parsed,
-            self.settings,
-            record,
-            threads=self._threads,
-            turnstile=self._turnstile,
-            on_progress=on_progress,
+        return parsed
+
+    def _job(
+        self,
+        parsed: ParsedJob,
+        record: JobRecord,
+        s3_config: Mapping[str, Any] | None,
+        on_progress: OnProgress | None,
+    ) -> SpeechJob:
+        assert self._engine is not None  # `_parse` has refused otherwise
+        resources = Resources(
+            self._engine, self.settings, self.model_name, self._delivery, self._threads, self._device_lock
         )
+        return SpeechJob(parsed, resources, record, s3_config=s3_config, on_progress=on_progress)
 
-    async def _complete(self, job: SpeechJob, s3_config: Mapping[str, Any] | None) -> dict[str, Any]:
-        bucket = await self._bucket(job, s3_config)
-        await job.speak()
-        audio = await job.encoded()
-        parcel = Parcel(job.record.job_id, audio, job.audio_format)
-        deliver = partial(self._delivery.deliver, mode=job.parsed.output.delivery, bucket=bucket)
-        response = await job.in_thread(deliver, job.description(), parcel)
-        job.record.note(delivery="s3" if "audio_url" in response else "inline")
-        return response
 
-    async def _items(
-        self, job: SpeechJob, s3_config: Mapping[str, Any] | None, upload_above: int | None
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        bucket = await self._bucket(job, s3_config)
-        count = sent_bytes = 0
-        async with aclosing(job.stream()) as parts:
-            async for part in parts:
-                yield stream_item(part, index=count, audio_format=job.audio_format)
-                count += 1
-                sent_bytes += len(part.data)
-        job.record.note(parts=count)
-        link: dict[str, Any] = {}
-        too_much = upload_above is not None and sent_bytes > upload_above
-        if bucket is not None and (too_much or job.parsed.output.delivery == "s3"):
-            parcel = Parcel(job.record.job_id, await job.encoded(), job.audio_format)
-            link = await job.in_thread(self._delivery.upload_beside_stream, bucket, parcel)
-        description = job.description()
-        description["warnings"] += link.pop("warnings", [])
-        yield {"index": count, "is_final": True, **description, **link}
-
-    async def _bucket(self, job: SpeechJob, s3_config: Mapping[str, Any] | None) -> Bucket | None:
-        # In a thread: the host of a job's own bucket is looked up.
-        return await job.in_thread(self._delivery.bucket_for, job.parsed.output.delivery, s3_config)
+def public_name(checkpoint: str) -> str:
+    """A checkpoint as clients may know it: a hub id by the one name of its repository, a folder by its last name."""
+    path = Path(checkpoint).expanduser()
+    return path.name if path.is_absolute() else reported_name(checkpoint)

@@ -1,4 +1,4 @@
-"""Lets many requests through together, or one alone."""
+"""A readers-writer lock for tasks of one event loop."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Turnstile:
-    """A request that ran out of device memory is tried again with the device to itself; this makes the room.
+class SharedLock:
+    """`shared` is held by any number of tasks, `exclusive` by one and nobody else.
 
-    `together` is held by any number of requests, `alone` by one and nobody else. One who wants to be alone goes before
-    those who come later, so a steady stream of requests cannot keep it waiting.
+    A task that waits for `exclusive` goes before those that ask for `shared` later, so a steady stream of them cannot
+    keep it waiting.
     """
 
     def __init__(self) -> None:
         self._changed = asyncio.Condition()
-        self._inside = 0
-        self._alone_wanted = 0
+        self._holders = 0
+        self._exclusive_wanted = 0
 
     @asynccontextmanager
-    async def together(self) -> AsyncIterator[None]:
+    async def shared(self) -> AsyncIterator[None]:
         async with self._changed:
-            await self._changed.wait_for(lambda: self._alone_wanted == 0)
-            self._inside += 1
+            await self._changed.wait_for(lambda: self._exclusive_wanted == 0)
+            self._holders += 1
         try:
             yield
         finally:
-            self._inside -= 1
-            await self._announce()
+            self._holders -= 1
+            await self._notify()
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        self._alone_wanted += 1
+    async def exclusive(self) -> AsyncIterator[None]:
+        self._exclusive_wanted += 1
         try:
             async with self._changed:
-                await self._changed.wait_for(lambda: self._inside == 0)
-                self._inside += 1
+                await self._changed.wait_for(lambda: self._holders == 0)
+                self._holders += 1
             try:
                 yield
             finally:
-                self._inside -= 1
+                self._holders -= 1
         finally:
-            self._alone_wanted -= 1
-            await self._announce()
+            self._exclusive_wanted -= 1
+            await self._notify()
 
-    async def _announce(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Speech faster or slower than the model speaks, at the same pitch: ffmpeg's atempo behind the story."""
+"""Pitch-preserving time-stretch of generated audio, by ffmpeg's atempo filter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from higgs_core.speech.speak import SpeechChunk, SpeechResult
 _WIDEST_STEP = 2.0  # beyond it atempo leaves samples out instead of blending them, so several steps follow each other
 
 
-class TempoStream:
+class TimeStretch:
     """float32 [n] in, the same speech `speed` times as fast out. `close` it in any case.
 
     Raises RequestError without ffmpeg, DeliveryError when ffmpeg fails.
@@ -35,7 +35,7 @@ class TempoStream:
             what="changing the speed",
             remedy="Use speed 1.",
         )
-        self._odd = b""  # bytes of a sample whose rest is still to come
+        self._incomplete = b""  # bytes of a sample whose rest is still to come
 
     def write(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         """The samples that are ready by now, possibly none."""
@@ -49,9 +49,9 @@ class TempoStream:
         self._pipe.close()
 
     def _samples(self, data: bytes) -> NDArray[np.float32]:
-        data = self._odd + data
+        data = self._incomplete + data
         whole = len(data) // 4 * 4
-        self._odd = data[whole:]
+        self._incomplete = data[whole:]
         return np.frombuffer(data[:whole], "<f4").astype(np.float32, copy=False)
 
 
@@ -65,35 +65,37 @@ def check_speed(speed: float) -> None:
         )
 
 
-def paced(result: SpeechResult, speed: float) -> SpeechResult:
-    """The result with its audio and the times of its pieces at `speed`. Blocking. Raises as TempoStream does."""
+def time_stretched(result: SpeechResult, speed: float) -> SpeechResult:
+    """The result with its audio and the times of its pieces at `speed`. Blocking. Raises as TimeStretch does."""
     if speed == 1:
         return result
-    stream = TempoStream(speed)
+    stream = TimeStretch(speed)
     try:
         audio = np.concatenate([stream.write(result.audio), stream.finish()])
     finally:
         stream.close()
-    return _replaced(result, audio, speed)
+    return _with_audio(result, audio, speed)
 
 
-def paced_chunks(chunks: Iterator[SpeechChunk], speed: float) -> Iterator[SpeechChunk]:
-    """The chunks at `speed`, as they come; `paced`'s audio in pieces. Closing the iterator closes `chunks`."""
-    if speed == 1:
-        yield from chunks
-        return
-    stream = TempoStream(speed)
-    heard: list[NDArray[np.float32]] = []
+def time_stretched_chunks(chunks: Iterator[SpeechChunk], speed: float) -> Iterator[SpeechChunk]:
+    """The chunks at `speed`, as they come; `time_stretched`'s audio in chunks. Closing it closes `chunks`."""
+    return chunks if speed == 1 else _stretched(chunks, speed)
+
+
+def _stretched(chunks: Iterator[SpeechChunk], speed: float) -> Iterator[SpeechChunk]:
+    stream = TimeStretch(speed)
+    stretched: list[NDArray[np.float32]] = []
     start = 0
     try:
         for chunk in chunks:
             audio = stream.finish() if chunk.result is not None else stream.write(chunk.audio)
-            heard.append(audio)
+            stretched.append(audio)
             if len(audio):
                 yield SpeechChunk(audio, start, None)
             start += len(audio)
             if chunk.result is not None:
-                yield SpeechChunk(np.zeros(0, np.float32), start, _replaced(chunk.result, np.concatenate(heard), speed))
+                result = _with_audio(chunk.result, np.concatenate(stretched), speed)
+                yield SpeechChunk(np.zeros(0, np.float32), start, result)
     finally:
         stream.close()
         close = getattr(chunks, "close", None)
@@ -101,7 +103,7 @@ def paced_chunks(chunks: Iterator[SpeechChunk], speed: float) -> Iterator[Speech
             close()
 
 
-def _replaced(result: SpeechResult, audio: NDArray[Any], speed: float) -> SpeechResult:
+def _with_audio(result: SpeechResult, audio: NDArray[Any], speed: float) -> SpeechResult:
     pieces = tuple(
         replace(piece, start_seconds=piece.start_seconds / speed, end_seconds=piece.end_seconds / speed)
         for piece in result.pieces

@@ -1,4 +1,4 @@
-"""A service around the shared tiny engine, and an engine that fails on demand."""
+"""A service around the shared tiny engine, an engine that fails on demand, and jobs answered in the contract's JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from higgs_core.errors import HiggsError
 from serverless.config.settings import Settings
+from serverless.delivery.response import Accepted
+from serverless.delivery.serialise import Json, error_json, event_json, response_json
 from serverless.service.service import SpeechService
 from tests.helpers.patience import PATIENCE
 
@@ -44,6 +47,26 @@ def serving(engine: Any, before: Callable[[], None] = lambda: None, **settings: 
         yield service
     finally:
         service.close()
+
+
+async def answer(service: SpeechService, job_input: Any, **options: Any) -> Json:
+    """What a door would answer to the job: the response or the error."""
+    try:
+        return response_json(await service.run(job_input, **{"job_id": "job-1", **options}))
+    except HiggsError as error:
+        return error_json(error)
+
+
+async def items(service: SpeechService, job_input: Any, **options: Any) -> list[Json]:
+    """What a door would stream; an error is the last item."""
+    collected = []
+    try:
+        async for event in service.stream(job_input, **{"job_id": "job-1", **options}):
+            if not isinstance(event, Accepted):
+                collected.append(event_json(event))
+    except HiggsError as error:
+        collected.append(error_json(error))
+    return collected
 
 
 async def until(condition: Callable[[], bool]) -> None:

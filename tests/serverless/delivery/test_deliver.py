@@ -7,18 +7,23 @@ import base64
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
 
 from higgs_core import HiggsAudioEngine
 from higgs_core.audio import FORMATS, decode_audio
 from higgs_core.errors import DeliveryError, RequestError
+from higgs_core.speech.request import SpeechRequest
+from higgs_core.speech.result import SpeechResult
 from serverless.config.settings import Settings
-from serverless.delivery.deliver import Delivery, Parcel, base64_length, serialised_bytes
+from serverless.delivery.deliver import Delivery
+from serverless.delivery.response import SpeechResponse
+from serverless.delivery.serialise import Json, base64_length, response_json, serialised_bytes
+from serverless.payload.parse import OutputOptions, ParsedJob
 from tests.helpers.patience import PATIENCE
-from tests.helpers.service import serving
+from tests.helpers.service import answer, items, serving
 
-DESCRIPTION = {"duration_seconds": 1.0, "generated_text": "Grüße, 世界", "warnings": []}
 KEYS = {"bucket_access_key_id": "key-id", "bucket_secret_access_key": "very-secret"}
 JOB = {"script": "A short sentence.", "seed": 4, "max_new_tokens": 60}
 
@@ -32,8 +37,26 @@ def settings(**fields: Any) -> Settings:
     return Settings(model_id="tiny", **fields)
 
 
-def parcel(size: int) -> Parcel:
-    return Parcel("job-1", bytes(range(256)) * (size // 256) + bytes(size % 256), FORMATS["wav"])
+def undelivered(mode: str = "auto", *, tokens: bool = False) -> SpeechResponse:
+    """A finished job with words beyond ASCII; tokens: its codes are returned too."""
+    codes = [np.ones((8, 4_000), np.int64)]
+    audio = np.zeros(24_000, np.float32)
+    speech = SpeechResult(audio, 24_000, codes, "Grüße, 世界", [], {"total_tokens": 3}, "stop", 1, {}, (), ())
+    output = OutputOptions(delivery=mode, return_audio_tokens=tokens)  # type: ignore[arg-type]
+    job = ParsedJob(SpeechRequest(script="Grüße"), output)
+    return SpeechResponse("job-1", job, speech, FORMATS["wav"], "tiny", {"total": 1.0}, ("noise",))
+
+
+def audio_of(size: int) -> bytes:
+    return bytes(range(256)) * (size // 256) + bytes(size % 256)
+
+
+def delivered(
+    delivery: Delivery, size: int, *, mode: str = "auto", s3: dict[str, str] | None = None, **options: Any
+) -> Json:
+    """The response's JSON after its audio of so many bytes was delivered."""
+    response = undelivered(mode, **options)
+    return response_json(delivery.deliver(response, audio_of(size), delivery.bucket_for(mode, s3)))
 
 
 def s3_config(store: str, **changes: str) -> dict[str, str]:
@@ -42,25 +65,24 @@ def s3_config(store: str, **changes: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 1000, 100_001])
 def test_the_size_is_known_before_anything_is_encoded(size: int) -> None:
-    delivery = Delivery(settings())
-    response = delivery.deliver(DESCRIPTION, parcel(size), mode="auto", bucket=None)
+    response = delivered(Delivery(settings()), size)
     posted = json.dumps({"output": response}, ensure_ascii=False).encode()
-    assert serialised_bytes(DESCRIPTION) + base64_length(size) == len(posted) == serialised_bytes(response)
-    assert base64.b64decode(response["audio_base64"]) == parcel(size).audio
+    before = serialised_bytes(response_json(undelivered()))
+    assert before + base64_length(size) == len(posted) == serialised_bytes(response)
+    assert base64.b64decode(response["audio_base64"]) == audio_of(size)
 
 
 def test_the_limit_is_the_last_size_that_goes_inline() -> None:
     size = 3_000
-    exact = serialised_bytes(DESCRIPTION) + base64_length(size)
-    fits = Delivery(settings(max_inline_bytes=exact))
-    assert "audio_base64" in fits.deliver(DESCRIPTION, parcel(size), mode="inline", bucket=None)
+    exact = serialised_bytes(response_json(undelivered())) + base64_length(size)
+    assert "audio_base64" in delivered(Delivery(settings(max_inline_bytes=exact)), size, mode="inline")
     with pytest.raises(DeliveryError):
-        Delivery(settings(max_inline_bytes=exact - 1)).deliver(DESCRIPTION, parcel(size), mode="inline", bucket=None)
+        delivered(Delivery(settings(max_inline_bytes=exact - 1)), size, mode="inline")
 
 
 def test_a_result_that_fits_nowhere_says_how_large_it_is_and_what_helps() -> None:
     with pytest.raises(DeliveryError) as failure:
-        Delivery(settings()).deliver(DESCRIPTION, parcel(15_000_000), mode="auto", bucket=None)
+        delivered(Delivery(settings()), 15_000_000)
     assert failure.value.message == "The result is 20.0 MB and at most 18.0 MB can be returned inline."
     for remedy in ("BUCKET_*", "s3Config", "mp3"):
         assert remedy in (failure.value.hint or "")
@@ -68,49 +90,44 @@ def test_a_result_that_fits_nowhere_says_how_large_it_is_and_what_helps() -> Non
 
 def test_auto_uploads_only_what_is_too_large(store: str) -> None:
     delivery = Delivery(settings(max_inline_bytes=10_000, bucket_endpoint_url=store, bucket_name="speech", **KEYS))
-    bucket = delivery.bucket_for("auto", None)
-    assert "audio_base64" in delivery.deliver(DESCRIPTION, parcel(3_000), mode="auto", bucket=bucket)
-    response = delivery.deliver(DESCRIPTION, parcel(30_000), mode="auto", bucket=bucket)
+    assert "audio_base64" in delivered(delivery, 3_000)
+    response = delivered(delivery, 30_000)
     assert "audio_base64" not in response
     assert response["expires_at"].endswith("Z")
-    assert requests.get(response["audio_url"], timeout=PATIENCE).content == parcel(30_000).audio
+    assert requests.get(response["audio_url"], timeout=PATIENCE).content == audio_of(30_000)
 
 
 def test_s3_uploads_what_would_fit_as_well(store: str) -> None:
     delivery = Delivery(settings(bucket_endpoint_url=store, bucket_name="speech", bucket_prefix="a/b", **KEYS))
-    response = delivery.deliver(DESCRIPTION, parcel(100), mode="s3", bucket=delivery.bucket_for("s3", None))
-    assert "/speech/a/b/job-1.wav" in response["audio_url"]
+    assert "/speech/a/b/job-1.wav" in delivered(delivery, 100, mode="s3")["audio_url"]
 
 
 def test_a_failed_upload_falls_back_to_inline_with_a_warning(store: str) -> None:
     delivery = Delivery(settings(bucket_endpoint_url=store, bucket_name="nobodys", **KEYS))
-    response = delivery.deliver(DESCRIPTION, parcel(100), mode="s3", bucket=delivery.bucket_for("s3", None))
-    assert base64.b64decode(response["audio_base64"]) == parcel(100).audio
+    response = delivered(delivery, 100, mode="s3")
+    assert base64.b64decode(response["audio_base64"]) == audio_of(100)
     assert "audio_url" not in response
-    assert "NoSuchBucket" in response["warnings"][0]
-    assert DESCRIPTION["warnings"] == []
+    assert response["warnings"][0] == "noise"
+    assert "NoSuchBucket" in response["warnings"][1]
 
 
 def test_a_failed_upload_of_what_does_not_fit_is_an_error_with_both_reasons(store: str) -> None:
     delivery = Delivery(settings(max_inline_bytes=10_000, bucket_endpoint_url=store, bucket_name="nobodys", **KEYS))
     with pytest.raises(DeliveryError, match=r"NoSuchBucket.*0\.0 MB"):
-        delivery.deliver(DESCRIPTION, parcel(30_000), mode="auto", bucket=delivery.bucket_for("auto", None))
+        delivered(delivery, 30_000)
 
 
 def test_tokens_too_large_to_return_beside_a_link_are_an_error(store: str) -> None:
     delivery = Delivery(settings(max_inline_bytes=10_000, bucket_endpoint_url=store, bucket_name="speech", **KEYS))
-    description = {**DESCRIPTION, "generated_audio_tokens": [[1] * 4000] * 8}
     with pytest.raises(DeliveryError) as failure:
-        delivery.deliver(description, parcel(100), mode="auto", bucket=delivery.bucket_for("auto", None))
+        delivered(delivery, 100, tokens=True)
     assert "return_audio_tokens" in (failure.value.hint or "")
 
 
 @pytest.mark.usefixtures("loopback_allowed")
 def test_the_jobs_own_bucket_wins_over_the_workers(store: str) -> None:
     delivery = Delivery(settings(bucket_endpoint_url=store, bucket_name="nobodys", **KEYS))
-    bucket = delivery.bucket_for("s3", s3_config(store))
-    response = delivery.deliver(DESCRIPTION, parcel(100), mode="s3", bucket=bucket)
-    assert "/speech/job-1.wav" in response["audio_url"]
+    assert "/speech/job-1.wav" in delivered(delivery, 100, mode="s3", s3=s3_config(store))["audio_url"]
 
 
 def test_s3_without_a_bucket_is_refused_before_any_work() -> None:
@@ -132,13 +149,12 @@ def test_the_jobs_own_bucket_must_not_lie_in_the_workers_network(endpoint: str) 
 @pytest.mark.usefixtures("loopback_allowed")
 def test_an_oversize_job_reaches_its_bucket_and_the_link_plays(tiny_engine: HiggsAudioEngine, store: str) -> None:
     with serving(tiny_engine, max_inline_bytes=20_000) as service:
-        response = asyncio.run(
-            service.run({**JOB, "response_format": "flac"}, job_id="big", s3_config=s3_config(store))
-        )
-        without = asyncio.run(service.run(JOB, job_id="big"))
-    answer = requests.get(response["audio_url"], timeout=PATIENCE)
-    audio = decode_audio(answer.content, origin="link", min_seconds=0)
-    assert answer.headers["Content-Type"] == "audio/flac"
+        job = {**JOB, "response_format": "flac"}
+        response = asyncio.run(answer(service, job, job_id="big", s3_config=s3_config(store)))
+        without = asyncio.run(answer(service, JOB, job_id="big"))
+    fetched = requests.get(response["audio_url"], timeout=PATIENCE)
+    audio = decode_audio(fetched.content, origin="link", min_seconds=0)
+    assert fetched.headers["Content-Type"] == "audio/flac"
     assert len(audio) == round(response["duration_seconds"] * 24_000)
     assert without["code"] == "delivery_failed"
 
@@ -148,8 +164,8 @@ def test_a_stream_delivered_by_s3_has_a_link_to_the_whole_file_in_its_last_item(
     tiny_engine: HiggsAudioEngine, store: str
 ) -> None:
     async def last(**options: Any) -> dict[str, Any]:
-        stream = service.stream({**JOB, "stream": True, **options}, job_id="streamed", s3_config=s3_config(store))
-        return [item async for item in stream][-1]
+        job = {**JOB, "stream": True, **options}
+        return (await items(service, job, job_id="streamed", s3_config=s3_config(store)))[-1]
 
     with serving(tiny_engine) as service:
         linked, plain = asyncio.run(last(delivery="s3")), asyncio.run(last())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serverless.delivery.deliver import serialised_bytes
+from serverless.delivery.serialise import serialised_bytes
 from serverless.queue.aggregate import MAX_ITEM_BYTES, Aggregate
 
 

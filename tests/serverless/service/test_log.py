@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from higgs_core.errors import EngineStoppedError, GenerationCancelled, HiggsError, NoAudioError, RequestError
+from serverless.config.log import PlainFormatter, PlatformFormatter, configure_logging, places
 from serverless.config.settings import Settings
-from serverless.service.log import JobRecord, PlainFormatter, PlatformFormatter, configure_logging, places
+from serverless.service.job_record import JobRecord
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_the_places_of_an_exception_are_its_frames_and_its_causes_without_their_
     except ValueError as error:
         text = places(error)
     assert text.index("KeyError") < text.index("ValueError")
-    assert "test_job_log.py" in text
+    assert "test_log.py" in text
     assert "in inner" in text
     assert "secret" not in text
 

@@ -16,10 +16,11 @@ from higgs_core import HiggsAudioEngine
 from higgs_core.audio import decode_audio
 from higgs_core.errors import DeviceMemoryError, ModelLoadError
 from higgs_core.speech.speak import Progress
+from serverless.config.log import PlainFormatter, PlatformFormatter
 from serverless.config.settings import Settings
-from serverless.service.log import PlainFormatter, PlatformFormatter
+from serverless.delivery.response import Accepted, AudioPart
 from serverless.service.service import SpeechService
-from tests.helpers.service import serving, until
+from tests.helpers.service import answer, items, serving, until
 
 JOB = {"script": "A short sentence.", "seed": 4, "max_new_tokens": 60}
 LONG = {
@@ -32,11 +33,7 @@ LONG = {
 
 
 def run(service: SpeechService, job_input: Any, **options: Any) -> dict[str, Any]:
-    return asyncio.run(service.run(job_input, job_id="job-1", **options))
-
-
-async def collected(service: SpeechService, job_input: Any, **options: Any) -> list[dict[str, Any]]:
-    return [item async for item in service.stream(job_input, job_id="job-1", **options)]
+    return asyncio.run(answer(service, job_input, **options))
 
 
 def test_a_response_has_every_key_of_the_contract_in_plain_json(tiny_engine: HiggsAudioEngine) -> None:
@@ -68,7 +65,7 @@ def test_a_stream_is_the_response_in_parts(tiny_engine: HiggsAudioEngine) -> Non
     job = {**JOB, "response_format": "pcm"}
     with serving(tiny_engine) as service:
         whole = run(service, job)
-        *parts, final = asyncio.run(collected(service, {**job, "stream": True}))
+        *parts, final = asyncio.run(items(service, {**job, "stream": True}))
     joined = np.frombuffer(b"".join(base64.b64decode(part["audio_base64"]) for part in parts), "<i2")
     expected = np.frombuffer(base64.b64decode(whole["audio_base64"]), "<i2")
     assert len(parts) > 1
@@ -81,15 +78,15 @@ def test_a_stream_is_the_response_in_parts(tiny_engine: HiggsAudioEngine) -> Non
 
 def test_parts_are_never_larger_than_the_limit(tiny_engine: HiggsAudioEngine) -> None:
     with serving(tiny_engine, max_stream_chunk_bytes=5_000) as service:
-        items = asyncio.run(collected(service, {**JOB, "stream": True, "response_format": "flac"}))
-    sizes = [len(base64.b64decode(item["audio_base64"])) for item in items[:-1]]
+        *parts, _ = asyncio.run(items(service, {**JOB, "stream": True, "response_format": "flac"}))
+    sizes = [len(base64.b64decode(part["audio_base64"])) for part in parts]
     assert len(sizes) > 3
     assert max(sizes) <= 5_000
 
 
 def test_a_stream_that_nobody_asked_for_is_one_item(tiny_engine: HiggsAudioEngine) -> None:
     with serving(tiny_engine) as service:
-        (item,) = asyncio.run(collected(service, JOB))
+        (item,) = asyncio.run(items(service, JOB))
         assert item["audio_base64"] == run(service, JOB)["audio_base64"]
 
 
@@ -183,11 +180,9 @@ def test_a_dead_engine_asks_for_a_new_worker(tiny_engine: HiggsAudioEngine) -> N
         assert service.ready
         dead.close()
         for job in (JOB, {**JOB, "stream": True}):
-            response = run(service, job)
-            assert response["code"] == "engine_stopped"
-            assert response["refresh_worker"] is True
-        (item,) = asyncio.run(collected(service, {**JOB, "stream": True}))
-        assert item["refresh_worker"] is True
+            assert run(service, job)["code"] == "engine_stopped"
+        (item,) = asyncio.run(items(service, {**JOB, "stream": True}))
+        assert item["code"] == "engine_stopped"
         assert service.must_recycle
         assert not service.ready
 
@@ -202,11 +197,11 @@ def test_out_of_memory_is_tried_again_when_nobody_else_is_inside(tiny_engine: Hi
             raise DeviceMemoryError("The device is out of memory.")
 
     async def both() -> list[dict[str, Any]]:
-        other = asyncio.create_task(service.run({**LONG, "script": LONG["script"][:120]}, job_id="other"))
+        other = asyncio.create_task(answer(service, {**LONG, "script": LONG["script"][:120]}, job_id="other"))
         await until(lambda: service.stats()["active"] == 1)
-        items = await collected(service, {**JOB, "stream": stream})
+        answers = await items(service, {**JOB, "stream": stream})
         assert other.done()  # it was let out first
-        return [*items, await other]
+        return [*answers, await other]
 
     with serving(tiny_engine, full_once) as service:
         responses = asyncio.run(both())
@@ -246,7 +241,8 @@ def test_cancelling_a_job_frees_its_slot(tiny_engine: HiggsAudioEngine) -> None:
 def test_closing_a_stream_frees_its_slot(tiny_engine: HiggsAudioEngine) -> None:
     async def close() -> None:
         stream = service.stream({**LONG, "stream": True}, job_id="long")
-        await anext(stream)
+        assert isinstance(await anext(stream), Accepted)
+        assert isinstance(await anext(stream), AudioPart)
         assert service.stats()["in_flight"] == 1
         await stream.aclose()
         await until(lambda: service.stats()["active"] == 0)
@@ -259,7 +255,7 @@ def test_closing_a_stream_frees_its_slot(tiny_engine: HiggsAudioEngine) -> None:
 def test_more_jobs_than_there_is_room_for_are_told_to_come_again(tiny_engine: HiggsAudioEngine) -> None:
     async def crowd() -> list[dict[str, Any]]:
         return await asyncio.gather(
-            *(service.run({**JOB, "seed": seed}, job_id=f"job-{seed}") for seed in (4, 5, 6, 7))
+            *(answer(service, {**JOB, "seed": seed}, job_id=f"job-{seed}") for seed in (4, 5, 6, 7))
         )
 
     with serving(tiny_engine, max_concurrency=1, max_queued_requests=2) as service:

@@ -4,23 +4,23 @@ import asyncio
 
 import pytest
 
-from serverless.service.shared_lock import Turnstile
+from serverless.service.shared_lock import SharedLock
 from tests.helpers.patience import PATIENCE
 
 
-def test_many_go_through_together_and_one_alone() -> None:
+def test_many_go_hold_it_shared_and_one_alone() -> None:
     async def story() -> list[str]:
-        gate, told = Turnstile(), list[str]()
+        lock, told = SharedLock(), list[str]()
         leave = asyncio.Event()
 
         async def visitor(name: str) -> None:
-            async with gate.together():
+            async with lock.shared():
                 told.append(f"{name} in")
                 await leave.wait()
                 told.append(f"{name} out")
 
         async def loner() -> None:
-            async with gate.alone():
+            async with lock.exclusive():
                 told.append("alone in")
                 await others_run()
                 told.append("alone out")
@@ -41,21 +41,21 @@ def test_many_go_through_together_and_one_alone() -> None:
     assert told[4:] == ["alone in", "alone out", "c in", "c out"]
 
 
-@pytest.mark.parametrize("way", ["together", "alone"])
+@pytest.mark.parametrize("way", ["shared", "exclusive"])
 def test_who_fails_or_is_cancelled_leaves_the_way_free(way: str) -> None:
     async def story() -> None:
-        gate = Turnstile()
+        lock = SharedLock()
         with pytest.raises(ValueError, match="inside"):
-            async with getattr(gate, way)():
+            async with getattr(lock, way)():
                 raise ValueError("inside")
-        async with gate.together():
-            waiting = asyncio.create_task(_enter(gate))
+        async with lock.shared():
+            waiting = asyncio.create_task(_enter(lock))
             await others_run()
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
-            async with asyncio.timeout(PATIENCE), gate.together():
+            async with asyncio.timeout(PATIENCE), lock.shared():
                 pass
-        async with asyncio.timeout(PATIENCE), gate.alone():
+        async with asyncio.timeout(PATIENCE), lock.exclusive():
             pass
 
     asyncio.run(story())
@@ -67,6 +67,6 @@ async def others_run() -> None:
         await asyncio.sleep(0)
 
 
-async def _enter(gate: Turnstile) -> None:
-    async with gate.alone():
+async def _enter(lock: SharedLock) -> None:
+    async with lock.exclusive():
         pass

@@ -1,0 +1,75 @@
+"""What the service gives a door for a job: typed, before the door turns it into JSON, bytes or events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from higgs_core.audio import AudioFormat
+    from higgs_core.speech.result import SpeechResult
+    from serverless.delivery.s3 import Upload
+    from serverless.payload.parse import ParsedJob
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The first event of a stream: the job was read and is going to be spoken.
+
+    streams: audio parts follow; otherwise the response comes alone, with its audio.
+    warnings: fields of the request that have no effect.
+    """
+
+    streams: bool
+    audio_format: AudioFormat
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AudioPart:
+    """A part of the encoded file while it is generated; the data of all parts joined is the file.
+
+    start_seconds: where in the audio the samples begin that were encoded since the part before.
+    """
+
+    index: int
+    data: bytes
+    start_seconds: float
+    audio_format: AudioFormat
+
+
+@dataclass(frozen=True, eq=False)
+class SpeechResponse:
+    """A finished job.
+
+    audio: the encoded file, and upload: where it can be fetched instead; neither where it left in parts, both never.
+    parts: how many parts left before; None where the response answers alone.
+    timings: measured seconds by name, as seen from the moment at which the job came in.
+    warnings: of the request, of its speech and of its delivery.
+    """
+
+    job_id: str
+    job: ParsedJob
+    speech: SpeechResult
+    audio_format: AudioFormat
+    model: str
+    timings: Mapping[str, float]
+    warnings: tuple[str, ...]
+    audio: bytes | None = None
+    upload: Upload | None = None
+    parts: int | None = None
+
+    @property
+    def duration_seconds(self) -> float:
+        """Of the audio."""
+        return len(self.speech.audio) / self.speech.sampling_rate
+
+    @property
+    def real_time_factor(self) -> float | None:
+        """Seconds of work a second of audio: below 1 is faster than speech."""
+        return self.timings["total"] / self.duration_seconds if self.duration_seconds > 0 else None
+
+
+StreamEvent = Accepted | AudioPart | SpeechResponse
+"""What a stream gives: Accepted once and first, SpeechResponse once and last."""

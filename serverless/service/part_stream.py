@@ -1,0 +1,127 @@
+"""Encodes speech while it is generated: a thread generates and encodes, the event loop takes the parts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, Self
+
+from higgs_core.audio import FORMATS, StreamEncoder
+from higgs_core.cancellation import CancelToken
+from higgs_core.rates import SAMPLING_RATE
+from higgs_core.speech.speak import Progress, SpeechResult, stream_speech
+from serverless.delivery.response import AudioPart
+from serverless.service.time_stretch import time_stretched_chunks
+
+if TYPE_CHECKING:
+    from higgs_core.engine import HiggsAudioEngine
+    from higgs_core.prompt.chatml import AudioContent
+    from higgs_core.speech.request import ReferenceSource
+    from serverless.payload.parse import ParsedJob
+
+WIDEST_SAMPLE_BYTES = 4  # float32; every other encoding takes less
+
+
+class PartStream:
+    """One request's speech in parts of at most `max_part_bytes`, in an `async with` block; leaving it cancels the rest.
+
+    After the last part `speech` is the result and `encode_seconds` the time that encoding took.
+    """
+
+    def __init__(
+        self,
+        engine: HiggsAudioEngine,
+        parsed: ParsedJob,
+        clips: Mapping[ReferenceSource, AudioContent],
+        *,
+        threads: Executor,
+        max_part_bytes: int,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._engine = engine
+        self._request = parsed.request
+        self._output = parsed.output
+        self._format = FORMATS[parsed.output.response_format]
+        self._clips = clips
+        self._threads = threads
+        self._max_part_bytes = max_part_bytes
+        self._on_progress = on_progress
+        self._cancel = CancelToken()
+        self._loop = asyncio.get_running_loop()
+        # Not bounded: a reader slower than the model costs the memory of one encoded utterance, never a slot.
+        self._encoded: asyncio.Queue[AudioPart | BaseException | None] = asyncio.Queue()
+        self._work: Future[None] | None = None
+        self._parts = 0
+        self.speech: SpeechResult | None = None
+        self.encode_seconds = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._work = self._threads.submit(self._run)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._cancel.cancel()
+        if self._work is not None:
+            self._work.cancel()  # where no thread has taken it up yet
+
+    async def next_part(self) -> AudioPart | None:
+        """The next part, None after the last. Raises what generating and encoding raise."""
+        item = await self._encoded.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def _run(self) -> None:
+        """In a thread: generate and encode everything, then tell the event loop that it was all, or what failed."""
+        try:
+            self._generate()
+        except BaseException as error:
+            self._put(error)
+        else:
+            self._put(None)
+
+    def _generate(self) -> None:
+        chunks = stream_speech(
+            self._engine,
+            self._request,
+            self._clips,
+            cancel=self._cancel,
+            on_progress=self._on_progress,
+            speed=self._output.speed,
+            live=self._format.streams,
+        )
+        encoder = StreamEncoder(self._output.response_format, self._output.wav_encoding)
+        samples_at_once = max(self._max_part_bytes // WIDEST_SAMPLE_BYTES, 1)
+        part_start = 0  # the first sample that was encoded since the part before
+        part_begun = False
+        try:
+            for chunk in time_stretched_chunks(chunks, self._output.speed):
+                if chunk.result is not None:
+                    self.speech = chunk.result
+                for first in range(0, len(chunk.audio), samples_at_once):
+                    if not part_begun:
+                        part_start, part_begun = chunk.start_sample + first, True
+                    before = time.perf_counter()
+                    data = encoder.write(chunk.audio[first : first + samples_at_once])
+                    self.encode_seconds += time.perf_counter() - before
+                    if data:
+                        self._put_parts(data, part_start)
+                        part_begun = False
+            before = time.perf_counter()
+            data = encoder.finish()
+            self.encode_seconds += time.perf_counter() - before
+            self._put_parts(data, part_start)
+        finally:
+            encoder.close()
+
+    def _put_parts(self, data: bytes, start_sample: int) -> None:
+        for first in range(0, len(data), self._max_part_bytes):
+            part = data[first : first + self._max_part_bytes]
+            self._put(AudioPart(self._parts, part, start_sample / SAMPLING_RATE, self._format))
+            self._parts += 1
+
+    def _put(self, item: AudioPart | BaseException | None) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._encoded.put_nowait, item)
