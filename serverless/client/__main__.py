@@ -22,7 +22,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from serverless.client.output import AudioFile, ProgressLine, summary
-from serverless.client.transports import ClientError, Door, HttpDoor, Item, QueueDoor, StreamDoor, session
+from serverless.client.transports import (
+    ClientError,
+    HttpTransport,
+    Item,
+    QueueTransport,
+    StreamTransport,
+    Transport,
+    session,
+)
 
 RUNPOD_QUEUE_URL = "https://api.runpod.ai/v2"
 _RUNPOD_DOMAIN = ".runpod.ai"
@@ -34,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         job = build_job(options)
-        door = open_door(options, os.environ)
-        result = receive(door, job, options.output)
+        transport = open_transport(options, os.environ)
+        result = receive(transport, job, options.output)
     except ClientError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -46,13 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def receive(door: Door, job: Mapping[str, Any], output: Path) -> Item:
+def receive(transport: Transport, job: Mapping[str, Any], output: Path) -> Item:
     """Follow the job with a progress line, save its audio as `output`, return what the result says besides.
 
     Nothing is left behind when it fails. Raises ClientError.
     """
     result: Item = {}
-    items = door.send(job)
+    items = transport.send(job)
     with ProgressLine(sys.stderr) as line, AudioFile(output) as file:
         started = time.monotonic()
         try:
@@ -64,7 +72,7 @@ def receive(door: Door, job: Mapping[str, Any], output: Path) -> Item:
                 result |= item
                 line.show(item, file.size, time.monotonic() - started)
         finally:
-            items.close()  # type: ignore[attr-defined]  # every door is a generator
+            items.close()  # type: ignore[attr-defined]  # every transport is a generator
         if not file.size:
             raise ClientError("The endpoint returned no audio.")
         file.keep(str(result.get("audio_format") or ""))
@@ -96,17 +104,17 @@ def build_job(options: argparse.Namespace) -> dict[str, Any]:
     return job
 
 
-def open_door(options: argparse.Namespace, environment: Mapping[str, str]) -> Door:
-    """The door that the options name, with the key that belongs to it. Raises ClientError."""
+def open_transport(options: argparse.Namespace, environment: Mapping[str, str]) -> Transport:
+    """The transport that the options name, with the key that belongs to it. Raises ClientError."""
     if options.url is not None:
         host = urlsplit(options.url).hostname or ""
         # RunPod's key goes to RunPod only
         variable = "RUNPOD_API_KEY" if f".{host}".endswith(_RUNPOD_DOMAIN) else "HIGGS_AUDIO_API_KEY"
-        return HttpDoor(session(environment.get(variable)), options.url)
+        return HttpTransport(session(environment.get(variable)), options.url)
     if not (key := environment.get("RUNPOD_API_KEY")):
         raise ClientError("RUNPOD_API_KEY is not set; RunPod's console makes one under Settings, API Keys.")
-    door = StreamDoor if options.mode == "stream" else QueueDoor
-    return door(session(key), f"{options.api.rstrip('/')}/{options.endpoint}")
+    transport = StreamTransport if options.mode == "stream" else QueueTransport
+    return transport(session(key), f"{options.api.rstrip('/')}/{options.endpoint}")
 
 
 def _read_job(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The three ways to a deployed endpoint: RunPod's queue, its stream, and the HTTP server.
 
-Each door takes the job and yields dicts: partial ones with `progress` (share done, seconds of audio), then the result,
-or the items of a stream. All `audio_base64` joined is the file.
+Each transport takes the job and yields dicts: partial ones with `progress` (share done, seconds of audio), then the
+result, or the items of a stream. All `audio_base64` joined is the file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ClientError(Exception):
     """What went wrong, in one sentence for the person at the terminal."""
 
 
-class Door(Protocol):
+class Transport(Protocol):
     def send(self, job: Mapping[str, Any]) -> Iterator[Item]: ...
 
 
@@ -47,7 +47,7 @@ def session(key: str | None) -> requests.Session:
     return made
 
 
-class QueueDoor:
+class QueueTransport:
     """POST /run, then GET /status until the job ends. Closing the iterator early cancels the job."""
 
     def __init__(self, http: requests.Session, base_url: str) -> None:
@@ -82,7 +82,7 @@ class QueueDoor:
         return _json(_answered(self._http.get, f"{self._base}{path}"))
 
 
-class StreamDoor(QueueDoor):
+class StreamTransport(QueueTransport):
     """POST /run with `stream`, then GET /stream, which hands out each item once."""
 
     def send(self, job: Mapping[str, Any]) -> Iterator[Item]:
@@ -102,7 +102,7 @@ class StreamDoor(QueueDoor):
                 time.sleep(POLL_SECONDS[0])
 
 
-class HttpDoor:
+class HttpTransport:
     """POST /generate of the HTTP server, read line by line while it generates. Closing the iterator frees the slot.
 
     A server that is loading or busy is asked again, when it says.

@@ -1,4 +1,4 @@
-"""What the service gives a door for a job: typed, before the door turns it into JSON, bytes or events."""
+"""What the service returns for a job, typed: the entry point that asked turns it into JSON, bytes or events."""
 
 from __future__ import annotations
 

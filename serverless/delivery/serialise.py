@@ -1,4 +1,4 @@
-"""The contract's JSON: of a response, of a part of a stream, of an error. Every door writes its answers with these."""
+"""The contract's JSON: of a response, of a part of a stream, of an error. Every entry point answers with these."""
 
 from __future__ import annotations
 

@@ -44,11 +44,11 @@ _OPENAI_TYPES = {400: "invalid_request_error", 401: "authentication_error", 404:
 
 
 class HttpProblem(HiggsError):
-    """A failure of the HTTP door itself. `code` picks the status."""
+    """A failure of the HTTP server itself, not of a job. `code` picks the status."""
 
     def __init__(self, code: str, message: str, *, field: str | None = None, hint: str | None = None) -> None:
         super().__init__(message, field=field, hint=hint)
-        self.code = code  # type: ignore[misc]  # one class for every failure of the door
+        self.code = code  # type: ignore[misc]  # one class for every failure of the server
 
 
 def status_of(code: str) -> int:

@@ -15,7 +15,7 @@ from serverless.payload.values import Refused, is_blank
 
 SPEECH_ROUTE = "/v1/audio/speech"
 DEFAULT_FORMAT = "mp3"  # OpenAI's: its clients save what comes without a response_format as .mp3
-# Not about speech: there is one model, whatever a client calls it, and the HTTP door reads how its bytes travel.
+# Not about speech: there is one model, whatever a client calls it, and the HTTP route reads how its bytes travel.
 _NOT_ABOUT_SPEECH = ("model", "stream_format")
 
 

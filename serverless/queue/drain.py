@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Drain:
-    """Hears the signals in the SDK's place. Everything happens on the SDK's event loop."""
+    """Handles the signals in place of the SDK. Everything happens on the SDK's event loop."""
 
     def __init__(self) -> None:
         self.draining = False

@@ -1,7 +1,7 @@
 """From a job to its response: the one path behind the queue worker, the HTTP server and local runs.
 
 parse -> fetch references -> generate -> encode -> deliver. Blocking steps run in threads. A caller that goes away (its
-task is cancelled) cancels the generation. What comes back is typed; the door that asked serialises it.
+task is cancelled) cancels the generation. What comes back is typed; the entry point that asked serialises it.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def serving(engine: Any, before: Callable[[], None] = lambda: None, **settings: 
 
 
 async def answer(service: SpeechService, job_input: Any, **options: Any) -> Json:
-    """What a door would answer to the job: the response or the error."""
+    """What an entry point would answer to the job: the response or the error."""
     try:
         return response_json(await service.run(job_input, **{"job_id": "job-1", **options}))
     except HiggsError as error:
@@ -58,7 +58,7 @@ async def answer(service: SpeechService, job_input: Any, **options: Any) -> Json
 
 
 async def items(service: SpeechService, job_input: Any, **options: Any) -> list[Json]:
-    """What a door would stream; an error is the last item."""
+    """What an entry point would stream; an error is the last item."""
     collected = []
     try:
         async for event in service.stream(job_input, **{"job_id": "job-1", **options}):

@@ -1,4 +1,4 @@
-// The server's doors as the page uses them. Paths are relative, so that the page also works behind a prefix.
+// The server's routes as the page uses them. Paths are relative, so that the page also works behind a prefix.
 
 const KEY = "higgs-audio-key";
 

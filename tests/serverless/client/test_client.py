@@ -148,9 +148,9 @@ def test_runpods_key_does_not_go_to_other_servers(server: Running, monkeypatch: 
         ("https://abc.api.runpod.ai.example.org", "own"),
         ("https://evilrunpod.ai", "own"),
     ):
-        door = client.open_door(parse(["--url", url, "x"]), environment)
-        assert isinstance(door, transports.HttpDoor)
-        assert door._http.headers["Authorization"] == f"Bearer {key}"
+        transport = client.open_transport(parse(["--url", url, "x"]), environment)
+        assert isinstance(transport, transports.HttpTransport)
+        assert transport._http.headers["Authorization"] == f"Bearer {key}"
 
 
 # -- the queue --------------------------------------------------------------------------------------------------------
@@ -241,8 +241,8 @@ def test_an_endpoint_that_takes_no_job_is_told_apart(
 def test_an_interrupted_job_is_cancelled_on_the_endpoint(tmp_path: Path) -> None:
     api = QueueApi(run=[{"id": "j4"}], status=[{"status": "IN_PROGRESS"}], cancel=[{"status": "CANCELLED"}])
     with api.running() as base:
-        door = transports.QueueDoor(transports.session(KEY), f"{base}/e1")
-        items = door.send({"input": {"script": "Hello."}})
+        transport = transports.QueueTransport(transports.session(KEY), f"{base}/e1")
+        items = transport.send({"input": {"script": "Hello."}})
         assert next(items)["state"] == "IN_PROGRESS"
         items.close()  # type: ignore[attr-defined]
     assert api.seen[-1][:2] == ("POST", "/e1/cancel/j4")

@@ -1,4 +1,4 @@
-"""OpenAI's speech request, by the queue's passthrough and as the HTTP door hands it on."""
+"""OpenAI's speech request, by the queue's passthrough and as the HTTP server hands it on."""
 
 from __future__ import annotations
 
