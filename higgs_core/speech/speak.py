@@ -1,19 +1,19 @@
-"""Generates a request piece by piece: it is planned, each piece becomes a sample, the engine speaks the sample, and
-text and codes of what went well go back in as context of the next piece. Imports no torch: the engine is handed in.
+"""Generates one request chunk by chunk; earlier text and codes go back in as context.
+
+Imports no torch: the engine is handed in.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from higgs_core.cancellation import CancelToken
 from higgs_core.errors import BusyError, DeviceMemoryError, GenerationCancelled
 from higgs_core.prompt.size import utf8_length
 from higgs_core.rates import FRAMES_PER_SECOND
@@ -25,12 +25,15 @@ from higgs_core.speech.session import Narration, SpeechResult, SpokenPiece
 
 if TYPE_CHECKING:
     from higgs_core.engine import AudioStream, GenerationFuture, GenerationResult, HiggsAudioEngine
+    from higgs_core.params import GenerationParams
+    from higgs_core.prompt.chatml import ChatMLSample
 
 __all__ = ["Progress", "SpeechChunk", "SpeechResult", "SpokenPiece", "speak", "stream_speech"]
 
+_PROGRESS_SECONDS = 0.1  # how often progress is reported while a whole generation is waited for
+_NO_AUDIO = np.zeros(0, np.float32)
 # What may keep a piece from being generated a second time, while its first generation is there and can be kept.
 _TOO_MUCH_AT_ONCE = (BusyError, DeviceMemoryError)
-_GLANCE_SECONDS = 0.05  # how often a wait looks up to see whether the request was cancelled
 
 
 @dataclass(frozen=True)
@@ -58,29 +61,24 @@ def speak(
     request: SpeechRequest,
     clips: Clips,
     *,
-    cancelled: threading.Event | None = None,
+    cancel: CancelToken | None = None,
     on_progress: OnProgress | None = None,
 ) -> SpeechResult:
     """Speak the whole request and wait for it. clips: the audio of each of its reference sources.
 
-    cancelled: set it, from any thread, to stop within a few decode steps.
+    cancel: stops the generation within a few decode steps when another thread cancels it.
     on_progress: called in this thread while it waits.
     Raises what the engine raises, RequestError for a request without words, GenerationCancelled, and NoAudioError when
     the model left every piece without audio.
     """
-    narration = _narration(engine, request, clips)
-    tell = _Teller(narration, on_progress)
-    while narration.goes_on:
-        _stop_if(cancelled)
-        try:
-            future = engine.submit(narration.sample(), narration.params())
-            narration.add(_await(future, cancelled, tell))
-        except _TOO_MUCH_AT_ONCE:
-            if not narration.has_attempt:
-                raise
-            narration.keep_best()
-        tell()
-    return narration.result()
+    interval = None if on_progress is None else _PROGRESS_SECONDS
+
+    def generate(sample: ChatMLSample, params: GenerationParams) -> _WholeGeneration:
+        return _WholeGeneration(engine.submit(sample, params), interval)
+
+    *_, last = _chunks(_narration(engine, request, clips), generate, Playback(live=False), cancel, on_progress)
+    assert last.result is not None
+    return last.result
 
 
 def stream_speech(
@@ -88,7 +86,7 @@ def stream_speech(
     request: SpeechRequest,
     clips: Clips,
     *,
-    cancelled: threading.Event | None = None,
+    cancel: CancelToken | None = None,
     on_progress: OnProgress | None = None,
     speed: float = 1.0,
     live: bool = True,
@@ -102,33 +100,10 @@ def stream_speech(
     says, and gives the same in a stream and in one piece.
     speed: how much faster than it was spoken the audio is played.  clock: seconds, monotonic.
     live: False where nobody hears anything before the end; then too every piece is held.
-    Closing the iterator stops the generation, as `cancelled` does from another thread. Raises as `speak` does.
+    Closing the iterator stops the generation, as `cancel` does from another thread. Raises as `speak` does.
     """
-    narration = _narration(engine, request, clips)
-    tell = _Teller(narration, on_progress)
     playback = Playback(speed, clock, live=live and request.retries is None)
-    while narration.goes_on:
-        _stop_if(cancelled)
-        start = narration.samples
-        held = HeldAudio(playback, until_checked=narration.may_retry or narration.has_attempt, trims=narration.trims)
-        try:
-            with engine.stream(narration.sample(), narration.params()) as stream, _stopped_by(cancelled, stream):
-                for chunk in stream:
-                    _stop_if(cancelled)
-                    tell(stream.columns_generated)
-                    audio = held.add(chunk.audio)
-                    if len(audio):
-                        yield SpeechChunk(audio, start + held.sent - len(audio), None)
-            assert stream.result is not None  # the stream has ended, and not in an error
-            piece = narration.add(stream.result, heard=held.sent > 0)
-        except _TOO_MUCH_AT_ONCE:
-            if held.sent or not narration.has_attempt:
-                raise
-            piece = narration.keep_best()
-        tell()
-        if piece is not None and len(rest := held.rest_of(piece)):
-            yield SpeechChunk(rest, start + held.sent - len(rest), None)
-    yield SpeechChunk(np.zeros(0, np.float32), narration.samples, narration.result())
+    yield from _chunks(_narration(engine, request, clips), engine.stream, playback, cancel, on_progress)
 
 
 def _narration(engine: HiggsAudioEngine, request: SpeechRequest, clips: Clips) -> Narration:
@@ -137,47 +112,82 @@ def _narration(engine: HiggsAudioEngine, request: SpeechRequest, clips: Clips) -
     return Narration(request, planned, engine.max_context, count)
 
 
-def _await(future: GenerationFuture, cancelled: threading.Event | None, tell: _Teller) -> GenerationResult:
-    """The piece's result. However the wait ends, nothing goes on being generated after it."""
-    try:
-        while not _is_done(future):
-            _stop_if(cancelled)
-            tell(future.columns_generated)
-        return future.result()
-    finally:
-        future.cancel()
+def _chunks(
+    narration: Narration,
+    generate: Callable[[ChatMLSample, GenerationParams], AudioStream | _WholeGeneration],
+    playback: Playback,
+    cancel: CancelToken | None,
+    on_progress: OnProgress | None,
+) -> Iterator[SpeechChunk]:
+    """Every piece, generated until one of its generations stays, and then the result."""
+    cancel = cancel or CancelToken()
+    tell = _Teller(narration, on_progress)
+    while narration.goes_on:
+        cancel.raise_if_cancelled()
+        start = narration.samples
+        held = HeldAudio(playback, until_checked=narration.may_retry or narration.has_attempt, trims=narration.trims)
+        try:
+            with (
+                generate(narration.sample(), narration.params()) as generation,
+                cancel.on_cancel(generation.close),
+            ):
+                for chunk in generation:
+                    cancel.raise_if_cancelled()
+                    tell(generation.columns_generated)
+                    audio = held.add(chunk.audio)
+                    if len(audio):
+                        yield SpeechChunk(audio, start + held.sent - len(audio), None)
+            assert generation.result is not None  # it has ended, and not in an error
+            piece = narration.add(generation.result, heard=held.sent > 0)
+        except _TOO_MUCH_AT_ONCE:
+            if held.sent or not narration.has_attempt:
+                raise
+            piece = narration.keep_best()
+        tell()
+        if piece is not None and len(rest := held.rest_of(piece)):
+            yield SpeechChunk(rest, start + held.sent - len(rest), None)
+    yield SpeechChunk(_NO_AUDIO, narration.samples, narration.result())
 
 
-def _is_done(future: Future[Any]) -> bool:
-    return bool(wait([future], timeout=_GLANCE_SECONDS).done)
+class _WholeGeneration:
+    """A generation that is waited for, with the interface of an AudioStream: its chunks are empty.
 
+    interval: seconds from one chunk to the next, None for no chunk at all.
+    """
 
-def _stop_if(cancelled: threading.Event | None) -> None:
-    if cancelled is not None and cancelled.is_set():
-        raise GenerationCancelled("The request was cancelled.")
+    def __init__(self, future: GenerationFuture, interval: float | None) -> None:
+        self._future = future
+        self._interval = interval
+        self.result: GenerationResult | None = None
 
+    def __iter__(self) -> Iterator[SpeechChunk]:
+        """Raises what the generation raised, GenerationCancelled if it was cancelled."""
+        while not self._is_over():
+            yield SpeechChunk(_NO_AUDIO, 0, None)
+        self.result = self._future.result()
 
-@contextmanager
-def _stopped_by(cancelled: threading.Event | None, stream: AudioStream) -> Iterator[None]:
-    """Close the stream when the event is set, although this thread may be asleep waiting for its next chunk."""
-    if cancelled is None:
-        yield
-        return
-    over = threading.Event()
+    def _is_over(self) -> bool:
+        try:
+            self._future.exception(self._interval)
+        except TimeoutError:
+            return False
+        except CancelledError:
+            raise GenerationCancelled("The request was cancelled.") from None
+        return True
 
-    def watch(cancelled: threading.Event) -> None:
-        while not over.wait(_GLANCE_SECONDS):
-            if cancelled.is_set():
-                stream.close()
-                return
+    @property
+    def columns_generated(self) -> int:
+        return self._future.columns_generated
 
-    watcher = threading.Thread(target=watch, args=(cancelled,), name="higgs-cancel", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
+    def close(self) -> None:
+        """Stop generating; nothing happens once the result is there."""
+        self._future.cancel()
+
+    def __enter__(self) -> _WholeGeneration:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _seconds_of(columns: int) -> float:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
+from higgs_core.cancellation import CancelToken
 from higgs_core.errors import GenerationCancelled, NoAudioError, PromptTooLongError, RequestError
 from higgs_core.speech.request import ReferenceSource, Speaker, SpeechRequest
 from higgs_core.speech.session import piece_seed
@@ -219,25 +220,25 @@ def test_streamed_chunks_joined_are_the_whole(engine: HiggsAudioEngine) -> None:
 
 
 def test_a_request_cancelled_before_it_starts_is_not_spoken(engine: HiggsAudioEngine) -> None:
-    cancelled = threading.Event()
-    cancelled.set()
+    cancel = CancelToken()
+    cancel.cancel()
     with pytest.raises(GenerationCancelled):
-        speak(engine, request(), {}, cancelled=cancelled)
+        speak(engine, request(), {}, cancel=cancel)
     with pytest.raises(GenerationCancelled):
-        next(stream_speech(engine, request(), {}, cancelled=cancelled))
+        next(stream_speech(engine, request(), {}, cancel=cancel))
     assert idle(engine)
 
 
 def test_cancelling_in_mid_speech_frees_the_slot(engine: HiggsAudioEngine) -> None:
-    cancelled = threading.Event()
+    cancel = CancelToken()
     told: list[Progress] = []
 
     def stop(progress: Progress) -> None:
         told.append(progress)
-        cancelled.set()
+        cancel.cancel()
 
     with pytest.raises(GenerationCancelled):
-        speak(engine, endless(), {}, cancelled=cancelled, on_progress=stop)
+        speak(engine, endless(), {}, cancel=cancel, on_progress=stop)
     assert len(told) <= 2
     assert idle(engine)
 
@@ -252,7 +253,7 @@ def test_a_listener_that_fails_frees_the_slot(engine: HiggsAudioEngine) -> None:
 
 
 def test_a_stream_that_is_closed_frees_the_slot(engine: HiggsAudioEngine) -> None:
-    chunks = stream_speech(engine, endless(), {}, cancelled=threading.Event())
+    chunks = stream_speech(engine, endless(), {}, cancel=CancelToken())
     first = next(chunks)
     assert isinstance(first, SpeechChunk)
     chunks.close()  # type: ignore[attr-defined]
@@ -260,10 +261,10 @@ def test_a_stream_that_is_closed_frees_the_slot(engine: HiggsAudioEngine) -> Non
 
 
 def test_a_stream_cancelled_from_another_thread_stops(engine: HiggsAudioEngine) -> None:
-    cancelled = threading.Event()
-    chunks = stream_speech(engine, endless(), {}, cancelled=cancelled)
+    cancel = CancelToken()
+    chunks = stream_speech(engine, endless(), {}, cancel=cancel)
     next(chunks)
-    threading.Timer(0.1, cancelled.set).start()
+    threading.Timer(0.1, cancel.cancel).start()
     with pytest.raises(GenerationCancelled):
         for _ in chunks:
             pass
@@ -273,31 +274,31 @@ def test_a_stream_cancelled_from_another_thread_stops(engine: HiggsAudioEngine) 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_cancelling_reaches_a_request_that_still_waits_for_a_slot(engine: HiggsAudioEngine, streamed: bool) -> None:
     """The thread that waits has nothing to read then; it must not sleep until a slot is free."""
-    until = threading.Event()
+    until = CancelToken()
 
     def occupy() -> None:
         with pytest.raises(GenerationCancelled):
-            speak(engine, endless(), {}, cancelled=until)
+            speak(engine, endless(), {}, cancel=until)
 
     occupants = [threading.Thread(target=occupy) for _ in range(engine.max_batch_size)]
     for occupant in occupants:
         occupant.start()
     assert becomes_true(lambda: engine.stats()["active"] == engine.max_batch_size)
-    cancelled = threading.Event()
+    cancel = CancelToken()
     ended = threading.Event()
 
     def wait_in_line() -> None:
         work = stream_speech if streamed else speak
         with pytest.raises(GenerationCancelled):
-            list(work(engine, endless(), {}, cancelled=cancelled))  # type: ignore[call-overload]
+            list(work(engine, endless(), {}, cancel=cancel))  # type: ignore[call-overload]
         ended.set()
 
     waiting = threading.Thread(target=wait_in_line)
     waiting.start()
     assert becomes_true(lambda: engine.stats()["waiting"] > 0)
-    cancelled.set()
+    cancel.cancel()
     assert ended.wait(PATIENCE)
-    until.set()
+    until.cancel()
     for thread in (*occupants, waiting):
         thread.join(PATIENCE)
         assert not thread.is_alive()
@@ -306,5 +307,5 @@ def test_cancelling_reaches_a_request_that_still_waits_for_a_slot(engine: HiggsA
 
 def test_no_thread_stays_behind(engine: HiggsAudioEngine) -> None:
     before = threading.active_count()
-    list(stream_speech(engine, in_three_pieces(), {}, cancelled=threading.Event()))
+    list(stream_speech(engine, in_three_pieces(), {}, cancel=CancelToken()))
     assert becomes_true(lambda: threading.active_count() <= before)
