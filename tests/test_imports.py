@@ -14,7 +14,17 @@ import pytest
 from tests.helpers.paths import ROOT
 from tests.helpers.patience import PATIENCE
 
-EDGE_LIBRARIES = {"runpod", "pydantic", "pydantic_settings", "fastapi", "boto3", "botocore", "requests", "uvicorn"}
+EDGE_LIBRARIES = {
+    "runpod",
+    "pydantic",
+    "pydantic_settings",
+    "fastapi",
+    "boto3",
+    "botocore",
+    "requests",
+    "aiohttp",
+    "uvicorn",
+}
 BEYOND_TORCH = EDGE_LIBRARIES | {"soundfile", "torchaudio", "pydub", "pytest"}
 """What is missing where only torch, transformers and numpy are installed."""
 WITHOUT_TORCH = [

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from higgs_core.audio.decode import decode_audio
 from higgs_core.contained_files import FileRefused, read_inside
@@ -18,7 +19,6 @@ from higgs_core.prompt.chatml import AudioContent
 from higgs_core.speech.request import ReferenceSource
 from higgs_core.speech.voices import VoiceLibrary
 from serverless.config.settings import Settings
-from serverless.references.bounded_http import TOO_LATE, Deadline
 from serverless.references.fetch_guard import FetchGuard, FetchRefused, operators_guard
 from serverless.references.url_fetch import fetch
 from serverless.references.voices import is_voice, voice_library
@@ -26,7 +26,7 @@ from serverless.references.voices import is_voice, voice_library
 _log = logging.getLogger(__name__)
 
 
-def resolve(
+async def resolve(
     sources: Sequence[ReferenceSource],
     settings: Settings,
     *,
@@ -34,9 +34,10 @@ def resolve(
     voices: VoiceLibrary | None = None,
     guard: FetchGuard | None = None,
 ) -> dict[ReferenceSource, AudioContent]:
-    """The audio of every source, float32 [N] at 24 kHz. Blocking; URLs are fetched together in `timeout_seconds`.
+    """The audio of every source, float32 [N] at 24 kHz. URLs are fetched together, each within `timeout_seconds`.
 
     voices: by default the library of the settings. guard: where URLs may lead, by default as the operator set it.
+    Cancelling gives up every fetch; decoding runs in threads, and a clip that is being decoded is finished there.
 
     Raises ReferenceAudioError naming a source that cannot be fetched, decoded or used, RequestError for a voice that
     does not exist.
@@ -44,26 +45,33 @@ def resolve(
     library = voice_library(settings) if voices is None else voices
     urls = [source.url for source in sources if source.url is not None]
     clips = {}
-    with _fetching(urls, settings, guard or operators_guard(), timeout_seconds) as body_of:
+    async with _fetching(urls, settings, guard or operators_guard(), timeout_seconds) as bodies:
         for source in sorted(sources, key=lambda source: source.url is not None):  # what needs no waiting comes first
             if is_voice(source):
-                clips[source] = AudioContent(waveform=library.find(source.voice or "", field=source.origin).waveform)
-                continue
-            if source.url is not None:
-                data = _fetched(source, source.url, body_of, settings, timeout_seconds)
-            elif source.base64 is not None:
-                data = _unpacked(source, source.base64, settings)
+                waveform = library.find(source.voice or "", field=source.origin).waveform
+            elif source.url is not None:
+                data = await _fetched(source, bodies[source.url], settings, timeout_seconds)
+                waveform = await asyncio.to_thread(_decoded, source, data, settings)
             else:
-                data = _read(source, settings)
-            waveform = decode_audio(
-                data,
-                origin=source.origin,
-                max_seconds=settings.max_reference_seconds,
-                min_seconds=settings.min_reference_seconds,
-                extension_hint=source.file_extension,
-            )
+                waveform = await asyncio.to_thread(_loaded, source, settings)
             clips[source] = AudioContent(waveform=waveform)
     return clips
+
+
+def _loaded(source: ReferenceSource, settings: Settings) -> NDArray[np.float32]:
+    """The audio of a clip that came with the request or lies on this machine."""
+    data = _read(source, settings) if source.base64 is None else _unpacked(source, source.base64, settings)
+    return _decoded(source, data, settings)
+
+
+def _decoded(source: ReferenceSource, data: bytes, settings: Settings) -> NDArray[np.float32]:
+    return decode_audio(
+        data,
+        origin=source.origin,
+        max_seconds=settings.max_reference_seconds,
+        min_seconds=settings.min_reference_seconds,
+        extension_hint=source.file_extension,
+    )
 
 
 def _unpacked(source: ReferenceSource, payload: str, settings: Settings) -> bytes:
@@ -98,11 +106,11 @@ def _read(source: ReferenceSource, settings: Settings) -> bytes:
         ) from None
 
 
-def _fetched(
-    source: ReferenceSource, url: str, body_of: Callable[[str], bytes], settings: Settings, timeout_seconds: float
+async def _fetched(
+    source: ReferenceSource, body: Awaitable[bytes], settings: Settings, timeout_seconds: float
 ) -> bytes:
     try:
-        return body_of(url)
+        return await body
     except FetchRefused as refusal:
         _log.warning("%s: the URL is refused: %s", source.origin, refusal)
         raise ReferenceAudioError(
@@ -113,39 +121,29 @@ def _fetched(
         ) from None
 
 
-@contextmanager
-def _fetching(
-    urls: Sequence[str], settings: Settings, guard: FetchGuard, timeout_seconds: float
-) -> Iterator[Callable[[str], bytes]]:
-    """Fetch all URLs at once; yields what waits for the body of one and raises its FetchRefused. Leaving gives up."""
-    deadline = Deadline(timeout_seconds)
-    limits = {"max_bytes": settings.max_reference_bytes, "max_redirects": settings.max_redirects}
-    bodies = {url: _in_thread(partial(fetch, url, guard, deadline, **limits)) for url in dict.fromkeys(urls)}
-
-    def body_of(url: str) -> bytes:
-        try:
-            return bodies[url].result(deadline.seconds_left)
-        except TimeoutError:
-            raise FetchRefused(TOO_LATE) from None
-
+@asynccontextmanager
+async def _fetching(
+    urls: Iterable[str], settings: Settings, guard: FetchGuard, timeout_seconds: float
+) -> AsyncIterator[Mapping[str, asyncio.Task[bytes]]]:
+    """Fetch all URLs at once, each once; awaiting a task raises its FetchRefused. Leaving cancels what still runs."""
+    tasks = {
+        url: asyncio.create_task(
+            fetch(
+                url,
+                guard,
+                timeout_seconds=timeout_seconds,
+                max_bytes=settings.max_reference_bytes,
+                max_redirects=settings.max_redirects,
+            )
+        )
+        for url in dict.fromkeys(urls)
+    }
     try:
-        yield body_of
+        yield tasks
     finally:
-        deadline.cancel()
-
-
-def _in_thread(work: Callable[[], bytes]) -> Future[bytes]:
-    """Run in a thread that nobody has to wait for: name resolution is the one step that no deadline interrupts."""
-    outcome: Future[bytes] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, name="reference-fetch", daemon=True).start()
-    return outcome
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
 def _invalid_base64(source: ReferenceSource) -> ReferenceAudioError:

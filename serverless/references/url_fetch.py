@@ -1,127 +1,128 @@
-"""Fetching a URL that a job names: only from where the guard allows, within one deadline and one size."""
+"""Fetching a URL that a job names: only from where the guard allows, within one timeout and one size."""
 
 from __future__ import annotations
 
-import http.client
-import logging
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
 
-import requests
-import urllib3.exceptions
-from runpod.serverless.utils import rp_ssrf
-from urllib3.util import parse_url
+import aiohttp
 
-from serverless.references.bounded_http import TOO_LATE, BoundedAdapter, Deadline
+from serverless.references.bounded_connector import BoundedConnector
 from serverless.references.fetch_guard import FetchGuard, FetchRefused
+from serverless.references.fetch_target import FetchTarget, read_target
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_LONGEST_URL = 8_192
 _CHUNK_BYTES = 2**16
-_PROTOCOL_BYTES = 2**20  # headers and chunk lines, beside the body
+_LONGEST_HEADER_LINE = 2**16
+_TOO_MUCH = "it sent more bytes than are allowed"
 _HEADERS = {"User-Agent": "higgs-audio-serverless", "Accept": "*/*", "Accept-Encoding": "identity"}
-_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
-
-# urllib3 writes hosts, paths and query strings, presigned ones among them: at DEBUG for each request, and in warnings.
-logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
-@dataclass(frozen=True)
-class _Target:
-    request: requests.PreparedRequest
-    url: str
-    host: str
-    port: int
-
-
-def fetch(url: str, guard: FetchGuard, deadline: Deadline, *, max_bytes: int, max_redirects: int) -> bytes:
-    """The body of one URL, at most `max_bytes`.
+async def fetch(url: str, guard: FetchGuard, *, timeout_seconds: float, max_bytes: int, max_redirects: int) -> bytes:
+    """The body of one URL, at most `max_bytes`. Cancelling it closes the connection.
 
     Raises FetchRefused: the address, the answer or the time that it takes is not acceptable.
     """
-    target = _target("", url)
-    for _ in range(max_redirects + 1):
-        location, body = _get(target, guard, deadline, max_bytes)
-        if location is None:
-            return body
-        target = _target(target.url, location)
+    connector = BoundedConnector()
+    try:
+        async with asyncio.timeout(timeout_seconds), _session(connector) as session:
+            download = _Download(guard, session, connector, timeout_seconds, max_bytes)
+            target = read_target(url)
+            for _ in range(max_redirects + 1):
+                location, body = await download.get(target)
+                if location is None:
+                    return body
+                target = read_target(location, base=target.url)
+    except TimeoutError:
+        raise FetchRefused("it took longer than the download timeout") from None
     raise FetchRefused(f"it redirects more than {max_redirects} times")
 
 
-def _target(base: str, location: str) -> _Target:
-    """What is to be dialled, read by the parser of the library that dials. Raises FetchRefused."""
-    if len(location) > _LONGEST_URL or any(sign <= " " or sign in "\x7f\\" for sign in location):
-        raise FetchRefused("it is no address: too long, or with spaces, backslashes or control characters")
-    try:
-        url = urljoin(base, location)
-        if "@" in urlsplit(url).netloc:
-            raise FetchRefused("it names a user")
-        request = requests.Request("GET", url, headers=_HEADERS).prepare()
-        dialled = request.url or ""
-        split, parsed = urlsplit(dialled), parse_url(dialled)
-        host, port = split.hostname, split.port
-    except (ValueError, *_FAILURES):
-        raise FetchRefused("it is no address") from None
-    if split.scheme not in _DEFAULT_PORTS or not host:
-        raise FetchRefused("it is not an http or https address")
-    # Two readings of one string are how a checked host and a dialled host come apart.
-    if (parsed.scheme, (parsed.host or "").strip("[]"), parsed.port) != (split.scheme, host, port):
-        raise FetchRefused("it is an ambiguous address")
-    return _Target(request, dialled, host, _DEFAULT_PORTS[split.scheme] if port is None else port)
+def _session(connector: BoundedConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=_HEADERS,
+        auto_decompress=False,
+        trust_env=False,  # no proxies, no .netrc
+        max_line_size=_LONGEST_HEADER_LINE,
+        max_field_size=_LONGEST_HEADER_LINE,
+    )
 
 
-def _get(target: _Target, guard: FetchGuard, deadline: Deadline, max_bytes: int) -> tuple[str | None, bytes]:
-    """(where it redirects to, or None; the body). Addresses are tried in turn until one takes the connection."""
-    addresses = guard.addresses(target.host, target.port)
-    for tried, address in enumerate(addresses):
-        adapter = BoundedAdapter(address, deadline, max_bytes + _PROTOCOL_BYTES)
+@dataclass(frozen=True)
+class _Download:
+    guard: FetchGuard
+    session: aiohttp.ClientSession
+    connector: BoundedConnector
+    timeout_seconds: float
+    max_bytes: int
+
+    async def get(self, target: FetchTarget) -> tuple[str | None, bytes]:
+        """(where it redirects to, or None; the body). Addresses are tried in turn until one takes the connection."""
+        addresses = await _addresses(self.guard, target)
+        for address in addresses:
+            request = self.session.get(
+                target.at(address),
+                headers={"Host": target.host_header},
+                server_hostname=target.host,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.timeout_seconds / len(addresses)),
+            )
+            try:
+                async with request as response:
+                    return await self._answer(response)
+            except aiohttp.ClientSSLError:
+                raise FetchRefused("TLS failed, or the certificate is not valid") from None
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                continue
+            except aiohttp.ClientPayloadError:
+                raise self._broken("the transfer broke off") from None
+            except aiohttp.ClientError:
+                raise self._broken("the answer is not HTTP") from None
+        raise FetchRefused("no connection could be made")
+
+    async def _answer(self, response: aiohttp.ClientResponse) -> tuple[str | None, bytes]:
+        if response.status in _REDIRECTS:
+            location = response.headers.get("Location")
+            if not location:
+                raise FetchRefused("it redirects to nowhere")
+            return location, b""
+        if response.status != 200:
+            raise FetchRefused(f"the server answered {response.status}")
+        if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+            raise FetchRefused("the answer is compressed although it was asked not to be")
+        too_large = FetchRefused(f"it has more than {self.max_bytes} bytes")
+        if (response.content_length or 0) > self.max_bytes:
+            raise too_large
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            self.connector.bytes_left += len(chunk)
+            body += chunk
+            if len(body) > self.max_bytes:
+                raise too_large
+        if self.connector.exceeded:  # without a stated length the end of the connection looks like the body's
+            raise FetchRefused(_TOO_MUCH)
+        return None, bytes(body)
+
+    def _broken(self, reason: str) -> FetchRefused:
+        return FetchRefused(_TOO_MUCH if self.connector.exceeded else reason)
+
+
+async def _addresses(guard: FetchGuard, target: FetchTarget) -> Sequence[str]:
+    """The addresses to dial, looked up in a thread that nobody waits for: a name resolution cannot be interrupted."""
+    outcome: Future[list[str]] = Future()
+
+    def look_up() -> None:
+        if not outcome.set_running_or_notify_cancel():
+            return
         try:
-            response = _send(adapter, target.request, deadline, deadline.remaining() / (len(addresses) - tried))
-            if response is not None:
-                with response:
-                    return _answer(response, deadline, max_bytes)
-        finally:
-            adapter.close()
-    raise FetchRefused("no connection could be made")
+            outcome.set_result(guard.addresses(target.host, target.port))
+        except BaseException as error:
+            outcome.set_exception(error)
 
-
-def _send(
-    adapter: BoundedAdapter, request: requests.PreparedRequest, deadline: Deadline, connect_seconds: float
-) -> requests.Response | None:
-    """The answer's head, or None when there was no connection. Raises FetchRefused."""
-    try:
-        # The adapter without a session, which would read and unpack the body of a redirect, use proxies and .netrc.
-        answer: requests.Response = adapter.send(
-            request, stream=True, timeout=(connect_seconds, deadline.remaining()), verify=True
-        )
-    except requests.exceptions.SSLError:
-        raise FetchRefused("TLS failed, or the certificate is not valid") from None
-    except requests.ConnectionError:
-        return None
-    except requests.Timeout:
-        raise FetchRefused(TOO_LATE) from None
-    except _FAILURES:
-        raise FetchRefused("the answer is not HTTP") from None
-    return answer
-
-
-def _answer(response: requests.Response, deadline: Deadline, max_bytes: int) -> tuple[str | None, bytes]:
-    if response.status_code in _REDIRECTS:
-        location = response.headers.get("Location")
-        if not location:
-            raise FetchRefused("it redirects to nowhere")
-        return location.encode("latin-1", "replace").decode("utf-8", "replace"), b""
-    if response.status_code != 200:
-        raise FetchRefused(f"the server answered {response.status_code}")
-    if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        raise FetchRefused("the answer is compressed although it was asked not to be")
-    declared = response.headers.get("Content-Length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
-        raise FetchRefused(f"it has more than {max_bytes} bytes")
-    try:
-        return None, b"".join(rp_ssrf.iter_content_capped(response, _CHUNK_BYTES, max_bytes))
-    except rp_ssrf.SSRFError:
-        raise FetchRefused(f"it has more than {max_bytes} bytes") from None
-    except _FAILURES:
-        raise FetchRefused("the transfer broke off" if deadline.seconds_left else TOO_LATE) from None
+    threading.Thread(target=look_up, name="reference-host", daemon=True).start()
+    return await asyncio.wrap_future(outcome)

@@ -137,8 +137,8 @@ class SpeechJob:
         if not sources:
             return {}
         before = self._record.seconds
-        resolved = partial(resolve, timeout_seconds=self._parsed.output.download_timeout)
-        clips = await self._in_thread(resolved, sources, self._resources.settings)
+        timeout = self._parsed.output.download_timeout
+        clips = await resolve(sources, self._resources.settings, timeout_seconds=timeout)
         self._clip_seconds = self._record.seconds - before
         self._record.note(fetch_seconds=self._clip_seconds)
         return clips

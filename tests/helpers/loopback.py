@@ -69,7 +69,8 @@ class Server:
     gone: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Server:
-        self._listener = socket.create_server((self.address, 0))
+        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+        self._listener = socket.create_server((self.address, 0), family=family)
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from higgs_core.errors import RequestError
@@ -68,7 +70,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> VoiceLibrary:
 def test_a_name_that_is_not_in_the_library_is_refused_in_one_safe_sentence(name: str, library: VoiceLibrary) -> None:
     source = ReferenceSource("references[0]", voice=name)
     with pytest.raises(RequestError) as failure:
-        resolve([source], Settings(), timeout_seconds=1, voices=library)
+        asyncio.run(resolve([source], Settings(), timeout_seconds=1, voices=library))
     assert failure.value.field == "references[0]"
     assert failure.value.message.isprintable()
     assert len(failure.value.message) < 150
@@ -78,4 +80,7 @@ def test_a_name_that_is_not_in_the_library_is_refused_in_one_safe_sentence(name:
 
 def test_the_one_name_that_is_there_is_found(library: VoiceLibrary) -> None:
     source = ReferenceSource("references[0]", voice="anna")
-    assert resolve([source], Settings(), timeout_seconds=1, voices=library)[source].waveform is library["anna"].waveform
+    assert (
+        asyncio.run(resolve([source], Settings(), timeout_seconds=1, voices=library))[source].waveform
+        is library["anna"].waveform
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -68,7 +69,7 @@ def test_naughty_paths_are_refused_alike(allowed: Path, path: str, caplog: pytes
     settings = Settings(reference_dirs=(allowed,))
     named = path if path.startswith(("/", "~", "$", "file:")) else f"{allowed}/{path}"
     with pytest.raises(ReferenceAudioError) as failure:
-        resolve([ReferenceSource("references[0]", path=named)], settings, timeout_seconds=1)
+        asyncio.run(resolve([ReferenceSource("references[0]", path=named)], settings, timeout_seconds=1))
     assert failure.value.message == "references[0] is not a readable file inside the allowed folders."
     for told in (failure.value.message, failure.value.hint or "", caplog.text):
         assert str(allowed) not in told
@@ -127,7 +128,9 @@ def test_files_of_endless_or_no_stated_size_are_read_up_to_the_cap(allowed: Path
 
 def test_without_allowed_folders_every_path_is_refused() -> None:
     with pytest.raises(ReferenceAudioError, match="inside the allowed folders"):
-        resolve([ReferenceSource("references[0]", path=str(CLIP))], Settings(reference_dirs=()), timeout_seconds=1)
+        asyncio.run(
+            resolve([ReferenceSource("references[0]", path=str(CLIP))], Settings(reference_dirs=()), timeout_seconds=1)
+        )
 
 
 def test_no_descriptor_stays_open(allowed: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import threading
@@ -32,7 +33,7 @@ SETTINGS = Settings(reference_dirs=(CLIP.parent,))
 
 def clip(settings: Settings = SETTINGS, **source: Any) -> np.ndarray[Any, Any]:
     reference = ReferenceSource("references[0]", **source)
-    content = resolve([reference], settings, timeout_seconds=PATIENCE, guard=LOOPBACK)[reference]
+    content = asyncio.run(resolve([reference], settings, timeout_seconds=PATIENCE, guard=LOOPBACK))[reference]
     assert content.waveform is not None
     return content.waveform
 
@@ -139,7 +140,7 @@ def test_a_url_is_fetched() -> None:
 def test_loopback_is_refused_unless_a_guard_says_otherwise() -> None:
     source = ReferenceSource("references[0]", url="http://127.0.0.1/a.wav")
     with pytest.raises(ReferenceAudioError, match=r"^references\[0\] could not be fetched\.$"):
-        resolve([source], SETTINGS, timeout_seconds=PATIENCE)
+        asyncio.run(resolve([source], SETTINGS, timeout_seconds=PATIENCE))
 
 
 def test_a_page_instead_of_a_clip_is_named() -> None:
@@ -156,14 +157,14 @@ def test_urls_are_fetched_at_the_same_time() -> None:
 
     with Server(script) as server:
         sources = [ReferenceSource(f"references[{at}]", url=f"{server.url}/{at}") for at in range(4)]
-        clips = resolve(sources, SETTINGS, timeout_seconds=PATIENCE, guard=LOOPBACK)
+        clips = asyncio.run(resolve(sources, SETTINGS, timeout_seconds=PATIENCE, guard=LOOPBACK))
     assert list(clips) == sources
 
 
 def test_one_address_named_twice_is_fetched_once() -> None:
     with Server(lambda connection: connection.answer(DATA)) as server:
         sources = [ReferenceSource(f"references[{at}]", url=server.url) for at in range(3)]
-        clips = resolve(sources, SETTINGS, timeout_seconds=PATIENCE, guard=LOOPBACK)
+        clips = asyncio.run(resolve(sources, SETTINGS, timeout_seconds=PATIENCE, guard=LOOPBACK))
         assert len(server.seen) == 1
     assert len(clips) == 3
 
@@ -179,7 +180,7 @@ def test_a_clip_that_is_wrong_here_ends_the_request_before_a_slow_address_answer
         slow = ReferenceSource("references[0]", url=server.url)
         wrong = ReferenceSource("references[1]", base64="!")
         with pytest.raises(ReferenceAudioError) as failure:
-            resolve([slow, wrong], SETTINGS, timeout_seconds=600, guard=LOOPBACK)
+            asyncio.run(resolve([slow, wrong], SETTINGS, timeout_seconds=600, guard=LOOPBACK))
         assert failure.value.field == "references[1]"
         assert not asked.is_set() or server.gone.wait(PATIENCE)  # and the address is given up
 
@@ -195,7 +196,7 @@ def test_limits_on_length_come_from_the_settings() -> None:
 
 
 def test_no_sources_need_nothing() -> None:
-    assert resolve([], Settings(), timeout_seconds=1) == {}
+    assert asyncio.run(resolve([], Settings(), timeout_seconds=1)) == {}
 
 
 # -- Voices -----------------------------------------------------------------------------------------------------------
@@ -207,7 +208,7 @@ def test_a_voice_is_the_librarys_clip(voices_dir: Path) -> None:
     assert clip(settings, voice="anna") is clip(settings, voice="anna")
     source = ReferenceSource("voice", voice="bob")
     with pytest.raises(RequestError, match="there is no voice bob") as failure:
-        resolve([source], settings, timeout_seconds=1)
+        asyncio.run(resolve([source], settings, timeout_seconds=1))
     assert failure.value.hint == "Use default or one of anna."
 
 
@@ -239,7 +240,7 @@ def test_transcripts_are_filled_in_and_the_default_voice_left_out(voices_dir: Pa
     assert [speaker.reference and speaker.reference.transcript for speaker in settled.speakers] == [WORDS, None, None]
     assert settled.messages is not None
     assert settled.messages[0].parts == (TextContent("Hello."), settled.references[0])
-    clips = resolve(settled.reference_sources, SETTINGS, timeout_seconds=1, voices=library)
+    clips = asyncio.run(resolve(settled.reference_sources, SETTINGS, timeout_seconds=1, voices=library))
     assert set(clips) == set(settled.reference_sources)
     assert with_voices(SpeechRequest(script="x"), library).messages is None
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Iterator
 
 import pytest
 
-from serverless.references.bounded_http import Deadline
 from serverless.references.fetch_guard import PUBLIC_INTERNET, FetchGuard, FetchRefused, operators_guard
 from serverless.references.url_fetch import fetch
 from tests.helpers.loopback import LOOPBACK, Connection, Server, trusting
@@ -32,17 +32,17 @@ LOOPBACK_IN_DISGUISE = """
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def private() -> Iterator[Server]:
     with Server(lambda connection: connection.answer(b"secret")) as running:
         yield running
 
 
 def get(url: str, guard: FetchGuard = PUBLIC_INTERNET, *, max_redirects: int = 3) -> bytes:
-    return fetch(url, guard, Deadline(5), max_bytes=1000, max_redirects=max_redirects)
+    return asyncio.run(fetch(url, guard, timeout_seconds=5, max_bytes=1000, max_redirects=max_redirects))
 
 
-def test_the_server_of_these_tests_is_reachable_where_loopback_is_trusted(server: Server) -> None:
-    assert get(f"{server.url}/x", LOOPBACK) == b"secret"
+def test_the_server_of_these_tests_is_reachable_where_loopback_is_trusted(private: Server) -> None:
+    assert get(f"{private.url}/x", LOOPBACK) == b"secret"
 
 
 @pytest.mark.parametrize("network", NOT_PUBLIC.split())
@@ -69,11 +69,11 @@ def test_an_answer_that_is_no_plain_address_is_refused(answer: str) -> None:
 
 
 @pytest.mark.parametrize("host", LOOPBACK_IN_DISGUISE.split())
-def test_loopback_is_found_however_it_is_written(host: str, server: Server) -> None:
+def test_loopback_is_found_however_it_is_written(host: str, private: Server) -> None:
     any_port = FetchGuard(ports=None)
     with pytest.raises(FetchRefused):
-        get(f"http://{host}:{server.port}/latest/meta-data/", any_port)
-    assert server.seen == []
+        get(f"http://{host}:{private.port}/latest/meta-data/", any_port)
+    assert private.seen == []
 
 
 @pytest.mark.parametrize("answers", [["93.184.215.14", "10.0.0.1"], ["::1", "2606:4700::1111"]])
@@ -82,7 +82,7 @@ def test_one_private_answer_among_public_ones_refuses_the_host(answers: list[str
         FetchGuard(resolver=lambda host, port: answers).addresses("example.com", 80)
 
 
-def test_a_host_is_resolved_once_and_the_checked_address_is_dialled(server: Server) -> None:
+def test_a_host_is_resolved_once_and_the_checked_address_is_dialled(private: Server) -> None:
     answers = iter([["127.0.0.1"], ["127.0.0.2"]])
     asked = []
 
@@ -91,16 +91,54 @@ def test_a_host_is_resolved_once_and_the_checked_address_is_dialled(server: Serv
         return next(answers)
 
     guard = FetchGuard(ports=None, trusted_networks=trusting("127.0.0.1/32").trusted_networks, resolver=rebinding)
-    assert get(f"http://rebind.example:{server.port}/", guard) == b"secret"
+    assert get(f"http://rebind.example:{private.port}/", guard) == b"secret"
     assert asked == ["rebind.example"]
-    assert server.seen[0].headers["host"] == f"rebind.example:{server.port}"
+    assert private.seen[0].headers["host"] == f"rebind.example:{private.port}"
 
 
-def test_an_address_that_takes_no_connection_gives_way_to_the_next(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("host", "address", "header"),
+    [
+        ("[::1]", "::1", "[::1]"),
+        ("2130706433", "127.0.0.1", "2130706433"),  # the resolver reads it as 127.0.0.1
+        ("b\u00fccher.example", "127.0.0.1", "xn--bcher-kva.example"),
+        ("UPPER_case.example.", "127.0.0.1", "upper_case.example."),
+    ],
+)
+def test_what_is_dialled_is_the_address_that_was_checked(host: str, address: str, header: str) -> None:
+    asked = []
+
+    def resolver(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return [address]
+
+    networks = trusting("127.0.0.1/32", "::1/128").trusted_networks
+    with Server(lambda connection: connection.answer(b"secret"), address=address) as server:
+        guard = FetchGuard(ports=None, trusted_networks=networks, resolver=resolver)
+        assert get(f"http://{host}:{server.port}/", guard) == b"secret"
+        assert asked == [header.strip("[]")]
+        assert server.seen[0].headers["host"] == f"{header}:{server.port}"
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("/a%20b.wav?sig=a%2Bb%2F%3D%3D&x=%7e", "/a%20b.wav?sig=a%2Bb%2F%3D%3D&x=%7e"),
+        ("/\u00e4?q=\u00e4#part", "/%C3%A4?q=%C3%A4"),
+        ("?a=1", "/?a=1"),
+        ("", "/"),
+    ],
+)
+def test_a_signed_path_and_query_are_sent_as_they_are_written(written: str, sent: str, private: Server) -> None:
+    assert get(f"{private.url}{written}", LOOPBACK) == b"secret"
+    assert private.seen[0].path == sent
+
+
+def test_an_address_that_takes_no_connection_gives_way_to_the_next(private: Server) -> None:
     guard = FetchGuard(
         ports=None, trusted_networks=LOOPBACK.trusted_networks, resolver=lambda host, port: ["127.0.0.9", "127.0.0.1"]
     )
-    assert get(f"http://two.example:{server.port}/", guard) == b"secret"
+    assert get(f"http://two.example:{private.port}/", guard) == b"secret"
 
 
 @pytest.mark.parametrize("port", [1, 21, 22, 25, 6379, 8080, 8443, 65535])
@@ -247,7 +285,7 @@ def test_a_redirect_loop_ends() -> None:
 
 
 def test_no_proxy_no_netrc_and_no_key_of_the_environment_is_used(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, server: Server
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, private: Server
 ) -> None:
     home = tmp_path_factory.mktemp("home")
     (home / ".netrc").write_text("machine 127.0.0.1 login me password netrc-word\n")
@@ -257,12 +295,12 @@ def test_no_proxy_no_netrc_and_no_key_of_the_environment_is_used(
     with Server(lambda connection: connection.answer(b"proxied")) as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
-        assert get(f"{server.url}/a", LOOPBACK) == b"secret"
+        assert get(f"{private.url}/a", LOOPBACK) == b"secret"
         assert proxy.seen == []
-    headers = server.seen[0].headers
+    headers = private.seen[0].headers
     assert headers["accept-encoding"] == "identity"
     assert not {"authorization", "cookie", "proxy-authorization"} & headers.keys()
-    assert "platform-key" not in server.seen[0].head
+    assert "platform-key" not in private.seen[0].head
 
 
 def test_the_sdks_switch_for_self_hosted_endpoints_never_opens_metadata(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import logging
+import os
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -18,20 +21,20 @@ import pytest
 from higgs_core.errors import ReferenceAudioError
 from higgs_core.speech.request import ReferenceSource
 from serverless.config.settings import Settings
-from serverless.references.bounded_http import Deadline
 from serverless.references.fetch_guard import FetchGuard, FetchRefused
 from serverless.references.resolve import resolve
 from serverless.references.url_fetch import fetch
 from tests.helpers.loopback import LOOPBACK, Connection, Server
 from tests.helpers.paths import CLIP
 from tests.helpers.patience import PATIENCE
+from tests.helpers.service import until
 
 CLIP_BYTES = CLIP.read_bytes()
 CAP = 100_000
 
 
 def get(url: str, *, seconds: float = 10, max_bytes: int = CAP, guard: FetchGuard = LOOPBACK) -> bytes:
-    return fetch(url, guard, Deadline(seconds), max_bytes=max_bytes, max_redirects=3)
+    return asyncio.run(fetch(url, guard, timeout_seconds=seconds, max_bytes=max_bytes, max_redirects=3))
 
 
 def _slow_body(connection: Connection) -> None:
@@ -45,6 +48,11 @@ def _slow_headers(connection: Connection) -> None:
 
 
 def _slow_status(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 200 ")
+    connection.drip(b"O")
+
+
+def _slow_junk(connection: Connection) -> None:
     connection.drip(b"H")
 
 
@@ -78,29 +86,28 @@ def test_a_trickle_is_cut_at_the_deadline_and_its_connection_given_up(script: Ca
         assert server.gone.wait(PATIENCE)
 
 
+def test_a_trickle_that_is_not_http_is_not_waited_for() -> None:
+    with Server(_slow_junk) as server:
+        with pytest.raises(FetchRefused, match="not HTTP"):
+            get(server.url, seconds=PATIENCE)
+        assert server.gone.wait(PATIENCE)
+
+
 def test_redirects_share_one_deadline() -> None:
     with Server(_slow_redirects) as server, pytest.raises(FetchRefused, match="longer than the download timeout"):
         get(server.url, seconds=0.5)
 
 
 def test_a_cancelled_fetch_stops_although_bytes_still_come() -> None:
-    deadline = Deadline(60)
-    outcome: list[BaseException] = []
-
-    def run(url: str) -> None:
-        try:
-            fetch(url, LOOPBACK, deadline, max_bytes=CAP, max_redirects=3)
-        except FetchRefused as refusal:
-            outcome.append(refusal)
+    async def cancelled(url: str) -> None:
+        task = asyncio.create_task(fetch(url, LOOPBACK, timeout_seconds=PATIENCE, max_bytes=CAP, max_redirects=3))
+        await until(lambda: bool(server.seen))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
     with Server(_slow_body) as server:
-        thread = threading.Thread(target=run, args=(server.url,))
-        thread.start()
-        while not server.seen:
-            threading.Event().wait(0.01)
-        deadline.cancel()
-        thread.join(PATIENCE)
-        assert outcome
+        asyncio.run(cancelled(server.url))
         assert server.gone.wait(PATIENCE)
 
 
@@ -141,6 +148,30 @@ def test_a_flood_is_cut_at_the_size_and_never_held_in_memory(script: Callable[[C
             tracemalloc.stop()
         assert server.gone.wait(PATIENCE)
     assert peak < 8_000_000
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(_flood(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 999), id="interim"),
+        pytest.param(
+            _flood(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x" * 65536), id="a chunk extension"
+        ),
+        pytest.param(
+            _flood(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1;" + b"x" * 9000 + b"\r\nR\r\n"),
+            id="more chunk extensions than body",
+        ),
+    ],
+)
+def test_a_flood_beside_the_body_is_cut_by_its_size_and_not_by_the_deadline(script: Callable[..., None]) -> None:
+    with Server(script) as server, pytest.raises(FetchRefused, match="more bytes than are allowed"):
+        get(server.url, seconds=PATIENCE)
+
+
+def test_a_body_far_larger_than_what_may_come_beside_it_arrives() -> None:
+    body = bytes(range(256)) * 20_000
+    with Server(lambda connection: connection.answer(body)) as server:
+        assert get(server.url, max_bytes=len(body)) == body
 
 
 def test_a_declared_size_over_the_cap_is_refused_before_the_body() -> None:
@@ -237,24 +268,64 @@ def test_a_resolver_that_hangs_does_not_hold_the_request() -> None:
     source = ReferenceSource("references[0]", url="http://slow.example/a.wav")
     try:
         with pytest.raises(ReferenceAudioError, match="could not be fetched"):
-            resolve([source], Settings(), timeout_seconds=0.2, guard=FetchGuard(resolver=hanging))
+            asyncio.run(resolve([source], Settings(), timeout_seconds=0.2, guard=FetchGuard(resolver=hanging)))
     finally:
         release.set()
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl, which is not installed")
-def test_a_certificate_that_nobody_signed_is_refused(tmp_path: Path) -> None:
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="makes a certificate with openssl, which is not installed"
+)
+
+
+def certificate(folder: Path, names: str) -> ssl.SSLContext:
+    """A server's context with a certificate that it signed itself, in `folder`/cert.pem."""
     command = (
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -keyout key.pem -out cert.pem "
-        "-subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+        f"-subj /CN=test -addext subjectAltName={names}"
     )
-    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
+@needs_openssl
+def test_a_certificate_that_nobody_signed_is_refused(tmp_path: Path) -> None:
+    context = certificate(tmp_path, "IP:127.0.0.1")
     with Server(lambda connection: connection.answer(CLIP_BYTES), tls=context) as server:
         with pytest.raises(FetchRefused, match="TLS"):
             get(server.url)
         assert server.seen == []
+
+
+@needs_openssl
+def test_a_certificate_is_checked_against_the_name_in_the_url_and_not_the_dialled_address(tmp_path: Path) -> None:
+    context = certificate(tmp_path, "DNS:clips.example")
+    code = """
+import asyncio, sys
+from serverless.references.fetch_guard import FetchRefused
+from serverless.references.url_fetch import fetch
+from dataclasses import replace
+from tests.helpers.loopback import LOOPBACK
+guard = replace(LOOPBACK, resolver=lambda host, port: ["127.0.0.1"])
+for host in ("clips.example", "clips.example.", "other.example", "127.0.0.1"):
+    url = f"https://{host}:{sys.argv[1]}/"
+    try:
+        print(asyncio.run(fetch(url, guard, timeout_seconds=600, max_bytes=100, max_redirects=0)).decode())
+    except FetchRefused as refusal:
+        print(refusal)
+"""
+    with Server(lambda connection: connection.answer(b"arrived"), tls=context) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(server.port)],
+            env={**os.environ, "SSL_CERT_FILE": str(tmp_path / "cert.pem")},  # read once, when aiohttp is imported
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    refused = "TLS failed, or the certificate is not valid"
+    assert done.stdout.splitlines() == ["arrived", "arrived", refused, refused]
 
 
 def test_a_failure_tells_the_client_nothing_and_the_log_no_address(caplog: pytest.LogCaptureFixture) -> None:
@@ -262,7 +333,9 @@ def test_a_failure_tells_the_client_nothing_and_the_log_no_address(caplog: pytes
     with Server(lambda connection: connection.answer(b"", "403 Forbidden")) as server:
         url = f"{server.url}/private/path.wav?token=very-secret"
         with pytest.raises(ReferenceAudioError) as failure:
-            resolve([ReferenceSource("references[3]", url=url)], Settings(), timeout_seconds=5, guard=LOOPBACK)
+            asyncio.run(
+                resolve([ReferenceSource("references[3]", url=url)], Settings(), timeout_seconds=5, guard=LOOPBACK)
+            )
         port = str(server.port)
     told = f"{failure.value.message} {failure.value.hint}"
     assert failure.value.message == "references[3] could not be fetched."
