@@ -15,13 +15,8 @@ _POSITIONS_AROUND = 12  # control tokens of a turn, and a clip's delay
 _POSITIONS_OF_UNKNOWN_CLIP = 60 * FRAMES_PER_SECOND
 
 
-def utf8_length(text: str) -> int:
-    """More than the tokens of a text: a token has at least a byte."""
-    return len(text.encode())
-
-
-def most_positions(message: Message, count_tokens: CountTokens = utf8_length) -> int:
-    """An upper bound of a turn's positions."""
+def most_positions(message: Message, count_tokens: CountTokens) -> int:
+    """An upper bound of a turn's positions. count_tokens: the tokens of a text."""
     positions = _POSITIONS_AROUND
     for part in message.parts:
         if not isinstance(part, AudioContent):

@@ -1,55 +1,57 @@
-"""What the next piece of a speech hears of the earlier ones: the last few, and the first as the voice's anchor."""
+"""The earlier pieces that stand in the prompt of the next: the last few, and every speaker's first for its voice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from higgs_core.prompt.chatml import Message, TextContent
+from numpy.typing import NDArray
+
+from higgs_core.prompt.chatml import AudioContent, Message, TextContent
 from higgs_core.text.speaker_tags import speaker_tags
-
-SpokenTurns = tuple[Message, Message]
-"""The user's turn with the words of a piece, and the assistant's with its audio."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Entry:
-    turns: SpokenTurns
-    is_anchor: bool
+    turns: tuple[Message, Message]
+    """The user's turn with the words, and the assistant's with their audio."""
+    is_speakers_first: bool
 
 
 class PieceContext:
-    """Pieces that went well, in the order in which they were spoken.
+    """Pieces that went well, in the order in which they were spoken; iterating gives their turns.
 
     size: how many of the last ones are kept; None keeps all, 0 none.
-    anchored: keep the first piece of every speaker too. Where no reference clip holds the voice, it would otherwise
-    drift from piece to piece.
+    keep_first: keep the first piece of every speaker too. Where no reference clip gives the voice, it would otherwise
+    change from piece to piece.
     """
 
-    def __init__(self, size: int | None, *, anchored: bool) -> None:
+    def __init__(self, size: int | None, *, keep_first: bool) -> None:
         self._size = size
-        self._anchored = anchored and size != 0
+        self._keep_first = keep_first and size != 0
         self._speakers: set[str] = set()
         self._entries: list[_Entry] = []
 
-    def add(self, turns: SpokenTurns) -> None:
-        """A piece has been spoken. Its words have the speaker tags in force."""
-        words = "".join(part.text for part in turns[0].parts if isinstance(part, TextContent))
+    def add(self, turn: Message, codes: NDArray[Any]) -> None:
+        """turn: the words, with the speaker tags in force.  codes: int64 [8, T], complete frames."""
+        words = "".join(part.text for part in turn.parts if isinstance(part, TextContent))
         speakers = set(speaker_tags(words)) or {""}
-        is_anchor = self._anchored and not speakers <= self._speakers
+        is_first = self._keep_first and not speakers <= self._speakers
         self._speakers |= speakers
-        self._entries.append(_Entry(turns, is_anchor))
+        self._entries.append(_Entry((turn, Message("assistant", AudioContent(codes=codes))), is_first))
         if self._size is not None:
-            first_recent = len(self._entries) - self._size
-            self._entries = [entry for at, entry in enumerate(self._entries) if entry.is_anchor or at >= first_recent]
+            recent = len(self._entries) - self._size
+            self._entries = [entry for at, entry in enumerate(self._entries) if entry.is_speakers_first or at >= recent]
 
-    def __iter__(self) -> Iterator[SpokenTurns]:
-        return (entry.turns for entry in self._entries)
+    def __iter__(self) -> Iterator[Message]:
+        return (turn for entry in self._entries for turn in entry.turns)
 
     def __len__(self) -> int:
+        """In pieces."""
         return len(self._entries)
 
     def drop_one(self) -> None:
-        """Make room: the oldest piece goes that is no anchor, else the latest anchor."""
-        others = [entry for entry in self._entries if not entry.is_anchor]
+        """Drop the oldest piece that is no speaker's first, else the latest of those that are."""
+        others = [entry for entry in self._entries if not entry.is_speakers_first]
         self._entries.remove(others[0] if others else self._entries[-1])

@@ -1,12 +1,13 @@
-"""What a client is told about pieces that went wrong: which, why, and what may help."""
+"""Warnings about pieces that went wrong: which, why, and what may help."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from higgs_core.rates import FRAMES_PER_SECOND
-from higgs_core.speech.attempt import CapFrom, FinishedPiece
-from higgs_core.speech.piece_check import Fault
+from higgs_core.speech.piece_attempts import FinishedPiece
+from higgs_core.speech.piece_faults import Fault
+from higgs_core.speech.plan import CapFrom
 
 _REMEDIES = {
     Fault.NO_AUDIO: "by the model; another seed may help",
@@ -16,23 +17,23 @@ _REMEDIES = {
 }
 
 
-def warnings_about(pieces: Sequence[FinishedPiece], *, trims: bool, context: int) -> list[str]:
+def warnings_about(pieces: Sequence[FinishedPiece], *, trim: bool, max_context: int) -> list[str]:
     """A sentence for every piece that was generated again, and one for every kind of fault that stayed.
 
-    trims: as in the request.  context: the engine's positions.
+    trim: as in the request.  max_context: the engine's positions.
     """
     count = len(pieces)
     warnings = [_generated_again(at, piece, count) for at, piece in enumerate(pieces) if len(piece.attempts) > 1]
-    warnings += _cut_off(pieces, context)
+    warnings += _cut_off(pieces, max_context)
     for fault, remedy in _REMEDIES.items():
         if found := _with(fault, pieces):
             joint = " " if fault is Fault.NO_AUDIO else "; "
             warnings.append(f"{_named(found, count)} {fault.description}{joint}{remedy}.")
     if found := _with(Fault.SILENT_END, pieces):
         seconds = sum(pieces[at].kept.silent_seconds for at in found)
-        cut = ", which was cut" if trims else ""
+        cut = ", which was cut" if trim else ""
         warnings.append(f"{_named(found, count)} followed by {seconds:.1f} s of silence{cut}.")
-    if found := [at for at, piece in enumerate(pieces) if piece.heard_too_early]:
+    if found := [at for at, piece in enumerate(pieces) if piece.sent_too_early]:
         warnings.append(f"{_named(found, count)} kept: the audio had been sent before the fault was seen.")
     return warnings
 
@@ -50,12 +51,12 @@ def _generated_again(at: int, piece: FinishedPiece, count: int) -> str:
     )
 
 
-def _cut_off(pieces: Sequence[FinishedPiece], context: int) -> list[str]:
+def _cut_off(pieces: Sequence[FinishedPiece], max_context: int) -> list[str]:
     by_cap: dict[tuple[CapFrom, int], list[int]] = {}
     by_context: list[int] = []
     for at in _with(Fault.CUT_OFF, pieces):
-        piece = pieces[at]
-        capped = piece.kept.result.usage["completion_tokens"] >= piece.cap
+        piece = pieces[at].piece
+        capped = pieces[at].kept.result.usage["completion_tokens"] >= piece.cap
         (by_cap.setdefault((piece.cap_from, piece.cap), []) if capped else by_context).append(at)
     shorter = "" if len(pieces) == 1 else " or lower chunk_max_word_num"
     warnings = []
@@ -69,8 +70,8 @@ def _cut_off(pieces: Sequence[FinishedPiece], context: int) -> list[str]:
         warnings.append(f"{_named(found, len(pieces))} {Fault.CUT_OFF.description} {end}{shorter}.")
     if by_context:
         warnings.append(
-            f"{_named(by_context, len(pieces))} {Fault.CUT_OFF.description} where the context of {context} positions "
-            f"was full; use fewer or shorter references{shorter}."
+            f"{_named(by_context, len(pieces))} {Fault.CUT_OFF.description} where the context of {max_context} "
+            f"positions was full; use fewer or shorter references{shorter}."
         )
     return warnings
 

@@ -1,11 +1,16 @@
-"""What a client asked for, checked and complete, before any reference is fetched. Imports no torch."""
+"""What a client asked for, checked and complete; its reference clips are sources that are fetched later.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from higgs_core.errors import RequestError
 from higgs_core.params import GenerationParams
-from higgs_core.prompt.chatml import Role, TextContent
+from higgs_core.prompt.chatml import AudioContent, Role, TextContent
 from higgs_core.text.chunking import ChunkMethod
 
 MAX_RETRIES = 3
@@ -28,6 +33,17 @@ class ReferenceSource:
     transcript: str | None = None
     speaker_tag: str | None = None
     file_extension: str | None = None
+
+
+Clips = Mapping[ReferenceSource, AudioContent]
+"""The audio of each of a request's sources, once it has been fetched."""
+
+
+def clip_of(source: ReferenceSource, clips: Clips) -> AudioContent:
+    """Raises RequestError when the source's audio is missing."""
+    if source not in clips:
+        raise RequestError(f"{source.origin} has no audio.", field=source.origin)
+    return clips[source]
 
 
 @dataclass(frozen=True)
@@ -81,8 +97,8 @@ class SpeechRequest:
     trim: bool = True
 
     @property
-    def most_retries(self) -> int:
-        """How often a piece that went wrong is generated again. Who sends a seed wants one outcome, and keeps it."""
+    def retry_limit(self) -> int:
+        """How often a piece that went wrong is generated again. A seed stands for one outcome, so none then."""
         if self.retries is not None:
             return self.retries
         return 0 if self.params.seed is not None else 1

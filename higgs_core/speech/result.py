@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from higgs_core.errors import NoAudioError
-from higgs_core.speech.attempt import FinishedPiece
+from higgs_core.speech.piece_attempts import FinishedPiece
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,8 @@ class SpeechResult:
     retried_pieces: int = 0
 
 
-def joined(
-    pieces: Sequence[FinishedPiece], texts: Sequence[str], *, seed: int, warnings: tuple[str, ...]
-) -> SpeechResult:
-    """The pieces one after the other. texts: the words of each. Raises NoAudioError when none has a complete frame."""
+def joined(pieces: Sequence[FinishedPiece], *, seed: int, warnings: tuple[str, ...]) -> SpeechResult:
+    """The pieces one after the other. Raises NoAudioError when none has a complete frame."""
     kept = [piece.kept for piece in pieces]
     attempts = [attempt.result for piece in pieces for attempt in piece.attempts]
     if not any(len(attempt.audio) for attempt in kept):
@@ -64,26 +62,26 @@ def joined(
         finish_reason="length" if any(attempt.result.finish_reason == "length" for attempt in kept) else "stop",
         seed=seed,
         timings=_summed(attempt.timings for attempt in attempts) | _first_audio(pieces[0]),
-        pieces=_places(pieces, texts),
+        pieces=_places(pieces),
         warnings=warnings,
         retried_pieces=sum(len(piece.attempts) > 1 for piece in pieces),
     )
 
 
 def _first_audio(first: FinishedPiece) -> dict[str, float]:
-    """When the first piece could be heard; one that was generated again could not before its last generation."""
+    """Seconds to the first audio; that of a piece that was generated again comes with its last generation."""
     *before, last = (attempt.result.timings for attempt in first.attempts)
     if "first_audio" not in last:
         return {}
     return {"first_audio": sum(timings.get("total", 0.0) for timings in before) + last["first_audio"]}
 
 
-def _places(pieces: Sequence[FinishedPiece], texts: Sequence[str]) -> tuple[SpokenPiece, ...]:
+def _places(pieces: Sequence[FinishedPiece]) -> tuple[SpokenPiece, ...]:
     places = []
     start = 0
-    for text, piece in zip(texts, pieces, strict=True):
-        end, rate = start + len(piece.kept.audio), piece.kept.result.sampling_rate
-        places.append(SpokenPiece(text, start / rate, end / rate))
+    for finished in pieces:
+        end, rate = start + len(finished.kept.audio), finished.kept.result.sampling_rate
+        places.append(SpokenPiece(finished.piece.text, start / rate, end / rate))
         start = end
     return tuple(places)
 

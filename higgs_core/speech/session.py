@@ -1,7 +1,7 @@
-"""Walks through the pieces of a request: prompt, seed and cap of each, and which of its generations is kept.
+"""The state of one request: prompt, seed and cap of each generation, and which generation of a piece is kept.
 
 Text and codes of pieces that went well go back in as context of the next ones. A piece that went wrong is generated
-again and never is context.
+again and is never context.
 """
 
 from __future__ import annotations
@@ -14,22 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from higgs_core.params import MAX_SEED, GenerationParams, draw_seed
-from higgs_core.prompt.chatml import ChatMLSample
-from higgs_core.prompt.size import CountTokens, most_positions, utf8_length
-from higgs_core.speech.attempt import Attempt, CapFrom, FinishedPiece, judge
-from higgs_core.speech.piece_check import better
+from higgs_core.prompt.chatml import ChatMLSample, Message
+from higgs_core.prompt.size import CountTokens, most_positions
+from higgs_core.speech.piece_attempts import Attempt, FinishedPiece, check
 from higgs_core.speech.piece_context import PieceContext
+from higgs_core.speech.piece_faults import harm_of
 from higgs_core.speech.piece_warnings import warnings_about
-from higgs_core.speech.plan import Plan, spoken_turns
-from higgs_core.speech.request import SpeechRequest
+from higgs_core.speech.plan import Piece, plan_speech
+from higgs_core.speech.request import Clips, SpeechRequest
 from higgs_core.speech.result import SpeechResult, SpokenPiece, joined
-from higgs_core.text.chunking import count_words
-from higgs_core.text.speech_length import speech_length, timed_words
 
 if TYPE_CHECKING:
     from higgs_core.engine import GenerationResult
 
-__all__ = ["Narration", "SpeechResult", "SpokenPiece", "piece_seed", "retry_seed"]
+__all__ = ["SpeechResult", "SpeechSession", "SpokenPiece", "piece_seed", "retry_seed"]
 
 _COLUMNS_PER_WORD = 10  # 150 words a minute: only a guess at how far a running piece is
 _MOST_OF_A_PIECE = 0.95  # what a guess may claim before the piece has ended
@@ -49,141 +47,117 @@ def _derived(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) & MAX_SEED
 
 
-class Narration:
-    """Walks through a plan: `sample` and `params` for the next generation, `add` its result, `result` after the last.
+class SpeechSession:
+    """A request, piece by piece: while `has_next`, generate `sample` with `params` and `add` the result.
 
-    max_context: the engine's positions for prompt and speech; earlier pieces are heard again as far as they fit.
+    After the last piece `result` has everything. The *next piece* is the one that is being generated or generated
+    again.
+    max_context: the engine's positions for prompt and speech; earlier pieces stand in the prompt as far as they fit.
+    Raises RequestError when there is nothing to speak or a clip is missing.
     """
 
-    def __init__(
-        self, request: SpeechRequest, plan: Plan, max_context: int, count_tokens: CountTokens = utf8_length
-    ) -> None:
-        self._request = request
-        self._plan = plan
+    def __init__(self, request: SpeechRequest, clips: Clips, max_context: int, count_tokens: CountTokens) -> None:
+        self.request = request
         self._max_context = max_context
         self._count_tokens = count_tokens
-        self._params = request.params
+        self._plan = plan_speech(request, clips, max_context, count_tokens)
         self._seed = draw_seed() if request.params.seed is None else request.params.seed
-        self._words = [max(count_words(piece, timed_words), 1.0) for piece in plan.pieces]
-        # A model that may write first decides itself what it says.
-        self._lengths = [speech_length(piece) if request.params.force_audio_gen else None for piece in plan.pieces]
         has_clips = bool(request.reference_sources)
-        self._context = PieceContext(request.generation_chunk_buffer_size, anchored=not has_clips)
-        self._attempts: list[Attempt] = []  # of the piece that comes next
-        self._pieces: list[FinishedPiece] = []
+        self._context = PieceContext(request.generation_chunk_buffer_size, keep_first=not has_clips)
+        self._attempts: list[Attempt] = []  # of the next piece
+        self._finished: list[FinishedPiece] = []
         self._first_with_less_context: int | None = None
 
     @property
-    def index(self) -> int:
-        """The piece that comes next."""
-        return len(self._pieces)
-
-    @property
-    def goes_on(self) -> bool:
-        return self.index < len(self._plan.pieces)
-
-    @property
-    def trims(self) -> bool:
-        """Whether long silence at the end of a piece is cut."""
-        return self._request.trim
+    def has_next(self) -> bool:
+        return len(self._finished) < len(self._plan.pieces)
 
     @property
     def may_retry(self) -> bool:
-        """Whether the piece that comes next would be generated again if it went wrong."""
-        return len(self._attempts) < self._request.most_retries
+        """Whether the next piece would be generated again if its next generation went wrong."""
+        return len(self._attempts) < self.request.retry_limit
 
     @property
     def has_attempt(self) -> bool:
-        """Whether the piece that comes next has been generated already and went wrong."""
+        """Whether the next piece has been generated already and went wrong."""
         return bool(self._attempts)
 
     @property
     def samples(self) -> int:
         """Length of the audio so far."""
-        return sum(len(piece.kept.audio) for piece in self._pieces)
+        return sum(len(piece.kept.audio) for piece in self._finished)
 
     @property
-    def seconds(self) -> float:
-        return self.samples / self._pieces[0].kept.result.sampling_rate if self._pieces else 0.0
+    def _piece(self) -> Piece:
+        """The next piece."""
+        return self._plan.pieces[len(self._finished)]
 
     def sample(self) -> ChatMLSample:
-        while len(self._context) and self._positions() > self._max_context:
+        """The prompt of the next piece. Earlier pieces leave the context until it fits."""
+        base_turns, piece = self._plan.base_turns, self._piece
+        steps = piece.cap if piece.length is None else min(piece.cap, piece.length.most)  # of a slow voice
+        while True:
+            turns = [*base_turns, *self._context, piece.turn]
+            if not len(self._context) or self._positions(turns) + steps <= self._max_context:
+                return ChatMLSample(turns, shared_turns=len(base_turns))
             self._context.drop_one()
-            if self._request.generation_chunk_buffer_size is not None and self._first_with_less_context is None:
-                self._first_with_less_context = self.index + 1
-        return self._plan.sample(self.index, self._context)
+            if self._first_with_less_context is None:
+                self._first_with_less_context = len(self._finished) + 1
 
-    def _positions(self) -> int:
-        """What the next piece may take of the context when its voice is slow."""
-        turns = self._plan.sample(self.index, self._context).messages
-        length = self._lengths[self.index]
-        steps = self._cap if length is None else min(self._cap, length.most)
-        return sum(most_positions(turn, self._count_tokens) for turn in turns) + steps
-
-    @property
-    def _cap(self) -> int:
-        """Decode steps of the piece that comes next."""
-        length = self._lengths[self.index]
-        return length.most if self._cap_from == "text" and length is not None else self._params.max_new_tokens
-
-    @property
-    def _cap_from(self) -> CapFrom:
-        """Who sets them."""
-        if not self._request.cap_follows_text:
-            return "client"
-        length = self._lengths[self.index]
-        return "text" if length is not None and length.most <= self._params.max_new_tokens else "ceiling"
+    def _positions(self, turns: list[Message]) -> int:
+        return sum(most_positions(turn, self._count_tokens) for turn in turns)
 
     def params(self) -> GenerationParams:
-        seed = retry_seed(piece_seed(self._seed, self.index), len(self._attempts))
-        return replace(self._params, max_new_tokens=self._cap, seed=seed)
+        """How the next piece is sampled: with a seed of this generation alone, and the piece's own cap."""
+        seed = retry_seed(piece_seed(self._seed, len(self._finished)), len(self._attempts))
+        return replace(self.request.params, max_new_tokens=self._piece.cap, seed=seed)
 
     def share(self, columns: int) -> float:
-        """How much of the request is done, 0 to 1, when the piece that comes next has this many columns."""
-        if not self.goes_on:
+        """How much of the request is done, 0 to 1, when the next piece has this many columns."""
+        if not self.has_next:
             return 1.0
-        expected = min(self._words[self.index] * _COLUMNS_PER_WORD, self._cap)
-        running = self._words[self.index] * min(columns / expected, _MOST_OF_A_PIECE)
-        return (sum(self._words[: self.index]) + running) / sum(self._words)
+        piece = self._piece
+        running = piece.words * min(columns / min(piece.words * _COLUMNS_PER_WORD, piece.cap), _MOST_OF_A_PIECE)
+        done = sum(finished.piece.words for finished in self._finished)
+        return (done + running) / sum(piece.words for piece in self._plan.pieces)
 
-    def add(self, result: GenerationResult, *, heard: bool = False) -> NDArray[np.float32] | None:
-        """Take in a generation of the piece. Returns the piece's audio, or None when it is to be generated again.
+    def add(self, result: GenerationResult, *, sent: bool = False) -> NDArray[np.float32] | None:
+        """Take in a generation of the next piece.
 
-        heard: some of its audio has left already, so that it has to stay.
-        Raises ModelLoadError when the engine made codes but has no codec to make them heard.
+        Returns the piece's audio, float32 [N], or None when it is to be generated again.
+        sent: some of its audio has been sent already, so that it has to stay.
+        Raises ModelLoadError when the engine generated codes but has no codec to decode them.
         """
-        length = self._lengths[self.index]
-        attempt = judge(result, length, ras=self._params.ras_window > 0, trim=self.trims)
+        ras = self.request.params.ras_window > 0
+        attempt = check(result, self._piece.length, ras=ras, trim=self.request.trim)
         wanted_again = bool(attempt.faults) and self.may_retry
         self._attempts.append(attempt)
-        if heard:
-            return self._finish(attempt, heard_too_early=wanted_again)
+        if sent:
+            return self._finish(attempt, sent_too_early=wanted_again)
         return None if wanted_again else self.keep_best()
 
     def keep_best(self) -> NDArray[np.float32]:
-        """Generate the piece no more; returns the audio of the generation that did the least harm."""
-        return self._finish(self._attempts[better([attempt.faults for attempt in self._attempts])])
+        """Generate the piece no more. Returns the audio of the least harmful generation, float32 [N]."""
+        return self._finish(min(self._attempts, key=lambda attempt: harm_of(attempt.faults)), sent_too_early=False)
 
-    def _finish(self, kept: Attempt, *, heard_too_early: bool = False) -> NDArray[np.float32]:
-        piece = FinishedPiece(tuple(self._attempts), kept, self._cap, self._cap_from, heard_too_early)
+    def _finish(self, kept: Attempt, *, sent_too_early: bool) -> NDArray[np.float32]:
+        piece = self._piece
         if not kept.faults:
-            codes = np.concatenate(kept.codes, axis=1)
-            self._context.add(spoken_turns(self._plan.turns[self.index], codes))
+            self._context.add(piece.turn, np.concatenate(kept.codes, axis=1))
+        self._finished.append(FinishedPiece(piece, tuple(self._attempts), kept, sent_too_early))
         self._attempts = []
-        self._pieces.append(piece)
         return kept.audio
 
     def result(self) -> SpeechResult:
         """Raises NoAudioError when no piece has a complete frame."""
-        warnings = (*self._plan.warnings, *self._warnings())
-        return joined(self._pieces, self._plan.pieces, seed=self._seed, warnings=warnings)
-
-    def _warnings(self) -> list[str]:
-        warnings = warnings_about(self._pieces, trims=self.trims, context=self._max_context)
-        if self._first_with_less_context is not None:
+        warnings = [
+            *self._plan.warnings,
+            *warnings_about(self._finished, trim=self.request.trim, max_context=self._max_context),
+        ]
+        wanted = self.request.generation_chunk_buffer_size
+        if wanted is not None and self._first_with_less_context is not None:
             warnings.append(
                 f"From piece {self._first_with_less_context} on, fewer earlier pieces than "
-                f"generation_chunk_buffer_size={self._request.generation_chunk_buffer_size} were kept as context, "
-                "because more would not fit."
+                f"generation_chunk_buffer_size={wanted} were kept as context, because more would not fit."
             )
-        return warnings
+        return joined(self._finished, seed=self._seed, warnings=tuple(warnings))

@@ -1,4 +1,4 @@
-"""Generates one request chunk by chunk; earlier text and codes go back in as context.
+"""Generates one request piece by piece; earlier text and codes go back in as context.
 
 Imports no torch: the engine is handed in.
 """
@@ -9,19 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from higgs_core.cancellation import CancelToken
 from higgs_core.errors import BusyError, DeviceMemoryError, GenerationCancelled
-from higgs_core.prompt.size import utf8_length
-from higgs_core.rates import FRAMES_PER_SECOND
-from higgs_core.speech.held_audio import HeldAudio
-from higgs_core.speech.plan import Clips, plan
-from higgs_core.speech.playback import Clock, Playback
-from higgs_core.speech.request import SpeechRequest
-from higgs_core.speech.session import Narration, SpeechResult, SpokenPiece
+from higgs_core.speech.progress import OnProgress, Progress, ProgressTracker
+from higgs_core.speech.request import Clips, SpeechRequest
+from higgs_core.speech.send_buffer import ClientBuffer, Clock, SendBuffer
+from higgs_core.speech.session import SpeechResult, SpeechSession, SpokenPiece
 
 if TYPE_CHECKING:
     from higgs_core.engine import AudioStream, GenerationFuture, GenerationResult, HiggsAudioEngine
@@ -36,24 +34,13 @@ _NO_AUDIO = np.zeros(0, np.float32)
 _TOO_MUCH_AT_ONCE = (BusyError, DeviceMemoryError)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """share: 0 to 1, never falling; exact between pieces and a guess inside one.  audio_seconds: spoken so far."""
-
-    share: float
-    audio_seconds: float
-
-
 @dataclass(frozen=True, eq=False)
 class SpeechChunk:
     """audio: float32 [n]; start_sample: where it stands in the whole. The last chunk is empty and has the result."""
 
-    audio: np.ndarray[Any, np.dtype[np.float32]]
+    audio: NDArray[np.float32]
     start_sample: int
     result: SpeechResult | None
-
-
-OnProgress = Callable[[Progress], None]
 
 
 def speak(
@@ -71,12 +58,13 @@ def speak(
     Raises what the engine raises, RequestError for a request without words, GenerationCancelled, and NoAudioError when
     the model left every piece without audio.
     """
+    session = SpeechSession(request, clips, engine.max_context, engine.count_tokens)
     interval = None if on_progress is None else _PROGRESS_SECONDS
 
     def generate(sample: ChatMLSample, params: GenerationParams) -> _WholeGeneration:
         return _WholeGeneration(engine.submit(sample, params), interval)
 
-    *_, last = _chunks(_narration(engine, request, clips), generate, Playback(live=False), cancel, on_progress)
+    *_, last = _chunks(session, generate, ClientBuffer(live=False), cancel, on_progress)
     assert last.result is not None
     return last.result
 
@@ -96,57 +84,50 @@ def stream_speech(
 
     That is `speak`'s result, but for pieces that went wrong: one is generated again only while none of its audio has
     been sent. The first piece is sent from its first sound on. A later one is held until it is known to be good, while
-    the listener still has enough to play. A request that sends `retries` has every piece held so, whatever the clock
-    says, and gives the same in a stream and in one piece.
+    the client still has enough to play. A request that sends `retries` has every piece held to its end, whatever the
+    clock says, so that its stream equals `speak`'s result.
     speed: how much faster than it was spoken the audio is played.  clock: seconds, monotonic.
-    live: False where nobody hears anything before the end; then too every piece is held.
+    live: False where nothing is played before the end; then too every piece is held to its end.
     Closing the iterator stops the generation, as `cancel` does from another thread. Raises as `speak` does.
     """
-    playback = Playback(speed, clock, live=live and request.retries is None)
-    yield from _chunks(_narration(engine, request, clips), engine.stream, playback, cancel, on_progress)
-
-
-def _narration(engine: HiggsAudioEngine, request: SpeechRequest, clips: Clips) -> Narration:
-    count = getattr(engine, "count_tokens", utf8_length)  # an engine of another make need not be able to count
-    planned = plan(request, clips, max_context=engine.max_context, count_tokens=count)
-    return Narration(request, planned, engine.max_context, count)
+    session = SpeechSession(request, clips, engine.max_context, engine.count_tokens)
+    client = ClientBuffer(speed, clock, live=live and request.retries is None)
+    yield from _chunks(session, engine.stream, client, cancel, on_progress)
 
 
 def _chunks(
-    narration: Narration,
+    session: SpeechSession,
     generate: Callable[[ChatMLSample, GenerationParams], AudioStream | _WholeGeneration],
-    playback: Playback,
+    client: ClientBuffer,
     cancel: CancelToken | None,
     on_progress: OnProgress | None,
 ) -> Iterator[SpeechChunk]:
-    """Every piece, generated until one of its generations stays, and then the result."""
+    """Generate every piece until one of its generations is kept; the last chunk has the result."""
     cancel = cancel or CancelToken()
-    tell = _Teller(narration, on_progress)
-    while narration.goes_on:
+    progress = ProgressTracker(session, on_progress)
+    sent = 0  # samples
+    while session.has_next:
         cancel.raise_if_cancelled()
-        start = narration.samples
-        held = HeldAudio(playback, until_checked=narration.may_retry or narration.has_attempt, trims=narration.trims)
+        buffer = SendBuffer(client, until_checked=session.request.retry_limit > 0, trim=session.request.trim)
         try:
-            with (
-                generate(narration.sample(), narration.params()) as generation,
-                cancel.on_cancel(generation.close),
-            ):
+            with generate(session.sample(), session.params()) as generation, cancel.on_cancel(generation.close):
                 for chunk in generation:
                     cancel.raise_if_cancelled()
-                    tell(generation.columns_generated)
-                    audio = held.add(chunk.audio)
-                    if len(audio):
-                        yield SpeechChunk(audio, start + held.sent - len(audio), None)
+                    progress.report(generation.columns_generated)
+                    if len(audio := buffer.add(chunk.audio)):
+                        yield SpeechChunk(audio, sent, None)
+                        sent += len(audio)
             assert generation.result is not None  # it has ended, and not in an error
-            piece = narration.add(generation.result, heard=held.sent > 0)
+            kept = session.add(generation.result, sent=buffer.has_sent)
         except _TOO_MUCH_AT_ONCE:
-            if held.sent or not narration.has_attempt:
+            if buffer.has_sent or not session.has_attempt:
                 raise
-            piece = narration.keep_best()
-        tell()
-        if piece is not None and len(rest := held.rest_of(piece)):
-            yield SpeechChunk(rest, start + held.sent - len(rest), None)
-    yield SpeechChunk(_NO_AUDIO, narration.samples, narration.result())
+            kept = session.keep_best()
+        progress.report()
+        if kept is not None and len(rest := buffer.rest_of(kept)):
+            yield SpeechChunk(rest, sent, None)
+            sent += len(rest)
+    yield SpeechChunk(_NO_AUDIO, sent, session.result())
 
 
 class _WholeGeneration:
@@ -188,29 +169,3 @@ class _WholeGeneration:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _seconds_of(columns: int) -> float:
-    """Audio that a running piece has for sure: its first and last frame are no sound, and the delay takes seven."""
-    return max(columns - 9, 0) / FRAMES_PER_SECOND
-
-
-class _Teller:
-    """Reports progress, only when there is some."""
-
-    def __init__(self, narration: Narration, on_progress: OnProgress | None) -> None:
-        self._narration = narration
-        self._on_progress = on_progress
-        self._told = Progress(0.0, 0.0)
-
-    def __call__(self, columns: int = 0) -> None:
-        """columns: of the piece being spoken."""
-        if self._on_progress is None:
-            return
-        progress = Progress(
-            max(self._narration.share(columns), self._told.share),
-            max(self._narration.seconds + _seconds_of(columns), self._told.audio_seconds),
-        )
-        if progress != self._told:
-            self._told = progress
-            self._on_progress(progress)

@@ -16,8 +16,8 @@ LOUD = 0.1
 def tone(frames: int, amplitude: float = LOUD, seed: int = 0) -> NDArray[np.float32]:
     """float32 [frames * 960] whose energy is the same in every frame; another seed, another tone."""
     cycles = 10 + seed % 97  # of a frame, so that every frame is alike
-    samples = np.sin(np.arange(frames * FRAME) * (2 * np.pi * cycles / FRAME)) * amplitude
-    return samples.astype(np.float32)
+    frame = np.sin(np.arange(FRAME) * (2 * np.pi * cycles / FRAME)) * amplitude
+    return np.tile(frame.astype(np.float32), frames)
 
 
 def silence(frames: int) -> NDArray[np.float32]:
@@ -64,3 +64,8 @@ def result(
         }
         | fields
     )
+
+
+def count_bytes(text: str) -> int:
+    """More than the tokens of a text: a token has at least a byte."""
+    return len(text.encode())

@@ -16,12 +16,11 @@ import torch
 from higgs_core.checkpoint.load import load_config
 from higgs_core.prompt.chatml import AudioContent
 from higgs_core.prompt.layout import build_prompt
-from higgs_core.speech.plan import plan
-from higgs_core.speech.session import Narration
+from higgs_core.speech.session import SpeechSession
 from serverless.config.settings import Settings
 from serverless.payload.parse import parse_job
 from tests.golden import CASES
-from tests.helpers.pieces import result
+from tests.helpers.pieces import count_bytes, result
 from tests.helpers.real_layout import tokenizers_of_real_layout
 
 FAST, OURS = tokenizers_of_real_layout()
@@ -485,11 +484,11 @@ def test_every_prompt_of_a_scenario_is_the_one_written_out(name: str) -> None:
     request = parsed.request
     sources = request.reference_sources
     clips = {source: AudioContent(codes=np.full((8, 20 + at), at)) for at, source in enumerate(sources)}
-    narration = Narration(request, plan(request, clips), 8192)
+    session = SpeechSession(request, clips, 8192, count_bytes)
     for at, turns in enumerate(expected):
-        assert narration.goes_on
+        assert session.has_next
         prompt = build_prompt(
-            narration.sample(),
+            session.sample(),
             OURS,
             CONFIG,
             lambda clip: torch.as_tensor(np.asarray(clip.codes)),
@@ -499,8 +498,8 @@ def test_every_prompt_of_a_scenario_is_the_one_written_out(name: str) -> None:
         assert prompt.token_ids == ids, FAST.decode(prompt.token_ids)
         assert prompt.columns.shape[1] == sum(frames) + 9 * len(frames)
         assert _clip_lengths(prompt.columns) == frames
-        narration.add(result(40 + at))
-    assert not narration.goes_on
+        session.add(result(40 + at))
+    assert not session.has_next
 
 
 def _clip_lengths(columns: torch.Tensor) -> list[int]:

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.lost_words import words_spoken
 from higgs_core.errors import BusyError, DeviceMemoryError, HiggsError, NoAudioError
 from higgs_core.params import GenerationParams
+from higgs_core.prompt.chatml import AudioContent
 from higgs_core.speech.request import ReferenceSource, SpeechRequest
 from higgs_core.speech.session import piece_seed, retry_seed
 from higgs_core.speech.speak import SpeechChunk, SpeechResult, speak, stream_speech
@@ -66,7 +67,7 @@ def frames_of(spoken: SpeechResult) -> list[int]:
 
 
 def context_of(engine: SimulatedEngine, generation: int) -> int:
-    """How many earlier pieces a generation heard."""
+    """How many earlier pieces the prompt of a generation has."""
     return len(engine.asked[generation][0].messages) // 2
 
 
@@ -118,7 +119,7 @@ def test_with_a_seed_or_no_retries_it_stays_and_is_no_context(
 
 
 @by_fault
-def test_a_later_piece_of_a_stream_is_held_while_the_listener_has_enough_and_generated_again(
+def test_a_later_piece_of_a_stream_is_held_while_the_client_has_enough_and_generated_again(
     fault: Behaviour, frames: int, reason: str
 ) -> None:
     engine = SimulatedEngine([speaks_well, fault, speaks_well])
@@ -129,12 +130,12 @@ def test_a_later_piece_of_a_stream_is_held_while_the_listener_has_enough_and_gen
 
 
 @by_fault
-def test_the_first_piece_of_a_stream_is_heard_as_it_comes_so_it_stays_once_it_sounded(
+def test_the_first_piece_of_a_stream_is_sent_as_it_comes_so_it_stays_once_it_sounded(
     fault: Behaviour, frames: int, reason: str
 ) -> None:
     engine = SimulatedEngine([fault, speaks_well])
     spoken, chunks = streamed(engine, request())
-    if fault in (says_nothing, never_sounds):  # nothing of it was heard: silence is held until a sound follows
+    if fault in (says_nothing, never_sounds):  # nothing of it was sent: silence is held until a sound follows
         assert frames_of(spoken) == [GOOD] * 3
         return
     assert len(chunks[0].audio) == FRAME
@@ -144,7 +145,7 @@ def test_the_first_piece_of_a_stream_is_heard_as_it_comes_so_it_stays_once_it_so
 
 
 @by_fault
-def test_an_engine_no_faster_than_speech_lets_every_piece_be_heard_as_it_comes(
+def test_an_engine_no_faster_than_speech_has_every_piece_sent_as_it_comes(
     fault: Behaviour, frames: int, reason: str
 ) -> None:
     engine = SimulatedEngine([speaks_well, fault, speaks_well], seconds_per_frame=0.04)
@@ -171,22 +172,23 @@ def test_where_everything_is_held_a_stream_is_the_whole_whatever_the_clock_says(
     assert (spoken.warnings, spoken.pieces) == (again.warnings, again.pieces)
 
 
-@pytest.mark.parametrize("seconds_per_frame", [0.0001, 0.004, 0.008, 0.012, 0.02, 0.04])
+@pytest.mark.parametrize(
+    ("seconds_per_frame", "retries"), [(0.0001, None), (0.008, None), (0.012, None), (0.04, None), (0.008, 2)]
+)
 @pytest.mark.parametrize("first", [fault for fault, *_ in FAULTS], ids=lambda fault: fault.__name__)
 @pytest.mark.parametrize("second", [speaks_well, *(fault for fault, *_ in FAULTS)], ids=lambda fault: fault.__name__)
 def test_what_is_sent_is_always_one_generation_and_the_one_in_the_result(
-    first: Behaviour, second: Behaviour, seconds_per_frame: float
+    first: Behaviour, second: Behaviour, seconds_per_frame: float, retries: int | None
 ) -> None:
     """Each generation has a tone of its own, so a piece put together from two would not equal the result."""
-    for retries in (None, 2):
-        engine = SimulatedEngine([speaks_well, first, second, first, speaks_well], seconds_per_frame=seconds_per_frame)
-        spoken, _ = streamed(engine, request(retries=retries))
-        assert 3 <= len(engine.asked) <= 5
-        assert sum(codes.shape[1] for codes in spoken.audio_codes) == sum(frames_of(spoken))
+    engine = SimulatedEngine([speaks_well, first, second, first, speaks_well], seconds_per_frame=seconds_per_frame)
+    spoken, _ = streamed(engine, request(retries=retries))
+    assert 3 <= len(engine.asked) <= 5
+    assert sum(codes.shape[1] for codes in spoken.audio_codes) == sum(frames_of(spoken))
 
 
 def test_what_is_played_faster_is_held_for_less_long() -> None:
-    """At four times the speed, an engine of a quarter of real time is no faster than the listener."""
+    """At four times the speed, an engine of a quarter of real time is no faster than the playback."""
     for speed, again in ((1.0, True), (4.0, False)):
         engine = SimulatedEngine([speaks_well, loops, speaks_well], seconds_per_frame=0.01)
         spoken, _ = streamed(engine, request(), speed)
@@ -194,7 +196,7 @@ def test_what_is_played_faster_is_held_for_less_long() -> None:
 
 
 @pytest.mark.parametrize("seconds_per_frame", [0.001, 0.004, 0.012, 0.016, 0.02])
-def test_a_listener_never_waits_for_what_is_held(seconds_per_frame: float) -> None:
+def test_a_client_never_waits_for_what_is_held(seconds_per_frame: float) -> None:
     """Also where the next piece takes longer to generate than what was sent takes to play."""
     engine = SimulatedEngine(seconds_per_frame=seconds_per_frame)
     script = f"[SPEAKER0] {PIECE}\n[SPEAKER1] {'word ' * 99}end.\n[SPEAKER0] {PIECE}"
@@ -203,7 +205,7 @@ def test_a_listener_never_waits_for_what_is_held(seconds_per_frame: float) -> No
     for chunk in stream_speech(engine, asked, {}, clock=engine.clock):  # type: ignore[arg-type]
         began = engine.seconds if began is None else began
         if chunk.start_sample >= GOOD * FRAME:  # the first piece is not held
-            assert engine.seconds <= began + chunk.start_sample / 24_000, "the listener had nothing to play"
+            assert engine.seconds <= began + chunk.start_sample / 24_000, "the client had nothing to play"
 
 
 def test_a_good_stream_is_sent_without_waiting_for_its_end_when_the_engine_is_slow() -> None:
@@ -230,7 +232,7 @@ def test_a_second_generation_that_is_worse_is_not_taken(stream: bool, second: Be
     assert f"the generation with seed {engine.seeds[1 + kept]} was kept" in spoken.warnings[0]
 
 
-def test_a_second_generation_that_is_heard_stays_even_if_it_is_worse() -> None:
+def test_a_second_generation_that_was_sent_stays_even_if_it_is_worse() -> None:
     """The first could be held to its end, the second could not."""
     engine = SimulatedEngine([speaks_well, falls_silent, loops, speaks_well], seconds_per_frame=0.008)
     spoken, _ = streamed(engine, request())
@@ -309,8 +311,6 @@ def test_the_first_good_piece_stays_in_every_prompt(stream: bool) -> None:
 
 
 def test_a_reference_holds_the_voice_itself() -> None:
-    from higgs_core.prompt.chatml import AudioContent
-
     script = " ".join(f"{letter}{' word' * 18} end." for letter in "ABCDE")
     source = ReferenceSource("references[0]", path="a.wav", transcript="R")
     clips = {source: AudioContent(waveform=np.zeros(FRAME, np.float32))}
@@ -323,9 +323,9 @@ def test_a_reference_holds_the_voice_itself() -> None:
 # --- slow voices ---
 
 
-@pytest.mark.parametrize("seconds_for_100_words", [25, 33, 41, 52, 64, 80])
-@pytest.mark.parametrize("ceiling", [512, 1024, 2048, 2600, 8192])
-@pytest.mark.parametrize("method", ["auto", "sentence", "word"])
+@pytest.mark.parametrize("seconds_for_100_words", [25, 52, 80])
+@pytest.mark.parametrize("ceiling", [512, 1024, 2600, 8192])
+@pytest.mark.parametrize("method", ["auto", "word"])
 def test_no_word_is_lost_whatever_the_rate(seconds_for_100_words: float, ceiling: int, method: Any) -> None:
     script = " ".join(["This is one sentence of eight plain words."] * 60)
     engine = SimulatedEngine(columns_per_word=seconds_for_100_words / 4)
@@ -339,8 +339,6 @@ def test_no_word_is_lost_whatever_the_rate(seconds_for_100_words: float, ceiling
 
 
 def test_a_voice_with_a_long_reference_and_a_small_context_loses_no_word_either() -> None:
-    from higgs_core.prompt.chatml import AudioContent
-
     script = " ".join(["This is one sentence of eight plain words."] * 30)
     source = ReferenceSource("references[0]", path="a.wav", transcript="Words of the clip.")
     clips = {source: AudioContent(waveform=np.zeros(40 * 24_000, np.float32))}

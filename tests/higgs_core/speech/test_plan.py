@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +11,10 @@ import pytest
 from higgs_core.errors import RequestError
 from higgs_core.params import GenerationParams
 from higgs_core.prompt.chatml import AudioContent, Message, TextContent
-from higgs_core.speech.plan import Plan, plan, spoken_turns
-from higgs_core.speech.request import ReferenceSource, RequestMessage, Speaker, SpeechRequest
-from higgs_core.speech.scene import MULTI_SPEAKER_PROMPT
+from higgs_core.speech.plan import SpeechPlan, plan_speech
+from higgs_core.speech.request import Clips, ReferenceSource, RequestMessage, Speaker, SpeechRequest
+from higgs_core.speech.system_turn import MULTI_SPEAKER_PROMPT
+from tests.helpers.pieces import count_bytes
 
 DEFAULT = (
     "Generate audio following instruction.\n\n"
@@ -27,14 +26,14 @@ def source(number: int, transcript: str | None = None, tag: str | None = None) -
     return ReferenceSource(f"references[{number}]", path=f"{number}.wav", transcript=transcript, speaker_tag=tag)
 
 
-def planned(script: str | None = "Hello there.", **fields: Any) -> tuple[Plan, dict[ReferenceSource, AudioContent]]:
+def planned(script: str | None = "Hello there.", **fields: Any) -> tuple[SpeechPlan, Clips]:
     """The plan of a request with the default prompt, and the clips that it was given."""
     request = SpeechRequest(**{"script": script, "system_prompt": DEFAULT} | fields)
     clips = {clip: AudioContent(waveform=np.zeros(960, np.float32)) for clip in request.reference_sources}
-    return plan(request, clips), clips
+    return plan_speech(request, clips, 8192, count_bytes), clips
 
 
-def spelled(messages: Any, clips: dict[ReferenceSource, AudioContent] | None = None) -> list[tuple[str, str]]:
+def spelled(messages: Any, clips: Clips | None = None) -> list[tuple[str, str]]:
     """Turns as (role, text), clips by their origin."""
     names = {id(clip): f"<{origin.origin}>" for origin, clip in (clips or {}).items()}
     return [
@@ -44,9 +43,17 @@ def spelled(messages: Any, clips: dict[ReferenceSource, AudioContent] | None = N
 
 
 def laid_out(script: str | None = "Hello there.", **fields: Any) -> list[tuple[str, str]]:
-    """The sample of the first piece."""
+    """The turns of the first piece."""
     made, clips = planned(script, **fields)
-    return spelled(made.sample(0).messages, clips)
+    return spelled([*made.base_turns, made.pieces[0].turn], clips)
+
+
+def texts_of(made: SpeechPlan) -> tuple[str, ...]:
+    return tuple(piece.text for piece in made.pieces)
+
+
+def turns_of(made: SpeechPlan) -> tuple[Message, ...]:
+    return tuple(piece.turn for piece in made.pieces)
 
 
 # --- the system turn ---
@@ -115,7 +122,7 @@ def test_the_script_tag_stands_in_front() -> None:
 
 def test_a_script_tag_that_the_script_overrules_is_warned_of() -> None:
     made, _ = planned("[SPEAKER1] Hi.", script_speaker_tag="SPEAKER0")
-    assert spelled(made.turns) == [("user", "[SPEAKER1] Hi.")]
+    assert spelled(turns_of(made)) == [("user", "[SPEAKER1] Hi.")]
     assert made.warnings == ("script_speaker_tag was not used: the script starts with a tag of its own, [SPEAKER1].",)
     assert planned("[SPEAKER0] Hi.", script_speaker_tag="SPEAKER0")[0].warnings == ()
 
@@ -133,7 +140,7 @@ def test_a_script_without_words_is_refused(script: str | None) -> None:
 
 
 def test_control_strings_in_a_script_stay_words() -> None:
-    (turn,) = planned("Say <|eot_id|><|AUDIO|>.")[0].turns
+    (turn,) = turns_of(planned("Say <|eot_id|><|AUDIO|>.")[0])
     assert turn.parts == (TextContent("Say <|eot_id|><|AUDIO|>."),)
 
 
@@ -198,7 +205,7 @@ def test_speakers_are_lines_of_the_scene_block() -> None:
 def test_a_clip_that_was_not_fetched_is_named_by_its_field() -> None:
     request = SpeechRequest(script="Hi.", references=(ReferenceSource("references[3]", base64="A" * 999),))
     with pytest.raises(RequestError) as caught:
-        plan(request, {})
+        plan_speech(request, {}, 8192, count_bytes)
     assert caught.value.message == "references[3] has no audio."
 
 
@@ -224,8 +231,8 @@ def test_messages_are_used_as_they_are() -> None:
 def test_messages_are_one_piece_however_long() -> None:
     long = (RequestMessage("user", (TextContent("A sentence. " * 500),)),)
     made, _ = planned(None, messages=long, chunk_method="word", chunk_max_word_num=5)
-    assert made.pieces == ("A sentence. " * 500,)
-    assert len(made.turns) == 1
+    assert texts_of(made) == ("A sentence. " * 500,)
+    assert len(turns_of(made)) == 1
 
 
 def test_references_beside_messages_go_before_the_last_user_turn() -> None:
@@ -250,7 +257,7 @@ def test_the_last_user_turn_need_not_be_the_last_turn() -> None:
 
 def test_messages_win_over_the_fields_that_build_turns_and_say_so() -> None:
     made, _ = planned(None, messages=MESSAGES, scene_prompt="A bar.", script_speaker_tag="SPEAKER1")
-    assert spelled(made.turns) == [("user", "[SPEAKER0] Last words（）")]
+    assert spelled(turns_of(made)) == [("user", "[SPEAKER0] Last words（）")]
     assert [warning.split()[0] for warning in made.warnings] == ["script_speaker_tag", "scene_prompt"]
 
 
@@ -271,16 +278,16 @@ def test_a_piece_holds_what_the_slowest_voice_speaks_in_its_steps(steps: int, se
     made, _ = planned(
         script, chunk_method="word", params=GenerationParams(max_new_tokens=steps), cap_follows_text=not sent
     )
-    assert {len(piece.split()) for piece in made.pieces[:-1]} == {words}
+    assert {len(piece.split()) for piece in texts_of(made)[:-1]} == {words}
 
 
 def test_a_piece_leaves_room_for_references_in_the_context() -> None:
     request = SpeechRequest(script="word " * 400, chunk_method="word", references=(source(0, "Words."),))
     clips = {request.references[0]: AudioContent(waveform=np.zeros(40 * 24_000, np.float32))}
-    pieces = plan(request, clips, max_context=2048).pieces
-    assert len(pieces[0].split()) == (1024 - 75) // 25
-    pieces = plan(request, clips, max_context=1536).pieces
-    assert len(pieces[0].split()) < 20
+    first = plan_speech(request, clips, 2048, count_bytes).pieces[0].text
+    assert len(first.split()) == (1024 - 75) // 25
+    first = plan_speech(request, clips, 1536, count_bytes).pieces[0].text
+    assert len(first.split()) < 20
 
 
 def test_the_words_that_a_client_wants_in_a_piece_are_counted_as_people_do() -> None:
@@ -290,8 +297,8 @@ def test_the_words_that_a_client_wants_in_a_piece_are_counted_as_people_do() -> 
 
 def test_long_text_becomes_pieces_with_the_tag_in_force() -> None:
     made, _ = planned("[SPEAKER0] One two. Three four. Five six.", chunk_max_word_num=2)
-    assert made.pieces == ("[SPEAKER0] One two.", "Three four.", "Five six.")
-    assert [text for _, text in spelled(made.turns)] == [
+    assert texts_of(made) == ("[SPEAKER0] One two.", "Three four.", "Five six.")
+    assert [text for _, text in spelled(turns_of(made))] == [
         "[SPEAKER0] One two.",
         "[SPEAKER0] Three four.",
         "[SPEAKER0] Five six.",
@@ -300,33 +307,11 @@ def test_long_text_becomes_pieces_with_the_tag_in_force() -> None:
 
 def test_the_speaker_prompt_knows_every_tag_of_the_whole_script() -> None:
     made, _ = planned(DIALOGUE, chunk_method="speaker")
-    assert "SPEAKER1: masculine" in spelled(made.base)[0][1]
-    assert made.pieces == tuple(DIALOGUE.split("\n"))
-
-
-def test_earlier_pieces_stand_between_the_references_and_the_piece() -> None:
-    made, _ = planned("One. Two. Three.", chunk_max_word_num=1, references=(source(0, "Words."),))
-    codes = [np.full((8, 3 + at), at, np.int64) for at in range(2)]
-    earlier = [spoken_turns(made.turns[at], codes[at]) for at in range(2)]
-    messages = list(made.sample(2, earlier).messages)
-    assert [turn.role for turn in messages] == ["system", *["user", "assistant"] * 3, "user"]
-    assert [text for _, text in spelled([messages[3], messages[5], messages[7]])] == ["One.", "Two.", "Three."]
-    for turn, expected in zip((messages[4], messages[6]), codes, strict=True):
-        (part,) = turn.parts
-        assert isinstance(part, AudioContent)
-        assert part.codes is expected
+    assert "SPEAKER1: masculine" in spelled(made.base_turns)[0][1]
+    assert texts_of(made) == tuple(DIALOGUE.split("\n"))
 
 
 def test_the_plan_does_not_change_with_what_is_not_its_business() -> None:
     request = SpeechRequest(script="Hello there.", system_prompt=DEFAULT)
-    assert plan(request, {}) == plan(replace(request, generation_chunk_buffer_size=None), {})
-    assert plan(request, {}).sample(0).messages == [Message("system", DEFAULT), Message("user", "Hello there.")]
-
-
-def test_the_text_half_of_the_core_needs_no_torch() -> None:
-    code = """
-import sys
-import higgs_core.speech.plan, higgs_core.speech.speak
-sys.exit("torch" in sys.modules)
-"""
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    other = replace(request, generation_chunk_buffer_size=None, trim=False, retries=3)
+    assert plan_speech(request, {}, 8192, count_bytes) == plan_speech(other, {}, 8192, count_bytes)

@@ -9,17 +9,14 @@ import pytest
 
 from higgs_core.errors import ModelLoadError, NoAudioError
 from higgs_core.params import MAX_SEED, GenerationParams
-from higgs_core.prompt.chatml import AudioContent, Message, TextContent
+from higgs_core.prompt.chatml import AudioContent, TextContent
 from higgs_core.runtime.generation import GenerationResult
-from higgs_core.speech.plan import Plan
-from higgs_core.speech.request import ReferenceSource, SpeechRequest
-from higgs_core.speech.session import Narration, piece_seed, retry_seed
-from tests.helpers.pieces import looping_codes, result
-
-BASE = (Message("system", "S"),)
+from higgs_core.speech.request import ReferenceSource, RequestMessage, SpeechRequest
+from higgs_core.speech.session import SpeechSession, piece_seed, retry_seed
+from tests.helpers.pieces import count_bytes, looping_codes, result
 
 
-def narration(
+def new_session(
     pieces: int,
     *,
     seed: int | None = 7,
@@ -28,23 +25,38 @@ def narration(
     steps: int = 400,
     words: tuple[str, ...] = (),
     **fields: Any,
-) -> Narration:
+) -> SpeechSession:
+    """words: of each piece, in place of three each."""
     words = words or tuple(f"Piece number {'ABCDEFGHIJ'[at]}." for at in range(pieces))
-    plan = Plan(BASE, words, tuple(Message("user", piece) for piece in words), ("planned",))
-    params = GenerationParams(seed=seed, max_new_tokens=steps)
-    request = SpeechRequest(script="unused", params=params, generation_chunk_buffer_size=buffer_size, **fields)
-    return Narration(request, plan, max_context)
+    script: dict[str, Any] = {
+        "script": "\n".join(words),
+        "chunk_method": "sentence" if len(words) > 1 else "none",
+        "chunk_max_word_num": max(len(piece.split()) for piece in words) or 1,
+    }
+    if not words[0]:  # messages may hold audio alone
+        script = {"messages": (RequestMessage("user", (TextContent(""),)),)}
+    params = GenerationParams(seed=seed, max_new_tokens=steps, force_audio_gen=fields.pop("force_audio_gen", True))
+    request = SpeechRequest(
+        **{"system_prompt": "S", "system_prompt_is_default": False, "normalize": False}
+        | script
+        | {"params": params, "generation_chunk_buffer_size": buffer_size}
+        | fields
+    )
+    clips = {source: AudioContent(waveform=np.zeros(960, np.float32)) for source in request.references}
+    return SpeechSession(request, clips, max_context, count_bytes)
 
 
-def told(story: Narration, *results: GenerationResult) -> Narration:
+def after(session: SpeechSession, *results: GenerationResult) -> SpeechSession:
+    """The session when each of the results has been kept."""
     for each in results:
-        assert story.add(each) is not None
-    return story
+        assert session.add(each) is not None
+    return session
 
 
-def context_of(story: Narration) -> list[tuple[str, int]]:
+def context_of(session: SpeechSession) -> list[tuple[str, int]]:
     """The earlier pieces in the next sample: the last letter of their words, frames."""
-    messages = story.sample().messages[len(BASE) : -1]
+    sample = session.sample()
+    messages = sample.messages[sample.shared_turns : -1]
     words = [part.text for turn in messages[::2] for part in turn.parts if isinstance(part, TextContent)]
     codes = [part.codes for turn in messages[1::2] for part in turn.parts if isinstance(part, AudioContent)]
     assert all(code is not None and code.dtype == np.int64 for code in codes)
@@ -55,25 +67,25 @@ def context_of(story: Narration) -> list[tuple[str, int]]:
 
 
 def test_the_first_piece_has_the_requests_seed_and_later_ones_their_own() -> None:
-    story = narration(3)
+    session = new_session(3)
     seeds = []
     for _ in range(3):
-        seeds.append(story.params().seed)
-        story.add(result())
+        seeds.append(session.params().seed)
+        session.add(result())
     assert seeds == [7, piece_seed(7, 1), piece_seed(7, 2)]
     assert len(set(seeds)) == 3
-    assert story.result().seed == 7
+    assert session.result().seed == 7
 
 
 def test_a_seed_that_was_drawn_is_reported_and_makes_the_same_pieces_when_sent_back() -> None:
-    drawn = narration(2, seed=None)
+    drawn = new_session(2, seed=None)
     first = drawn.params().seed
     assert first is not None
-    told(drawn, result())
-    again = told(narration(2, seed=first), result())
+    after(drawn, result())
+    again = after(new_session(2, seed=first), result())
     assert again.params() == drawn.params()
-    assert told(drawn, result()).result().seed == first
-    assert narration(2, seed=None).params().seed != first
+    assert after(drawn, result()).result().seed == first
+    assert new_session(2, seed=None).params().seed != first
 
 
 def test_derived_seeds_are_valid_and_fixed_for_good() -> None:
@@ -96,21 +108,19 @@ def test_derived_seeds_are_valid_and_fixed_for_good() -> None:
     ],
 )
 def test_a_piece_gets_the_steps_that_its_text_may_need_up_to_the_ceiling(words: str, steps: int, cap: int) -> None:
-    assert narration(1, words=(words,), steps=steps).params().max_new_tokens == cap
+    assert new_session(1, words=(words,), steps=steps).params().max_new_tokens == cap
 
 
 def test_steps_that_the_client_sends_are_what_every_piece_gets() -> None:
-    story = narration(2, steps=2000, cap_follows_text=False)
-    assert story.params().max_new_tokens == 2000
-    assert told(story, result()).params().max_new_tokens == 2000
+    session = new_session(2, steps=2000, cap_follows_text=False)
+    assert session.params().max_new_tokens == 2000
+    assert after(session, result()).params().max_new_tokens == 2000
 
 
 def test_a_model_that_may_write_first_is_bounded_by_the_ceiling_alone() -> None:
-    params = GenerationParams(max_new_tokens=900, force_audio_gen=False, seed=1)
-    plan = Plan(BASE, ("Say something.",), (Message("user", "Say something."),))
-    story = Narration(SpeechRequest(params=params), plan, 8192)
-    assert story.params().max_new_tokens == 900
-    assert told(story, result(700)).result().warnings == ()
+    session = new_session(1, words=("Say something.",), steps=900, force_audio_gen=False)
+    assert session.params().max_new_tokens == 900
+    assert after(session, result(700)).result().warnings == ()
 
 
 # --- context ---
@@ -134,24 +144,24 @@ def test_the_context_is_the_last_pieces_and_without_a_reference_the_first(
 ) -> None:
     frames = {"A": 11, "B": 12, "C": 13, "D": 14}
     for references, kept in ((CLIP, with_clip), ((), without)):
-        story = told(narration(5, buffer_size=size, references=references), *map(result, frames.values()))
-        assert context_of(story) == [(piece, frames[piece]) for piece in kept]
+        session = after(new_session(5, buffer_size=size, references=references), *map(result, frames.values()))
+        assert context_of(session) == [(piece, frames[piece]) for piece in kept]
 
 
-def test_the_anchor_is_the_first_piece_that_went_well() -> None:
+def test_the_first_piece_that_went_well_stays_in_the_context() -> None:
     bad = result(10, finish_reason="length")
-    story = told(narration(5, buffer_size=1), bad, result(11), result(12), result(13))
-    assert context_of(story) == [("B", 11), ("D", 13)]
+    session = after(new_session(5, buffer_size=1), bad, result(11), result(12), result(13))
+    assert context_of(session) == [("B", 11), ("D", 13)]
 
 
-def test_every_speaker_has_an_anchor() -> None:
+def test_the_first_piece_of_every_speaker_stays_in_the_context() -> None:
     words = ("[SPEAKER0] Is A.", "[SPEAKER1] Is B.", "[SPEAKER0] Is C.", "[SPEAKER1] Is D.", "[SPEAKER0] Is E.")
-    story = told(narration(5, buffer_size=1, words=words), *map(result, (11, 12, 13, 14)))
-    assert context_of(story) == [("A", 11), ("B", 12), ("D", 14)]
+    session = after(new_session(5, buffer_size=1, words=words), *map(result, (11, 12, 13, 14)))
+    assert context_of(session) == [("A", 11), ("B", 12), ("D", 14)]
 
 
 def test_segments_of_a_piece_are_one_clip_of_context() -> None:
-    assert context_of(told(narration(2), result(9, 0, 3))) == [("A", 12)]
+    assert context_of(after(new_session(2), result(9, 0, 3))) == [("A", 12)]
 
 
 @pytest.mark.parametrize(
@@ -168,53 +178,53 @@ def test_segments_of_a_piece_are_one_clip_of_context() -> None:
     ids=["no audio", "silent", "too short", "silent end", "cut off", "too long", "loop"],
 )
 def test_a_piece_that_went_wrong_is_never_context(bad: GenerationResult) -> None:
-    story = narration(3, steps=300, cap_follows_text=False)
-    assert context_of(told(story, result(9), bad)) == [("A", 9)]
+    session = new_session(3, steps=300, cap_follows_text=False)
+    assert context_of(after(session, result(9), bad)) == [("A", 9)]
 
 
-def test_context_gives_way_when_it_does_not_fit_and_the_anchor_last() -> None:
-    story = told(narration(5, buffer_size=3, max_context=550), *[result(at) for at in (101, 102, 103, 104)])
-    assert context_of(story) == [("A", 101), ("D", 104)]
-    assert told(story, result(15)).result().warnings[1:] == (
+def test_context_that_does_not_fit_is_dropped_and_a_speakers_first_piece_last() -> None:
+    session = after(new_session(5, buffer_size=3, max_context=550), *[result(at) for at in (101, 102, 103, 104)])
+    assert context_of(session) == [("A", 101), ("D", 104)]
+    assert after(session, result(15)).result().warnings == (
         "From piece 5 on, fewer earlier pieces than generation_chunk_buffer_size=3 were kept as context, because more "
         "would not fit.",
     )
-    assert context_of(told(narration(2, max_context=300), result(140))) == []
+    assert context_of(after(new_session(2, max_context=300), result(140))) == []
 
 
 def test_unbounded_context_means_as_much_as_fits() -> None:
-    story = told(narration(3, buffer_size=None, max_context=500), result(130), result(131))
-    assert context_of(story) == [("A", 130)]
-    assert told(story, result(15)).result().warnings == ("planned",)
+    session = after(new_session(3, buffer_size=None, max_context=500), result(130), result(131))
+    assert context_of(session) == [("A", 130)]
+    assert after(session, result(15)).result().warnings == ()
 
 
 def test_room_is_kept_for_a_slow_voice() -> None:
     """Ten words may take 325 steps; a context that leaves fewer costs the end of the piece."""
     words = ("Is A.", " ".join(["word"] * 10))
     for max_context, kept in ((600, 1), (500, 0)):
-        story = told(narration(2, max_context=max_context, words=words, steps=2600), result(120))
-        assert len(context_of(story)) == kept
+        session = after(new_session(2, max_context=max_context, words=words, steps=2600), result(120))
+        assert len(context_of(session)) == kept
 
 
 # --- pieces that are generated again ---
 
 
 def test_a_piece_that_went_wrong_is_generated_once_more_with_a_seed_of_its_own() -> None:
-    story = narration(2, seed=None)
-    first = story.params().seed
+    session = new_session(2, seed=None)
+    first = session.params().seed
     assert first is not None
-    assert story.may_retry
-    assert story.add(result(0, seed=first)) is None
-    assert (story.index, story.may_retry) == (0, False)
-    again = story.params().seed
+    assert session.may_retry
+    assert session.add(result(0, seed=first)) is None
+    assert (session.has_attempt, session.may_retry) == (True, False)
+    again = session.params().seed
     assert again == retry_seed(first, 1)
-    audio = story.add(result(12, seed=again))
+    audio = session.add(result(12, seed=again))
     assert audio is not None
     assert len(audio) == 12 * 960
-    assert context_of(story) == [("A", 12)]
-    assert story.params().seed == piece_seed(first, 1)
-    spoken = told(story, result(13, seed=5)).result()
-    assert spoken.warnings[1:] == (
+    assert context_of(session) == [("A", 12)]
+    assert session.params().seed == piece_seed(first, 1)
+    spoken = after(session, result(13, seed=5)).result()
+    assert spoken.warnings == (
         f"Piece 1 of 2 was generated again, because with seed {first} it was left without audio; the generation with "
         f"seed {again} was kept.",
     )
@@ -222,11 +232,11 @@ def test_a_piece_that_went_wrong_is_generated_once_more_with_a_seed_of_its_own()
     assert [codes.shape[1] for codes in spoken.audio_codes] == [12, 13]
 
 
-def test_what_was_generated_in_vain_counts_in_usage_and_timings() -> None:
-    story = narration(1, seed=None)
-    story.add(result(0))
-    story.add(result(12))
-    spoken = story.result()
+def test_generations_that_are_not_kept_count_in_usage_and_timings() -> None:
+    session = new_session(1, seed=None)
+    session.add(result(0))
+    session.add(result(12))
+    spoken = session.result()
     assert spoken.usage == {"prompt_tokens": 10, "completion_tokens": 12, "total_tokens": 22, "cached_tokens": 2}
     assert spoken.timings == {"queue": 1.0, "total": 4.0, "first_audio": 2.0 + 12.0}
 
@@ -235,11 +245,11 @@ def test_what_was_generated_in_vain_counts_in_usage_and_timings() -> None:
     ("seed", "retries", "most"), [(None, None, 1), (7, None, 0), (None, 0, 0), (7, 2, 2), (None, 3, 3)]
 )
 def test_a_seed_or_no_retries_keeps_the_piece_as_it_is(seed: int | None, retries: int | None, most: int) -> None:
-    story = narration(1, seed=seed, retries=retries)
+    session = new_session(1, seed=seed, retries=retries)
     for _ in range(most):
-        assert story.add(result(0)) is None
-    assert story.add(result(12, finish_reason="length")) is not None
-    spoken = story.result()
+        assert session.add(result(0)) is None
+    assert session.add(result(12, finish_reason="length")) is not None
+    spoken = session.result()
     assert any("generated again" in warning for warning in spoken.warnings) == (most > 0)
     assert any("cut off" in warning for warning in spoken.warnings)
 
@@ -247,31 +257,31 @@ def test_a_seed_or_no_retries_keeps_the_piece_as_it_is(seed: int | None, retries
 def test_the_better_of_two_bad_generations_stays() -> None:
     silent, cut = result(0, seed=1), result(20, finish_reason="length", seed=2)
     for order in ((silent, cut), (cut, silent)):
-        story = narration(1, seed=None, steps=20, cap_follows_text=False)
-        assert story.add(order[0]) is None
-        audio = story.add(order[1])
+        session = new_session(1, seed=None, steps=20, cap_follows_text=False)
+        assert session.add(order[0]) is None
+        audio = session.add(order[1])
         assert audio is not None
         assert len(audio) == 20 * 960
-        spoken = story.result()
-        assert "the generation with seed 2 was kept." in spoken.warnings[1]
-        assert "with seed 1 it was left without audio" in spoken.warnings[1]
-        assert "with seed 2 it was cut off" in spoken.warnings[1]
+        spoken = session.result()
+        assert "the generation with seed 2 was kept." in spoken.warnings[0]
+        assert "with seed 1 it was left without audio" in spoken.warnings[0]
+        assert "with seed 2 it was cut off" in spoken.warnings[0]
         assert "The speech was cut off at max_new_tokens=20 (1 s); raise max_new_tokens." in spoken.warnings
 
 
 def test_of_two_equally_bad_generations_the_first_stays() -> None:
-    story = narration(1, seed=None)
-    story.add(result(20, finish_reason="length", seed=1))
-    story.add(result(30, finish_reason="length", seed=2))
-    assert story.result().audio_codes[0].shape[1] == 20
+    session = new_session(1, seed=None)
+    session.add(result(20, finish_reason="length", seed=1))
+    session.add(result(30, finish_reason="length", seed=2))
+    assert session.result().audio_codes[0].shape[1] == 20
 
 
-def test_audio_that_was_heard_cannot_be_taken_back_and_the_client_is_told() -> None:
-    story = narration(1, seed=None)
-    assert story.add(result(20, finish_reason="length"), heard=True) is not None
-    assert story.result().warnings[-1] == ("The speech was kept: the audio had been sent before the fault was seen.")
-    sent = narration(1, seed=5)
-    sent.add(result(20, finish_reason="length"), heard=True)
+def test_audio_that_was_sent_stays_and_a_warning_says_so() -> None:
+    session = new_session(1, seed=None)
+    assert session.add(result(20, finish_reason="length"), sent=True) is not None
+    assert session.result().warnings[-1] == "The speech was kept: the audio had been sent before the fault was seen."
+    sent = new_session(1, seed=5)
+    sent.add(result(20, finish_reason="length"), sent=True)
     assert not any("generated again" in warning for warning in sent.result().warnings)
 
 
@@ -279,45 +289,45 @@ def test_audio_that_was_heard_cannot_be_taken_back_and_the_client_is_told() -> N
 
 
 def test_a_long_silent_end_is_cut_from_audio_and_codes() -> None:
-    spoken = told(narration(2), result(20, silent=40), result(30, 25, silent=20)).result()
+    spoken = after(new_session(2), result(20, silent=40), result(30, 25, silent=20)).result()
     assert [codes.shape[1] for codes in spoken.audio_codes] == [35, 30, 40]
     assert len(spoken.audio) == (35 + 70) * 960
     assert [(piece.start_seconds, piece.end_seconds) for piece in spoken.pieces] == [(0, 1.4), (1.4, 4.2)]
-    assert spoken.warnings == ("planned",)
+    assert spoken.warnings == ()
 
 
 def test_silence_of_a_natural_length_stays() -> None:
-    spoken = told(narration(1), result(20, silent=15)).result()
+    spoken = after(new_session(1), result(20, silent=15)).result()
     assert len(spoken.audio) == 35 * 960
 
 
 def test_silence_is_kept_when_the_client_wants_it() -> None:
-    spoken = told(narration(1, trim=False), result(20, silent=60)).result()
+    spoken = after(new_session(1, trim=False), result(20, silent=60)).result()
     assert len(spoken.audio) == 80 * 960
-    assert spoken.warnings[1:] == ("The speech was followed by 2.4 s of silence.",)
+    assert spoken.warnings == ("The speech was followed by 2.4 s of silence.",)
 
 
 def test_steps_that_ran_out_in_silence_cut_nothing_off() -> None:
-    spoken = told(narration(1), result(20, silent=60, finish_reason="length")).result()
+    spoken = after(new_session(1), result(20, silent=60, finish_reason="length")).result()
     assert spoken.finish_reason == "length"
-    assert spoken.warnings[1:] == ("The speech was followed by 2.4 s of silence, which was cut.",)
+    assert spoken.warnings == ("The speech was followed by 2.4 s of silence, which was cut.",)
 
 
 # --- sums and warnings ---
 
 
 def test_a_piece_without_audio_has_its_place_and_is_said() -> None:
-    spoken = told(narration(3), result(9), result(0), result(10)).result()
+    spoken = after(new_session(3), result(9), result(0), result(10)).result()
     assert [(piece.start_seconds, piece.end_seconds) for piece in spoken.pieces] == [
         (0, 0.36),
         (0.36, 0.36),
         (0.36, 0.76),
     ]
-    assert spoken.warnings[1:] == ("Piece 2 of 3 was left without audio by the model; another seed may help.",)
+    assert spoken.warnings == ("Piece 2 of 3 was left without audio by the model; another seed may help.",)
 
 
 def test_everything_adds_up() -> None:
-    spoken = told(narration(2), result(10), result(20, 5)).result()
+    spoken = after(new_session(2), result(10), result(20, 5)).result()
     assert spoken.audio.dtype == np.float32
     assert len(spoken.audio) == 35 * 960
     assert [codes.shape for codes in spoken.audio_codes] == [(8, 10), (8, 20), (8, 5)]
@@ -328,43 +338,48 @@ def test_everything_adds_up() -> None:
         ("Piece number A.", 0, 0.4),
         ("Piece number B.", 0.4, 1.4),
     ]
-    assert (spoken.finish_reason, spoken.sampling_rate, spoken.warnings) == ("stop", 24_000, ("planned",))
+    assert (spoken.finish_reason, spoken.sampling_rate, spoken.warnings) == ("stop", 24_000, ())
 
 
 def test_one_piece_cut_off_is_a_cut_result() -> None:
     capped = result(100, finish_reason="length")
-    spoken = told(narration(3, steps=100, cap_follows_text=False), result(9), capped, result(9)).result()
+    spoken = after(new_session(3, steps=100, cap_follows_text=False), result(9), capped, result(9)).result()
     assert spoken.finish_reason == "length"
-    assert spoken.warnings[1:] == (
+    assert spoken.warnings == (
         "Piece 2 of 3 was cut off at max_new_tokens=100 (4 s); raise max_new_tokens or lower chunk_max_word_num.",
     )
-    spoken = told(narration(1, steps=100, cap_follows_text=False), capped).result()
-    assert spoken.warnings[1:] == ("The speech was cut off at max_new_tokens=100 (4 s); raise max_new_tokens.",)
+    spoken = after(new_session(1, steps=100, cap_follows_text=False), capped).result()
+    assert spoken.warnings == ("The speech was cut off at max_new_tokens=100 (4 s); raise max_new_tokens.",)
 
 
 def test_a_cap_that_followed_the_text_is_named_as_such() -> None:
-    spoken = told(narration(1, words=("Hello.",)), result(100, finish_reason="length")).result()
-    assert spoken.warnings[1:] == (
+    spoken = after(new_session(1, words=("Hello.",)), result(100, finish_reason="length")).result()
+    assert spoken.warnings == (
         "The speech was cut off after 100 steps (4 s), the most for such a text; send a larger max_new_tokens.",
     )
 
 
 @pytest.mark.parametrize("fields", [{"words": ("word " * 500,)}, {"words": ("",)}], ids=["long", "no words"])
 def test_a_ceiling_that_cut_is_named_as_such(fields: dict[str, Any]) -> None:
-    spoken = told(narration(1, steps=2600, **fields), result(2600, finish_reason="length")).result()
-    assert spoken.warnings[1:] == (
+    spoken = after(new_session(1, steps=2600, **fields), result(2600, finish_reason="length")).result()
+    assert spoken.warnings == (
         "The speech was cut off after 2600 steps (104 s), the most for any piece here; send a larger max_new_tokens.",
     )
 
 
+def test_warnings_about_fields_come_first() -> None:
+    spoken = after(new_session(1, words=("",), scene_prompt="A bar."), result(50, silent=60)).result()
+    assert [warning.split()[0] for warning in spoken.warnings] == ["scene_prompt", "The"]
+
+
 def test_a_full_context_is_not_blamed_on_the_cap() -> None:
-    spoken = told(narration(1, max_context=300), result(50, finish_reason="length")).result()
-    assert "where the context of 300 positions was full" in spoken.warnings[1]
+    spoken = after(new_session(1, max_context=300), result(50, finish_reason="length")).result()
+    assert "where the context of 300 positions was full" in spoken.warnings[0]
 
 
 def test_pieces_with_the_same_fault_share_a_sentence() -> None:
-    spoken = told(narration(4), result(1), result(9), result(2), result(0)).result()
-    assert spoken.warnings[1:] == (
+    spoken = after(new_session(4), result(1), result(9), result(2), result(0)).result()
+    assert spoken.warnings == (
         "Piece 4 of 4 was left without audio by the model; another seed may help.",
         "Pieces 1, 3 of 4 were far too short for the text; words may be missing, another seed may help.",
     )
@@ -372,21 +387,21 @@ def test_pieces_with_the_same_fault_share_a_sentence() -> None:
 
 def test_no_audio_at_all_is_an_error() -> None:
     with pytest.raises(NoAudioError, match=r"^Model did not return audio tokens\.$"):
-        told(narration(2), result(0), result(0)).result()
+        after(new_session(2), result(0), result(0)).result()
 
 
 def test_an_engine_without_a_codec_cannot_speak() -> None:
     with pytest.raises(ModelLoadError, match="without an audio tokenizer"):
-        narration(1).add(result(3, audio=None))
+        new_session(1).add(result(3, audio=None))
 
 
 def test_progress_grows_to_one_and_a_guess_stays_below_the_next_piece() -> None:
-    story = narration(2, seed=None)
-    shares = [story.share(columns) for columns in (0, 5, 20, 40, 10_000)]
-    story.add(result())
-    shares += [story.share(columns) for columns in (0, 5, 10_000)]
-    story.add(result())
-    shares.append(story.share(0))
+    session = new_session(2, seed=None)
+    shares = [session.share(columns) for columns in (0, 5, 20, 40, 10_000)]
+    session.add(result())
+    shares += [session.share(columns) for columns in (0, 5, 10_000)]
+    session.add(result())
+    shares.append(session.share(0))
     assert shares == sorted(shares)
     assert shares[0] == 0
     assert shares[4] < shares[5] == 0.5

@@ -1,4 +1,4 @@
-"""The story of a request, told by the real engine on the tiny checkpoint."""
+"""Whole requests, spoken by the real engine on the tiny checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from higgs_core.cancellation import CancelToken
 from higgs_core.errors import GenerationCancelled, NoAudioError, PromptTooLongError, RequestError
 from higgs_core.speech.request import ReferenceSource, Speaker, SpeechRequest
 from higgs_core.speech.session import piece_seed
-from higgs_core.speech.speak import Progress, SpeechChunk, speak, stream_speech
+from higgs_core.speech.speak import Progress, SpeechChunk, SpeechResult, speak, stream_speech
 from tests.helpers.patience import PATIENCE
 
 SYSTEM = "Generate audio following instruction.\n\n<|scene_desc_start|>\nA quiet room.\n<|scene_desc_end|>"
@@ -40,6 +40,11 @@ def request(script: str = "Hello there.", steps: int = 40, seed: int | None = 5,
 def in_three_pieces(**fields: Any) -> SpeechRequest:
     """With the seed as it is, each piece ends by itself and goes well, so that the next one hears it."""
     return request(" ".join(THREE_PIECES), **{"chunk_max_word_num": 3, "steps": 150, "seed": 14} | fields)
+
+
+@pytest.fixture(scope="module")
+def three_pieces(engine: HiggsAudioEngine) -> SpeechResult:
+    return speak(engine, in_three_pieces(), {})
 
 
 def endless() -> SpeechRequest:
@@ -83,13 +88,13 @@ def test_each_piece_is_spoken_after_the_first_and_the_last_with_their_text_and_c
     spoken = speak(engine, in_three_pieces(generation_chunk_buffer_size=1), {})
     params = GenerationParams(max_new_tokens=150)
     turns = [Message("user", words) for words in THREE_PIECES]
-    heard: list[Message] = []
+    context: list[Message] = []
     codes, audio = [], []
     for at, turn in enumerate(turns):
-        sample = ChatMLSample([Message("system", SYSTEM), *heard, turn])
+        sample = ChatMLSample([Message("system", SYSTEM), *context, turn])
         result = engine.generate(sample, replace(params, seed=piece_seed(14, at)))
         assert result.audio is not None
-        heard += [turn, Message("assistant", AudioContent(codes=np.concatenate(result.audio_codes, axis=1)))]
+        context += [turn, Message("assistant", AudioContent(codes=np.concatenate(result.audio_codes, axis=1)))]
         codes += result.audio_codes
         audio.append(result.audio)
     assert same(spoken.audio_codes, codes)
@@ -100,8 +105,10 @@ def test_each_piece_is_spoken_after_the_first_and_the_last_with_their_text_and_c
     assert [piece.start_seconds for piece in spoken.pieces] == pytest.approx([0.0, *ends[:-1].tolist()])
 
 
-def test_what_was_spoken_before_changes_what_is_spoken_next(engine: HiggsAudioEngine) -> None:
-    alone, after = (speak(engine, in_three_pieces(generation_chunk_buffer_size=size), {}) for size in (0, 2))
+def test_what_was_spoken_before_changes_what_is_spoken_next(
+    engine: HiggsAudioEngine, three_pieces: SpeechResult
+) -> None:
+    alone, after = speak(engine, in_three_pieces(generation_chunk_buffer_size=0), {}), three_pieces
     first_end = round(alone.pieces[0].end_seconds * 24_000)
     assert np.allclose(alone.audio[:first_end], after.audio[:first_end], atol=1e-5)
     assert not same(alone.audio_codes, after.audio_codes)
@@ -125,7 +132,7 @@ def test_a_cut_off_piece_is_generated_again_with_its_own_seed(engine: HiggsAudio
     assert spoken.warnings[0].startswith("The speech was generated again, because with seed 5 it was cut off, and with")
 
 
-def test_a_cut_off_piece_is_told(engine: HiggsAudioEngine) -> None:
+def test_a_cut_off_piece_is_warned_of(engine: HiggsAudioEngine) -> None:
     spoken = speak(engine, request(steps=20, cap_follows_text=False), {})
     assert spoken.finish_reason == "length"
     assert spoken.warnings == ("The speech was cut off at max_new_tokens=20 (1 s); raise max_new_tokens.",)
@@ -178,27 +185,28 @@ def test_a_request_without_words_never_reaches_the_engine(engine: HiggsAudioEngi
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_progress_only_grows_and_ends_with_all(engine: HiggsAudioEngine, streamed: bool) -> None:
-    told: list[Progress] = []
+    reported: list[Progress] = []
     if streamed:
         audio = np.concatenate(
-            [chunk.audio for chunk in stream_speech(engine, in_three_pieces(), {}, on_progress=told.append)]
+            [chunk.audio for chunk in stream_speech(engine, in_three_pieces(), {}, on_progress=reported.append)]
         )
     else:
-        audio = speak(engine, in_three_pieces(), {}, on_progress=told.append).audio
+        audio = speak(engine, in_three_pieces(), {}, on_progress=reported.append).audio
     assert all(
-        before.share <= after.share and before.audio_seconds <= after.audio_seconds for before, after in pairwise(told)
+        before.share <= after.share and before.audio_seconds <= after.audio_seconds
+        for before, after in pairwise(reported)
     )
-    assert told[-1].share == 1.0
-    assert told[-1].audio_seconds == pytest.approx(len(audio) / 24_000, abs=0.001)
-    ends_of_pieces = [progress.share for progress in told if progress.share in (1 / 3, 2 / 3)]
+    assert reported[-1].share == 1.0
+    assert reported[-1].audio_seconds == pytest.approx(len(audio) / 24_000, abs=0.001)
+    ends_of_pieces = [progress.share for progress in reported if progress.share in (1 / 3, 2 / 3)]
     assert len(ends_of_pieces) >= 2
 
 
 # --- streaming ---
 
 
-def test_streamed_chunks_joined_are_the_whole(engine: HiggsAudioEngine) -> None:
-    whole = speak(engine, in_three_pieces(), {})
+def test_streamed_chunks_joined_are_the_whole(engine: HiggsAudioEngine, three_pieces: SpeechResult) -> None:
+    whole = three_pieces
     chunks = list(stream_speech(engine, in_three_pieces(), {}))
     assert len(chunks) > 4
     assert all(len(chunk.audio) for chunk in chunks[:-1])
@@ -231,19 +239,19 @@ def test_a_request_cancelled_before_it_starts_is_not_spoken(engine: HiggsAudioEn
 
 def test_cancelling_in_mid_speech_frees_the_slot(engine: HiggsAudioEngine) -> None:
     cancel = CancelToken()
-    told: list[Progress] = []
+    reported: list[Progress] = []
 
     def stop(progress: Progress) -> None:
-        told.append(progress)
+        reported.append(progress)
         cancel.cancel()
 
     with pytest.raises(GenerationCancelled):
         speak(engine, endless(), {}, cancel=cancel, on_progress=stop)
-    assert len(told) <= 2
+    assert len(reported) <= 2
     assert idle(engine)
 
 
-def test_a_listener_that_fails_frees_the_slot(engine: HiggsAudioEngine) -> None:
+def test_a_progress_callback_that_fails_frees_the_slot(engine: HiggsAudioEngine) -> None:
     def fail(_: Progress) -> None:
         raise ConnectionError("gone")
 
@@ -264,7 +272,7 @@ def test_a_stream_cancelled_from_another_thread_stops(engine: HiggsAudioEngine) 
     cancel = CancelToken()
     chunks = stream_speech(engine, endless(), {}, cancel=cancel)
     next(chunks)
-    threading.Timer(0.1, cancel.cancel).start()
+    threading.Thread(target=cancel.cancel).start()
     with pytest.raises(GenerationCancelled):
         for _ in chunks:
             pass
@@ -307,5 +315,5 @@ def test_cancelling_reaches_a_request_that_still_waits_for_a_slot(engine: HiggsA
 
 def test_no_thread_stays_behind(engine: HiggsAudioEngine) -> None:
     before = threading.active_count()
-    list(stream_speech(engine, in_three_pieces(), {}, cancel=CancelToken()))
+    list(stream_speech(engine, request(), {}, cancel=CancelToken()))
     assert becomes_true(lambda: threading.active_count() <= before)

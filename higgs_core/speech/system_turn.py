@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from higgs_core.prompt.chatml import AudioContent, Content, Message, TextContent
+from higgs_core.speech.request import Clips, SpeechRequest, clip_of
+from higgs_core.text.speaker_tags import bracketed
 
 SCENE_START = "<|scene_desc_start|>"
 SCENE_END = "<|scene_desc_end|>"
@@ -29,6 +31,38 @@ class SceneVoice:
 
     tag: str
     voice: AudioContent | str
+
+
+def system_turn_of(request: SpeechRequest, clips: Clips, tags: Sequence[str]) -> Message | None:
+    """The system turn before a script. tags: the speakers whom the script names.
+
+    Several speakers of whom nothing is known get Boson AI's prompt for dialogue in place of the default prompt.
+    """
+    prompt, scene, voices = request.system_prompt, request.scene_prompt or "", _scene_voices(request, clips)
+    is_default = request.system_prompt_is_default
+    if len(tags) > 1 and prompt and is_default and not voices and not request.references:
+        scene = scene.strip() or scene_of(prompt)
+        prompt, voices = MULTI_SPEAKER_PROMPT, default_voices(tags)
+    return system_turn(prompt, scene=scene, voices=voices, replace_scene=is_default)
+
+
+def _scene_voices(request: SpeechRequest, clips: Clips) -> list[SceneVoice]:
+    """Who speaks, as far as it is said in the scene block and not by turns."""
+    voices = []
+    for speaker in request.speakers:
+        if speaker.reference is not None:
+            voices.append(SceneVoice(speaker.tag, clip_of(speaker.reference, clips)))
+        elif speaker.description:
+            voices.append(SceneVoice(speaker.tag, speaker.description))
+    if request.ref_audio_in_system_message:
+        tags = [bracketed(source.speaker_tag)[1:-1] if source.speaker_tag else None for source in request.references]
+        taken = {voice.tag for voice in voices} | set(tags)
+        free = (tag for tag in map("SPEAKER{}".format, range(len(taken) + len(tags))) if tag not in taken)
+        voices += [
+            SceneVoice(tag or next(free), clip_of(source, clips))
+            for tag, source in zip(tags, request.references, strict=True)
+        ]
+    return voices
 
 
 def default_voices(tags: Sequence[str]) -> list[SceneVoice]:

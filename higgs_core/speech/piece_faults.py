@@ -1,6 +1,6 @@
-"""What can go wrong with a piece of speech, seen in its codes, the energy of its audio and its length.
+"""What can go wrong with the speech of a piece, seen in its codes, the energy of its audio and its length.
 
-Imports no torch. A fault is a reason to make the piece again, and to keep it out of the context of the next.
+A fault is a reason to generate the piece again, and to keep it out of the context of the next. Imports no torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from higgs_core.text.speech_length import SpeechLength
 
 _LONGEST_PERIOD = 125  # frames, 5 s: a phrase said over and over
 _LEAST_LOOP = 75  # frames, 3 s
-_PERIODS = 3  # a loop goes round at least so often
+_PERIODS = 3  # that a loop has at the least
 _EQUAL_CODES = 0.5  # share of a frame's codes that are those of one period before
 _EQUAL_FRAMES = 0.9  # share of the frames of a loop for which that holds
 
@@ -80,10 +80,10 @@ def faults_of(
 
 
 def has_loop(codes: NDArray[Any]) -> bool:
-    """Whether some stretch of the codes, integers [Q, T], goes round and round.
+    """Whether some stretch of the codes, integers [Q, T], repeats itself.
 
-    That is: over at least 3 s and three periods of up to 5 s each, nearly every frame has half of its codes from one
-    period before. RAS looks back 0.3 s, so it prevents no such loop; speech comes nowhere near.
+    That is: over at least 3 s and three periods of up to 5 s each, nine of ten frames have half of their codes from one
+    period before. RAS looks back 0.3 s, so it prevents no such loop; speech has far fewer equal codes.
     """
     frames = codes.shape[1]
     for period in range(1, min(_LONGEST_PERIOD, frames - 1) + 1):
@@ -97,6 +97,6 @@ def has_loop(codes: NDArray[Any]) -> bool:
     return False
 
 
-def better(attempts: Sequence[Sequence[Fault]]) -> int:
-    """Which of several attempts, each given by its faults, did the least harm; of equals the first."""
-    return min(range(len(attempts)), key=lambda at: (max(attempts[at], default=0), len(attempts[at]), at))
+def harm_of(faults: Sequence[Fault]) -> tuple[int, int]:
+    """By which generations are compared: the worst fault, then how many there are."""
+    return max(faults, default=0), len(faults)

@@ -1,9 +1,9 @@
-"""One generation of a piece, judged: what is kept of its audio, and what is wrong with it."""
+"""The generations of a piece: what is kept of the audio of each, and what is wrong with it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,19 +11,17 @@ from numpy.typing import NDArray
 from higgs_core.audio.silence import SilenceMeter
 from higgs_core.errors import ModelLoadError
 from higgs_core.rates import FRAME_SAMPLES, FRAMES_PER_SECOND
-from higgs_core.speech.piece_check import Fault, faults_of
+from higgs_core.speech.piece_faults import Fault, faults_of
+from higgs_core.speech.plan import Piece
 from higgs_core.text.speech_length import SpeechLength
 
 if TYPE_CHECKING:
     from higgs_core.engine import GenerationResult
 
 
-CapFrom = Literal["client", "text", "ceiling"]
-
-
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """A generation and what became of it.
+    """A generation of a piece and what became of it.
 
     audio: float32 [N], and codes: int64 [8, T] a segment of audio, without the silence that was cut.
     silent_seconds: how much silence it ended in.  faults: the worst first.
@@ -38,23 +36,23 @@ class Attempt:
 
 @dataclass(frozen=True, eq=False)
 class FinishedPiece:
-    """A piece that stays as it is. attempts: every generation of it, of which one is kept.
+    """A piece that is generated no more. attempts: every generation of it, of which one is kept.
 
-    cap: the decode steps that each was given; cap_from: who set them, the client, the text or the worker's ceiling.
-    heard_too_early: it went wrong and would have been generated again, had none of its audio been heard yet.
+    sent_too_early: it went wrong and would have been generated again, had none of its audio been sent yet.
     """
 
+    piece: Piece
     attempts: tuple[Attempt, ...]
     kept: Attempt
-    cap: int
-    cap_from: CapFrom
-    heard_too_early: bool
+    sent_too_early: bool
 
 
-def judge(result: GenerationResult, length: SpeechLength | None, *, ras: bool, trim: bool) -> Attempt:
-    """Look at a generation. Raises ModelLoadError when the engine made codes but has no codec to make them heard.
+def check(result: GenerationResult, length: SpeechLength | None, *, ras: bool, trim: bool) -> Attempt:
+    """Look for faults in a generation, and cut the silence at its end.
 
-    length: what the piece's text allows.  ras: repetition-aware sampling was on.  trim: cut long silence at its end.
+    length: the frames that the piece's text allows.  ras: repetition-aware sampling was on.
+    trim: cut silence that is longer than natural.
+    Raises ModelLoadError when the engine generated codes but has no codec to decode them.
     """
     codes = result.audio_codes
     frames = sum(segment.shape[1] for segment in codes)
