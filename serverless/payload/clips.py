@@ -1,4 +1,4 @@
-"""Which clips a request speaks with, in every form that the contract knows; none of them is fetched here."""
+"""The reference clips of a request, in every form in which it may name them; none of them is fetched here."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from itertools import zip_longest
 
 from higgs_core.errors import RequestError
 from higgs_core.speech.request import ReferenceSource
-from higgs_core.speech.voices import DEFAULT_VOICE
-from serverless.payload.fields import Reading
+from higgs_core.speech.voices import DEFAULT_VOICE, Voice
+from serverless.payload.fields import ParseContext
 from serverless.payload.tables import ClipFields, ReferenceFields, RequestFields
 
-# OpenAI's clients have to send one of these, whether or not the library has a voice of that name.
+# OpenAI's clients must send one of these, whether or not the library has a voice of that name.
 OPENAI_VOICES = frozenset(
     {"alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse"}
 )
@@ -20,21 +20,24 @@ CLIP_SOURCES = {"audio_url": "url", "audio_base64": "base64", "path": "path", "v
 _LIST_SOURCES = {"reference_audio_urls": "url", "reference_audio_base64": "base64", "reference_audio_paths": "path"}
 _LIST_WORDS = ("reference_transcripts", "reference_speaker_tags", "reference_file_extensions")
 
+ClipAndWords = tuple[ReferenceSource, str | None]
+"""A clip, and the transcript that the client gave for it: the clip of a voice has the library's where it gave none."""
 
-def chosen_voice(name: str | None, path: str, reading: Reading) -> str | None:
+
+def chosen_voice(name: str | None, path: str, context: ParseContext, *, origin: str) -> Voice | None:
     """The library's voice of that name; None when the model is to choose.
 
-    A name that nobody knows is kept: it is refused where the library itself is read, with the names that exist.
+    Raises RequestError, with some names that exist, for a name that is not in the library.
     """
     if name is None or name.lower() == DEFAULT_VOICE:
         return None
-    if name.lower() in OPENAI_VOICES and name not in reading.voices:
-        reading.warn(f"{path}: this worker has no voice {name.lower()!r}, so the model chooses the voice.")
+    if name.lower() in OPENAI_VOICES and name not in context.voices:
+        context.warn(f"{path}: this worker has no voice {name.lower()!r}, so the model chooses the voice.")
         return None
-    return name
+    return context.voices.find(name, field=origin)
 
 
-def clip_of(fields: ClipFields, reading: Reading, *, tag: str | None = None) -> ReferenceSource | None:
+def clip_of(fields: ClipFields, context: ParseContext, *, tag: str | None = None) -> ReferenceSource | None:
     """The clip that an object names; None when it leaves the voice to the model.
 
     Raises RequestError when the object names no clip at all.
@@ -46,73 +49,78 @@ def clip_of(fields: ClipFields, reading: Reading, *, tag: str | None = None) -> 
         )
     used, *ignored = sources
     for name in ignored:
-        reading.warn_ignored(fields.path_given(name), fields.path_given(used))
-    where = fields.values[used]
+        context.warn_ignored(fields.path_given(name), fields.path_given(used))
+    where, transcript = fields.values[used], fields.transcript
     if used == "voice":
-        where = chosen_voice(where, fields.path_given(used), reading)
-    if where is None:
-        return None
+        voice = chosen_voice(where, fields.path_given(used), context, origin=fields.at)
+        if voice is None:
+            return None
+        where, transcript = voice.name, transcript or voice.transcript
     return ReferenceSource(
         fields.at,
-        transcript=fields.transcript,
+        transcript=transcript,
         speaker_tag=tag,
         file_extension=fields.file_extension,
         **{CLIP_SOURCES[used]: where},
     )
 
 
-def clips_of(request: RequestFields, reading: Reading) -> tuple[ReferenceSource, ...]:
+def clips_of(request: RequestFields, context: ParseContext) -> tuple[ClipAndWords, ...]:
     """The clips of `references`, else of the top-level reference_* fields, else of `voice`."""
     sources = [name for name in _LIST_SOURCES if name in request.given]
     words = [name for name in _LIST_WORDS if name in request.given]
     if "references" in request.given:
-        _ignore(request, [*sources, *words, "voice"], "references", reading)
-        return tuple(_listed(request, reading))
+        _ignore(request, [*sources, *words, "voice"], "references", context)
+        return tuple(_listed(request, context))
     if sources:
-        _ignore(request, ["voice"], request.given[sources[0]], reading)
-        return tuple(_zipped(request, reading))
+        _ignore(request, ["voice"], request.given[sources[0]], context)
+        return tuple(_zipped(request, context))
     for name in words:
-        reading.warn(f"{request.given[name]} was ignored because no clip is given beside it.")
+        context.warn(f"{request.given[name]} was ignored because no clip is given beside it.")
     if "speakers" in request.given:
-        _ignore(request, ["voice"], "speakers", reading)
+        _ignore(request, ["voice"], "speakers", context)
         return ()
-    voice = chosen_voice(request.voice, "voice", reading)
-    return (ReferenceSource("voice", voice=voice, speaker_tag=request.script_speaker_tag),) if voice else ()
+    voice = chosen_voice(request.voice, "voice", context, origin="voice")
+    if voice is None:
+        return ()
+    tag = request.script_speaker_tag
+    return ((ReferenceSource("voice", voice=voice.name, transcript=voice.transcript, speaker_tag=tag), None),)
 
 
-def _listed(request: RequestFields, reading: Reading) -> Iterator[ReferenceSource]:
+def _listed(request: RequestFields, context: ParseContext) -> Iterator[ClipAndWords]:
     for index, entry in enumerate(request.references or ()):
         at = f"references[{index}]"
         if not entry:
-            reading.warn(f"{at} is blank and was left out.")
+            context.warn(f"{at} is blank and was left out.")
             continue
-        fields = ReferenceFields(entry, reading, at)
-        clip = clip_of(fields, reading, tag=fields.speaker_tag)
+        fields = ReferenceFields(entry, context, at)
+        clip = clip_of(fields, context, tag=fields.speaker_tag)
         if clip is not None:
-            yield clip
+            yield clip, fields.transcript
 
 
-def _zipped(request: RequestFields, reading: Reading) -> Iterator[ReferenceSource]:
-    """The lists side by side: what stands at one index belongs together."""
+def _zipped(request: RequestFields, context: ParseContext) -> Iterator[ClipAndWords]:
+    """The clips of the reference_* lists: the entries at one index describe one clip."""
     columns = [getattr(request, name) or () for name in (*_LIST_SOURCES, *_LIST_WORDS)]
     for index, (*sources, transcript, tag, extension) in enumerate(zip_longest(*columns)):
         found = {name: where for name, where in zip(_LIST_SOURCES, sources, strict=True) if where is not None}
         if not found:
             if any(words is not None for words in (transcript, tag, extension)):
-                reading.warn(
+                context.warn(
                     f"The reference_* fields have no clip at index {index}; what else stands there was ignored."
                 )
             continue
         used, *ignored = (f"{request.given[name]}[{index}]" for name in found)
         for name in ignored:
-            reading.warn_ignored(name, used)
+            context.warn_ignored(name, used)
         field, where = next(iter(found.items()))
-        yield ReferenceSource(
+        clip = ReferenceSource(
             used, transcript=transcript, speaker_tag=tag, file_extension=extension, **{_LIST_SOURCES[field]: where}
         )
+        yield clip, transcript
 
 
-def _ignore(request: RequestFields, fields: Iterable[str], because: str, reading: Reading) -> None:
+def _ignore(request: RequestFields, fields: Iterable[str], because: str, context: ParseContext) -> None:
     for name in fields:
         if name in request.given:
-            reading.warn_ignored(request.given[name], because)
+            context.warn_ignored(request.given[name], because)

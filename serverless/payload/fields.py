@@ -1,16 +1,17 @@
-"""The small language that the contract's tables are written in: a field, its aliases, its reader and its default.
+"""Base classes to declare the fields of a JSON object: names, reader and default of each.
 
-A `Table` is one JSON object of the contract. All of its fields are read when it is built, so that a wrong value is an
-error also where nothing would have used it; after that they are plain attributes of the right type.
+A subclass of `Table` declares an object, its instance reads one. All fields are read when it is built, so that a wrong
+value is an error even if nothing uses it; after that they are attributes of the right type.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from higgs_core.errors import RequestError
+from higgs_core.speech.voices import VoiceLibrary
 from serverless.config.settings import Settings
 from serverless.payload.values import JsonObject, Reader, Refused, is_blank
 
@@ -21,10 +22,10 @@ REQUIRED: Any = object()  # the default of a field that has none
 _MAX_NAME_CHARACTERS = 64
 
 
-class Reading:
-    """One request while it is read: the settings, the names in the voice library, and what had no effect so far."""
+class ParseContext:
+    """What the parsing of one request needs everywhere: the settings, the voice library, and the warnings so far."""
 
-    def __init__(self, settings: Settings, voices: Container[str] = frozenset()) -> None:
+    def __init__(self, settings: Settings, voices: VoiceLibrary) -> None:
         self.settings = settings
         self.voices = voices
         self._warnings: list[str] = []
@@ -32,7 +33,7 @@ class Reading:
 
     @property
     def full(self) -> bool:
-        """Whether warnings are only counted from here on, so that a request full of junk costs nothing."""
+        """Whether further warnings are only counted, which keeps a request with thousands of unknown fields cheap."""
         return len(self._warnings) >= MAX_WARNINGS
 
     def warn(self, sentence: str) -> None:
@@ -45,7 +46,7 @@ class Reading:
         self.warn(f"{name} was ignored because {because} is given.")
 
     def count_ignored(self, more: int) -> None:
-        """Note `more` things that had no effect, without a word about each."""
+        """Count `more` things that had no effect, without a warning for each."""
         self._unnamed += more
 
     @property
@@ -55,9 +56,9 @@ class Reading:
 
 
 class Field(Generic[T]):
-    """One row of a table: the attribute's own name and `aliases`, of which the first that is not blank wins.
+    """One field of a table: the attribute's own name and `aliases`, of which the first that is not blank is read.
 
-    default: the value when none is given; setting: the same, by the name of a setting.
+    default: the value when none is given. setting: the name of the setting that has it.
     blank: which values count as not given.
     """
 
@@ -117,13 +118,13 @@ class Table:
         super().__init_subclass__()
         cls.fields += tuple(value for value in vars(cls).values() if isinstance(value, Field))
 
-    def __init__(self, body: JsonObject, reading: Reading, at: str = "") -> None:
+    def __init__(self, body: JsonObject, context: ParseContext, at: str = "") -> None:
         self.at = at
         self.given: dict[str, str] = {}
         self.values: dict[str, Any] = {}
         for field in self.fields:
-            self.values[field.name] = self._read(field, body, reading)
-        self._name_unknown(body, reading)
+            self.values[field.name] = self._read(field, body, context)
+        self._name_unknown(body, context)
 
     def path_to(self, name: str) -> str:
         """The full name of one of this object's keys."""
@@ -133,30 +134,30 @@ class Table:
         """The full name under which the client gave a field."""
         return self.path_to(self.given[field])
 
-    def _read(self, field: Field[T], body: JsonObject, reading: Reading) -> T:
+    def _read(self, field: Field[T], body: JsonObject, context: ParseContext) -> T:
         aliases = field.aliases_in(body)
         if not aliases:
-            value: T = field.when_absent(self.path_to(field.name), reading.settings)
+            value: T = field.when_absent(self.path_to(field.name), context.settings)
             return value
         used, *ignored = aliases
         self.given[field.name] = used
         for name in ignored:
-            reading.warn_ignored(self.path_to(name), self.path_to(used))
+            context.warn_ignored(self.path_to(name), self.path_to(used))
         try:
-            return field.reader(body[used], reading.settings)
+            return field.reader(body[used], context.settings)
         except Refused as refused:
             raise refused.as_error(self.path_to(used)) from None
 
-    def _name_unknown(self, body: JsonObject, reading: Reading) -> None:
+    def _name_unknown(self, body: JsonObject, context: ParseContext) -> None:
         known = {name for field in self.fields for name in field.names}
         unknown = [str(name) for name in body if name not in known]
         inside = f" of {self.at}" if self.at else ""
         for index, name in enumerate(unknown):
-            if reading.full:
-                reading.count_ignored(len(unknown) - index)
+            if context.full:
+                context.count_ignored(len(unknown) - index)
                 break
             short = name[:_MAX_NAME_CHARACTERS] + ("..." if len(name) > _MAX_NAME_CHARACTERS else "")
             near = difflib.get_close_matches(short.lower(), sorted(known), n=1, cutoff=0.75)
-            reading.warn(
+            context.warn(
                 f"Unknown field {short!r}{inside} was ignored{f'; did you mean {near[0]!r}?' if near else '.'}"
             )

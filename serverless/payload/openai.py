@@ -1,7 +1,7 @@
 """OpenAI's speech request as a job's `input`.
 
-`input`, `instructions`, `voice`, `response_format` and `speed` are names of the contract's own table, so that an error
-names the field that the client sent; here only what means something else in OpenAI's API is turned round.
+`input`, `instructions`, `voice`, `response_format` and `speed` are names of RequestFields too, so that an error names
+the field that the client sent; only what means something else in OpenAI's API is converted here.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from serverless.payload.values import Refused, is_blank
 
 SPEECH_ROUTE = "/v1/audio/speech"
 DEFAULT_FORMAT = "mp3"  # OpenAI's: its clients save what comes without a response_format as .mp3
-# Not about speech: there is one model, whatever a client calls it, and the HTTP route reads how its bytes travel.
-_NOT_ABOUT_SPEECH = ("model", "stream_format")
+# There is one model, whatever a client calls it, and the HTTP server itself reads stream_format.
+_NOT_JOB_FIELDS = ("model", "stream_format")
 
 
 def to_job_input(route: object, body: object) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def to_job_input(route: object, body: object) -> dict[str, Any]:
     words = (*RequestFields.script.names, "dialogue", "messages")
     if all(is_blank(body.get(name)) for name in words):
         raise RequestError("input is missing or blank; send the words to speak.", field="input")
-    job_input = {name: value for name, value in body.items() if name not in _NOT_ABOUT_SPEECH}
+    job_input = {name: value for name, value in body.items() if name not in _NOT_JOB_FIELDS}
     if isinstance(voice := body.get("voice"), Mapping):  # a voice of one's own comes as {"id": name}
         job_input["voice"] = voice.get("id")
     if is_blank(body.get("response_format")):

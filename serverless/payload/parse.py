@@ -1,29 +1,30 @@
-"""A job's `input` as a SpeechRequest: pure, without I/O, and with one clear RequestError for whatever is wrong in it.
+"""A job's `input` as a SpeechRequest, without I/O. Anything wrong in it is a RequestError.
 
-The tables of payload_tables.py say what is allowed; this module says how the parts of a request fit together.
+tables.py declares the fields and what each allows; this module combines them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from higgs_core.errors import RequestError
 from higgs_core.params import GenerationParams
 from higgs_core.prompt.chatml import TextContent
 from higgs_core.speech.request import ReferenceSource, RequestMessage, Speaker, SpeechRequest
+from higgs_core.speech.voices import VoiceLibrary
 from higgs_core.text.speaker_tags import speaker_tags, with_tag
 from serverless.config.settings import Settings
 from serverless.payload.clips import clips_of
-from serverless.payload.fields import Reading
+from serverless.payload.fields import ParseContext
 from serverless.payload.messages import parse_messages
 from serverless.payload.openai import to_job_input
-from serverless.payload.speakers import Cast, path_of_speaker, speakers_of
+from serverless.payload.speakers import SpeakerMap, path_of_speaker, speakers_of
 from serverless.payload.tables import Delivery, EnvelopeFields, RequestFields, TurnFields, WavEncoding
 from serverless.payload.values import JsonObject, Refused
 
 _NOTHING_TO_SPEAK = "Request must include a 'script'/'prompt' or pre-built 'messages'."
-# Fields that say how a script becomes turns; messages are turns already.
+# Fields that say how a script becomes messages; they have no effect on messages that the client sent.
 _ONLY_FOR_SCRIPTS = (
     "system_prompt",
     "scene_prompt",
@@ -39,86 +40,96 @@ _ONLY_FOR_SCRIPTS = (
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is returned and how. speed: how much faster than the model speaks; 1.0 leaves the audio as it is.
+    """What is returned and how.
 
-    download_timeout: seconds for fetching all reference clips together.
+    speed: the factor of the time-stretch; 1.0 leaves the audio as it is.
+    download_timeout: seconds in which all reference clips must be fetched.
     """
 
-    response_format: str = "wav"
-    wav_encoding: WavEncoding = "pcm_16"
-    delivery: Delivery = "auto"
-    stream: bool = False
-    speed: float = 1.0
-    return_audio_tokens: bool = False
-    return_text_tokens: bool = False
-    download_timeout: float = 30.0
+    response_format: str
+    wav_encoding: WavEncoding
+    delivery: Delivery
+    stream: bool
+    speed: float
+    return_audio_tokens: bool
+    return_text_tokens: bool
+    download_timeout: float
 
 
 @dataclass(frozen=True)
 class ParsedJob:
-    """A checked job. script_echo: the words to speak, as the response repeats them.
+    """A valid job.
 
-    reference_transcripts: per reference clip the words that the client gave, or None.
+    script_echo: the script with the tags of the model, which the response repeats; None for messages alone.
+    reference_transcripts: for each clip of `request.references` the transcript that the client gave, or None.
     """
 
     request: SpeechRequest
     output: OutputOptions
-    warnings: tuple[str, ...] = ()
-    script_echo: str | None = None
-    reference_transcripts: tuple[str | None, ...] = ()
+    warnings: tuple[str, ...]
+    script_echo: str | None
+    reference_transcripts: tuple[str | None, ...]
 
 
-def parse_job(job_input: object, settings: Settings, *, voices: Container[str] = frozenset()) -> ParsedJob:
+def parse_job(job_input: object, settings: Settings, *, voices: VoiceLibrary | None = None) -> ParsedJob:
     """Read the `input` of a job, or OpenAI's passthrough in its place.
 
-    voices: the names in the voice library; one of OpenAI's own names that is not among them leaves the voice to the
-    model. Warnings name every field that had no effect.
+    voices: the voice library, by default one without voices. Every voice that the request names is in it, and its
+    transcript is filled in where the client gave none; "default", and a name of OpenAI's that is not in the library,
+    leave the voice to the model. Warnings name every field that had no effect.
 
     Raises RequestError: one sentence with field, value and what is allowed.
     """
-    reading = Reading(settings, voices)
-    fields = RequestFields(_body(job_input, reading), reading)
-    turns = [TurnFields(turn, reading, f"dialogue[{index}]") for index, turn in enumerate(fields.dialogue or ())]
-    clips = clips_of(fields, reading)
+    context = ParseContext(settings, VoiceLibrary() if voices is None else voices)
+    fields = RequestFields(_body(job_input, context), context)
+    turns = [TurnFields(turn, context, f"dialogue[{index}]") for index, turn in enumerate(fields.dialogue or ())]
+    clips_and_words = clips_of(fields, context)
+    clips = tuple(clip for clip, _ in clips_and_words)
 
     in_use = [*speaker_tags(fields.script or ""), *(clip.speaker_tag for clip in clips if clip.speaker_tag)]
-    cast = Cast(fields, turns, in_use, reading)
-    clips = tuple(replace(clip, speaker_tag=clip.speaker_tag and cast.tag_of(clip.speaker_tag)) for clip in clips)
-    speakers = speakers_of(fields, cast, reading)
-    script = _script(fields, turns, cast, reading)
+    speaker_map = SpeakerMap(fields, turns, in_use, context)
+    clips = tuple(
+        replace(clip, speaker_tag=clip.speaker_tag and speaker_map.tag_of(clip.speaker_tag)) for clip in clips
+    )
+    speakers = speakers_of(fields, speaker_map, context)
+    script = _script(fields, turns, speaker_map, context)
+    tag = _script_tag(fields, speaker_map)
 
     if "messages" in fields.given:
-        request = _from_messages(fields, clips, script, cast, reading)
+        request = _from_messages(fields, clips, script, tag, context)
     elif script is not None:
-        request = _from_script(fields, clips, speakers, script, cast, reading)
+        _warn_of_silent_speakers(script, tag, speaker_map, context)
+        request = _from_script(fields, clips, speakers, script, tag, context)
     else:
-        raise RequestError(_NOTHING_TO_SPEAK, field="script", hint=" ".join(reading.warnings[:3]) or None)
+        raise RequestError(_NOTHING_TO_SPEAK, field="script", hint=" ".join(context.warnings[:3]) or None)
     cap_follows_text = "max_new_tokens" not in fields.given
     request = replace(request, cap_follows_text=cap_follows_text, retries=fields.retries, trim=fields.trim)
     _check_clips(request, settings)
-    output = _output(fields, reading)
-    return ParsedJob(request, output, reading.warnings, script, tuple(clip.transcript for clip in clips))
+    output = _output(fields, context)
+    return ParsedJob(request, output, context.warnings, script, tuple(words for _, words in clips_and_words))
 
 
-def _body(job_input: object, reading: Reading) -> JsonObject:
+def _body(job_input: object, context: ParseContext) -> JsonObject:
     if job_input is None:
         return {}
     if not isinstance(job_input, Mapping):
         raise Refused(job_input, 'an object such as {"script": "Hello."}').as_error("input")
     if "openai_route" not in job_input and "openai_input" not in job_input:
         return job_input
-    envelope = EnvelopeFields(job_input, reading)
+    envelope = EnvelopeFields(job_input, context)
     return to_job_input(envelope.openai_route, envelope.openai_input)
 
 
-def _script(fields: RequestFields, turns: list[TurnFields], cast: Cast, reading: Reading) -> str | None:
-    """The words to speak, every speaker called by a tag that the model knows."""
+def _script(
+    fields: RequestFields, turns: list[TurnFields], speaker_map: SpeakerMap, context: ParseContext
+) -> str | None:
+    """The script, or the dialogue as a script, with the tags of the model."""
     if not turns:
-        return None if fields.script is None else cast.retag(fields.script)
+        return None if fields.script is None else speaker_map.retag(fields.script)
     for name in ("script", "script_speaker_tag"):
         if name in fields.given:
-            reading.warn_ignored(fields.given[name], "dialogue")
-    script, limit = cast.script_of(turns), reading.settings.max_script_characters
+            context.warn_ignored(fields.given[name], "dialogue")
+    script, limit = speaker_map.script_of(turns), context.settings.max_script_characters
     if len(script) > limit:
         raise RequestError(
             f"dialogue is {len(script)} characters long with its tags; allowed is at most {limit}.", field="dialogue"
@@ -126,9 +137,20 @@ def _script(fields: RequestFields, turns: list[TurnFields], cast: Cast, reading:
     return script
 
 
-def _script_tag(fields: RequestFields, cast: Cast) -> str | None:
+def _script_tag(fields: RequestFields, speaker_map: SpeakerMap) -> str | None:
     tag = fields.script_speaker_tag
-    return None if fields.dialogue or tag is None else cast.tag_of(tag)
+    return None if fields.dialogue or tag is None else speaker_map.tag_of(tag)
+
+
+def _warn_of_silent_speakers(
+    script: str, script_tag: str | None, speaker_map: SpeakerMap, context: ParseContext
+) -> None:
+    described, with_a_turn = speaker_map.described, {script_tag, *speaker_tags(script)}
+    # A single speaker speaks a script without any tag, as in Boson's examples of a described voice.
+    if len(described) == 1 and with_a_turn == {None}:
+        return
+    for tag in sorted(described.keys() - with_a_turn):
+        context.warn(f"{path_of_speaker(described[tag])} has nothing to say: no turn of the script is theirs.")
 
 
 def _from_script(
@@ -136,20 +158,15 @@ def _from_script(
     clips: tuple[ReferenceSource, ...],
     speakers: tuple[Speaker, ...],
     script: str,
-    cast: Cast,
-    reading: Reading,
+    tag: str | None,
+    context: ParseContext,
 ) -> SpeechRequest:
     is_default = "system_prompt" not in fields.given
-    tag = _script_tag(fields, cast)
-    # The only speaker speaks a script without tags, and without one, as in Boson's examples with a voice profile.
-    only_one = tag is None and len(cast.described) == 1 and not speaker_tags(script)
-    for silent in sorted(set() if only_one else set(cast.described) - {tag, *speaker_tags(script)}):
-        reading.warn(f"{path_of_speaker(cast.described[silent])} has nothing to say: no turn of the script is theirs.")
     return SpeechRequest(
         script=script,
         script_speaker_tag=tag,
         system_prompt=fields.system_prompt if fields.system_prompt.strip() else None,
-        system_prompt_is_default=is_default and reading.settings.system_prompt_is_builtin,
+        system_prompt_is_default=is_default and context.settings.system_prompt_is_builtin,
         scene_prompt=fields.scene_prompt,
         references=clips,
         speakers=speakers,
@@ -164,19 +181,23 @@ def _from_script(
 
 
 def _from_messages(
-    fields: RequestFields, clips: tuple[ReferenceSource, ...], script: str | None, cast: Cast, reading: Reading
+    fields: RequestFields,
+    clips: tuple[ReferenceSource, ...],
+    script: str | None,
+    tag: str | None,
+    context: ParseContext,
 ) -> SpeechRequest:
-    """Turns as the client wrote them; a script beside them is one more turn of the user, as it is."""
-    messages = parse_messages(fields.messages, reading)
+    """The messages as the client wrote them; a script beside them becomes one more user turn, unchanged."""
+    messages = parse_messages(fields.messages, context)
     unused = [name for name in _ONLY_FOR_SCRIPTS if name in fields.given]
     if script is not None:
         spoken = fields.given.get("dialogue") or fields.given["script"]
-        reading.warn(f"{spoken} was added to messages as the last user turn, as it is and in one piece.")
-        messages += (RequestMessage("user", (TextContent(with_tag(script, _script_tag(fields, cast))),)),)
+        context.warn(f"{spoken} was added to messages as the last user turn, as it is and in one piece.")
+        messages += (RequestMessage("user", (TextContent(with_tag(script, tag)),)),)
     elif "script_speaker_tag" in fields.given:
         unused.append("script_speaker_tag")
     for name in unused:
-        reading.warn_ignored(fields.given[name], "messages")
+        context.warn_ignored(fields.given[name], "messages")
     return SpeechRequest(messages=messages, references=clips, params=_params(fields))
 
 
@@ -195,9 +216,9 @@ def _params(fields: RequestFields) -> GenerationParams:
     )
 
 
-def _output(fields: RequestFields, reading: Reading) -> OutputOptions:
+def _output(fields: RequestFields, context: ParseContext) -> OutputOptions:
     if "wav_encoding" in fields.given and fields.response_format != "wav":
-        reading.warn("wav_encoding was ignored because response_format is not wav.")
+        context.warn("wav_encoding was ignored because response_format is not wav.")
     return OutputOptions(
         response_format=fields.response_format,
         wav_encoding=fields.wav_encoding,

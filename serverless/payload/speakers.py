@@ -1,4 +1,4 @@
-"""Who speaks: `speakers` and `dialogue` name people as they like, the model knows SPEAKER0, SPEAKER1, …"""
+"""The speakers of a request: the client's names for them, and the tags SPEAKER0, SPEAKER1, … that the model knows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from higgs_core.errors import RequestError
 from higgs_core.speech.request import Speaker
 from higgs_core.text.speaker_tags import Turn, dialogue_to_script
 from serverless.payload.clips import CLIP_SOURCES, clip_of
-from serverless.payload.fields import Reading
+from serverless.payload.fields import ParseContext
 from serverless.payload.tables import RequestFields, SpeakerFields, TurnFields
 from serverless.payload.texts import is_canonical_tag, speaker_tag
 from serverless.payload.values import Refused
@@ -20,20 +20,20 @@ _BRACKETED = re.compile(r"\[([^\[\]]{1,66})\]")
 _PLAIN_KEY = re.compile(r"[\w .\-\[\]]{1,64}")
 
 
-class Cast:
-    """The names of one request, and the tag that each of them gets.
+class SpeakerMap:
+    """Speaker names of one request -> tags of the model.
 
-    A name that is a tag keeps it. Any other gets the next free one, in order of appearance: in `dialogue`, then in
-    `speakers`. Alice and ALICE are one person. in_use: tags that stand elsewhere in the request.
+    A name that is a tag is its own tag. Any other gets the next free tag, in order of appearance: in `dialogue`, then
+    in `speakers`. Names are compared without regard to case. in_use: tags that occur elsewhere in the request.
 
     Raises RequestError for a key of `speakers` that cannot be a name, two keys for one speaker, or too many names.
     """
 
     def __init__(
-        self, request: RequestFields, turns: Iterable[TurnFields], in_use: Iterable[str], reading: Reading
+        self, request: RequestFields, turns: Iterable[TurnFields], in_use: Iterable[str], context: ParseContext
     ) -> None:
         self._described: dict[str, str] = {}  # tag -> key of `speakers`
-        keys = {key: _name_of(key, reading) for key in request.speakers or {}}
+        keys = {key: _name_of(key, context) for key in request.speakers or {}}
         names = list(dict.fromkeys(name.casefold() for name in (*(turn.speaker for turn in turns), *keys.values())))
         if len(names) > MAX_NAMES:
             raise RequestError(
@@ -54,11 +54,11 @@ class Cast:
         return self._described
 
     def tag_of(self, name: str) -> str:
-        """The tag of a name; a name that is none of this cast's stays as it is."""
+        """The tag of a name; a name that is not in the map is returned as it is."""
         return self._tags.get(name.casefold(), name)
 
     def retag(self, script: str) -> str:
-        """The script with every [name] of `speakers` as the tag that the model knows."""
+        """The script with every [name] of `speakers` replaced by its tag."""
 
         def tag(found: re.Match[str]) -> str:
             own = self.tag_of(found[1].strip())
@@ -71,34 +71,34 @@ class Cast:
         return dialogue_to_script(Turn(self.tag_of(turn.speaker), turn.text) for turn in turns)
 
 
-def speakers_of(request: RequestFields, cast: Cast, reading: Reading) -> tuple[Speaker, ...]:
-    """The entries of `speakers` under their tags. One that leaves the voice to the model says nothing.
+def speakers_of(request: RequestFields, speaker_map: SpeakerMap, context: ParseContext) -> tuple[Speaker, ...]:
+    """The entries of `speakers` under their tags, without those that leave the voice to the model.
 
     Raises RequestError for an entry that is no object or describes no voice.
     """
     speakers = []
-    for tag, key in cast.described.items():
+    for tag, key in speaker_map.described.items():
         entry, at = (request.speakers or {})[key], path_of_speaker(key)
         if not isinstance(entry, Mapping):
             raise Refused(entry, "an object with a reference key, voice or description").as_error(at)
-        speaker = _speaker(SpeakerFields(entry, reading, at), tag, reading)
+        speaker = _speaker(SpeakerFields(entry, context, at), tag, context)
         if speaker is not None:
             speakers.append(speaker)
     return tuple(speakers)
 
 
 def path_of_speaker(key: str) -> str:
-    """The full name of an entry of `speakers`; an odd key is not repeated."""
+    """The full name of an entry of `speakers`; an unusual key is not repeated."""
     return f"speakers.{key}" if _PLAIN_KEY.fullmatch(key) else "speakers"
 
 
-def _speaker(fields: SpeakerFields, tag: str, reading: Reading) -> Speaker | None:
+def _speaker(fields: SpeakerFields, tag: str, context: ParseContext) -> Speaker | None:
     described = fields.description is not None
     if any(name in fields.given for name in CLIP_SOURCES):
-        clip = clip_of(fields, reading, tag=tag)
+        clip = clip_of(fields, context, tag=tag)
         if clip is not None:
             if described:
-                reading.warn(f"{fields.path_given('description')} was ignored because a clip is given.")
+                context.warn(f"{fields.path_given('description')} was ignored because a clip is given.")
             return Speaker(tag, reference=clip)
         return Speaker(tag, description=fields.description) if described else None
     if not described:
@@ -108,9 +108,9 @@ def _speaker(fields: SpeakerFields, tag: str, reading: Reading) -> Speaker | Non
     return Speaker(tag, description=fields.description)
 
 
-def _name_of(key: str, reading: Reading) -> str:
+def _name_of(key: str, context: ParseContext) -> str:
     try:
-        return speaker_tag(key, reading.settings)
+        return speaker_tag(key, context.settings)
     except Refused as refused:
         raise RequestError(
             f"A key of speakers is not allowed; allowed is {refused.allowed}.", field="speakers"

@@ -1,4 +1,4 @@
-"""The request of the contract, object by object: each field with its aliases, its rule and its default.
+"""The JSON objects of a request: each field with its aliases, its reader and its default.
 
 A field's first name is the attribute itself; the strings after the reader are its aliases, in order of precedence.
 """
@@ -19,7 +19,7 @@ from serverless.payload.texts import (
     objects,
     one_or_more,
     one_or_more_objects,
-    speaker_map,
+    speaker_entries,
     speaker_tag,
     stop_strings,
     text,
@@ -59,7 +59,7 @@ extension = line(16)
 
 
 def sent(value: object) -> bool:
-    """The `blank` of a field for which null and "" are values of their own."""
+    """The `blank` of a field for which null and "" are values: no value counts as not given."""
     return False
 
 
@@ -101,7 +101,7 @@ class MessageFields(Table):
 
 
 class TextPartFields(Table):
-    """A part of a message that is words."""
+    """A part of a message that is text."""
 
     type = Field(anything, default="text")
     text = Field(verbatim, blank=is_null)
@@ -114,7 +114,7 @@ class AudioPartFields(ReferenceFields):
 
 
 class EnvelopeFields(Table):
-    """The `input` in which the platform hands on a call of …/openai/v1/…"""
+    """The `input` in which the platform passes on a call of its …/openai/v1/… routes."""
 
     openai_route = Field(anything)
     openai_input = Field(anything, default=None)
@@ -123,7 +123,7 @@ class EnvelopeFields(Table):
 class RequestFields(Table):
     """`input`."""
 
-    # What to speak.
+    # Text.
     script = Field(text, "prompt", "transcript", "text", "input", default=None)
     script_speaker_tag = Field(speaker_tag, default=None)
     dialogue = Field(objects, default=None, blank=is_empty)
@@ -132,7 +132,7 @@ class RequestFields(Table):
     scene_prompt = Field(text, "instructions", default=None)
     normalize = Field(switch, default=True)
 
-    # Whose voice.
+    # Voices.
     references = Field(one_or_more_objects, default=None, blank=are_blank_entries)
     reference_audio_urls = Field(
         one_or_more(url), "reference_audio_url", "reference_audio", default=None, blank=is_blank_list
@@ -145,16 +145,16 @@ class RequestFields(Table):
         one_or_more(extension), "reference_file_extension", default=None, blank=is_blank_list
     )
     voice = Field(voice_name, default=None)
-    speakers = Field(speaker_map, default=None, blank=is_empty)
+    speakers = Field(speaker_entries, default=None, blank=is_empty)
     ref_audio_in_system_message = Field(switch, default=False)
 
-    # How it is cut in pieces.
+    # Splitting of the script into pieces.
     chunk_method = Field[ChunkMethod](choice(CHUNK_METHODS), default="auto")
     chunk_max_word_num = Field[int | None](integer(1, 10_000), default=None)
     chunk_max_num_turns = Field(integer(1, 10_000), default=1)
     generation_chunk_buffer_size = Field[int | None](off(integer(0, 10_000), "no limit"), default=2, blank=sent)
 
-    # How it is sampled.
+    # Sampling.
     max_new_tokens = Field(integer(1, "max_context"), setting="max_new_tokens_ceiling")
     temperature = Field(number(0, 10), setting="temperature")
     top_p = Field(off(number(0, 1, above=True)), setting="top_p", blank=sent)
@@ -165,11 +165,11 @@ class RequestFields(Table):
     stop_strings = Field[tuple[str, ...]](stop_strings, default=DEFAULT_STOP_STRINGS, blank=is_empty)
     force_audio_gen = Field(switch, default=True)
 
-    # What becomes of a piece that went wrong, and of silence after one.
+    # Retries of faulty pieces, and the silence after a piece.
     retries = Field[int | None](integer(0, MAX_RETRIES), default=None)
     trim = Field(switch, default=True)
 
-    # What comes back, and how.
+    # Output.
     response_format = Field(audio_format, setting="response_format")
     wav_encoding = Field[WavEncoding](choice(WAV_ENCODINGS), default="pcm_16")
     speed = Field(number(0.25, 4), default=1.0)

@@ -1,4 +1,4 @@
-"""How one JSON value becomes words, a name, a clip, or a list of them."""
+"""Readers of texts: scripts, names, URLs and base64, and of lists and objects that hold them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CANONICAL_TAG = re.compile(r"SPEAKER\d{1,4}", re.ASCII)
 
 
 def verbatim(value: object, settings: Settings) -> str:
-    """Words, exactly as sent."""
+    """A text, exactly as sent."""
     limit = settings.max_script_characters
     if not isinstance(value, str) or len(value) > limit:
         raise Refused(value, f"a text of at most {limit} characters")
@@ -28,7 +28,7 @@ def verbatim(value: object, settings: Settings) -> str:
 
 
 def text(value: object, settings: Settings) -> str:
-    """Words, without the white space around them."""
+    """A text, without the white space around it."""
     return verbatim(value, settings).strip()
 
 
@@ -54,12 +54,12 @@ def speaker_tag(value: object, settings: Settings) -> str:
 
 
 def is_canonical_tag(name: str) -> bool:
-    """Whether a name is a tag that the model knows: SPEAKER0, SPEAKER1, …"""
+    """Whether a name is a tag that the model was trained on: SPEAKER0, SPEAKER1, …"""
     return _CANONICAL_TAG.fullmatch(name) is not None
 
 
 def encoded_audio(value: object, settings: Settings) -> str:
-    """Base64, only as long as a clip within the limit can be; what it holds is checked where it is decoded."""
+    """Base64, no longer than that of the largest allowed clip. It is decoded and checked with the other clips."""
     limit = settings.max_reference_bytes * 7 // 5 + 1024  # 4/3, line breaks, and a data: prefix
     if not isinstance(value, str) or len(value) > limit:
         raise Refused(value, f"base64 of a clip of at most {settings.max_reference_bytes / 1e6:g} MB")
@@ -80,12 +80,12 @@ def _is_unicode(value: str) -> bool:
 
 
 def anything(value: object, settings: Settings) -> Any:
-    """Left to whoever takes the field apart."""
+    """Any value. Not validated here; the caller validates."""
     return value
 
 
-def speaker_map(value: object, settings: Settings) -> JsonObject:
-    """An object with one entry for each of at most max_references speakers."""
+def speaker_entries(value: object, settings: Settings) -> JsonObject:
+    """An object with an entry for each speaker, at most max_references; the entries are validated by the caller."""
     if not isinstance(value, Mapping) or len(value) > settings.max_references:
         raise Refused(value, f"an object of at most {settings.max_references} speakers")
     return value
@@ -110,7 +110,7 @@ def one_or_more_objects(value: object, settings: Settings) -> tuple[JsonObject, 
 
 
 def one_or_more(reader: Reader[T]) -> Reader[tuple[T | None, ...]]:
-    """A list of at most max_references texts, or its only entry. A blank entry is a place left free."""
+    """A list of at most max_references texts, or a single text. A blank entry is None, so that positions are kept."""
 
     def read(value: object, settings: Settings) -> tuple[T | None, ...]:
         entries = value if isinstance(value, list) else [value]
@@ -129,7 +129,7 @@ def one_or_more(reader: Reader[T]) -> Reader[tuple[T | None, ...]]:
 
 
 def stop_strings(value: object, settings: Settings) -> tuple[str, ...]:
-    """One stop string or a list of them; they may be white space."""
+    """One stop string or a list of them; a stop string may consist of white space."""
     entries = [value] if isinstance(value, str) else value
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise Refused(value, "", sentence="stop_strings must be a string or a sequence of strings.")

@@ -1,7 +1,7 @@
-"""How one JSON value becomes a value of the contract: what a reader is, and the readers of numbers and names.
+"""Readers of numbers, switches and choices, and what a reader is.
 
-A reader takes (value, settings) and returns the value in its type, or raises Refused with what is allowed; the field
-that it belongs to turns that into a sentence. A bound that is a name is taken from the settings.
+A reader takes (value, settings) and returns the value in its type, or raises Refused with what is allowed, from which
+its field makes the error message. A bound given as a string is the name of a setting.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ Reader = Callable[[object, Settings], T]
 JsonObject = Mapping[str, object]
 
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?", re.ASCII)
-_ECHOED = re.compile(r"[\w .,:+\-]{0,24}")  # short words and numbers; no address, path or sentence is ever echoed
+_ECHOED = re.compile(r"[\w .,:+\-]{0,24}")  # short words and numbers
 _SWITCHES = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 class Refused(Exception):
-    """A value that its field does not allow. at: where inside the field it lies ("[2]"). sentence: the whole error."""
+    """A value that its field does not allow.
+
+    at: the position inside the field ("[2]"). sentence: the error message, where the usual one does not fit.
+    """
 
     def __init__(self, value: object, allowed: str, *, at: str = "", sentence: str | None = None) -> None:
         super().__init__(allowed)
@@ -35,13 +38,13 @@ class Refused(Exception):
         self.sentence = sentence
 
     def as_error(self, name: str) -> RequestError:
-        """The client's sentence. name: the field's full name in the payload."""
+        """The error for the client. name: the field's full name in the payload."""
         where = f"{name}{self.at}"
         return RequestError(self.sentence or f"{where} is {shown(self.value)}; allowed is {self.allowed}.", field=where)
 
 
 def shown(value: object) -> str:
-    """A value as an error may repeat it: short, and never a text that could hold an address or someone's words."""
+    """A value as an error message may repeat it: short, and no text that could be a URL, a path or a script."""
     if isinstance(value, str):
         return repr(value) if _ECHOED.fullmatch(value) else f"a text of {len(value)} characters"
     if value is None or isinstance(value, bool):
@@ -60,27 +63,27 @@ def is_null(value: object) -> bool:
 
 
 def is_blank(value: object) -> bool:
-    """Whether a value says nothing: null, or a text of white space."""
+    """Whether a value counts as not given: null, or a text of white space."""
     return value is None or (isinstance(value, str) and (not value or value.isspace()))
 
 
 def is_blank_list(value: object) -> bool:
-    """Whether a value says nothing where texts may stand in a list."""
+    """The same for a text or a list of texts: each of them is blank."""
     return all(map(is_blank, value)) if isinstance(value, list) else is_blank(value)
 
 
 def is_blank_entry(value: object) -> bool:
-    """Whether a value says nothing where an object stands."""
+    """The same for an object: each of its values is blank."""
     return all(map(is_blank, value.values())) if isinstance(value, Mapping) else is_blank(value)
 
 
 def are_blank_entries(value: object) -> bool:
-    """Whether a value says nothing where objects may stand in a list."""
+    """The same for an object or a list of objects: each of them is blank."""
     return all(map(is_blank_entry, value)) if isinstance(value, list) else is_blank_entry(value)
 
 
 def is_empty(value: object) -> bool:
-    """Whether a value holds nothing at all, where white space counts and a blank entry is an error of its own."""
+    """Whether a value is null, "", [] or {}: for fields where white space and blank entries are values."""
     return value in (None, "", [], {})
 
 
@@ -114,7 +117,7 @@ def integer(low: int | None, high: int | str) -> Reader[int]:
 
 
 def off(reader: Reader[T], meaning: str = "off", *, also: tuple[int, ...] = ()) -> Reader[T | None]:
-    """Null or a blank text turns the field off; `meaning` says so to the client. also: numbers that do so too."""
+    """Null or a blank text is None. meaning: what None does, for error messages. also: numbers that are None too."""
     numbers = f"{', '.join(map(str, also))} or " if also else ""
 
     def read(value: object, settings: Settings) -> T | None:

@@ -48,22 +48,22 @@ def read_target(location: str, *, base: str = "") -> FetchTarget:
     Raises FetchRefused: it is no http or https URL, names a user, or is written in a way that parsers disagree on.
     """
     if len(location) > _LONGEST_URL or any(sign <= " " or sign in "\x7f\\" for sign in location):
-        raise FetchRefused("it is no address: too long, or with spaces, backslashes or control characters")
+        raise FetchRefused("it is not a valid URL: too long, or with spaces, backslashes or control characters")
     try:
         url = urljoin(base, location)
         split = urlsplit(url)
         if "@" in split.netloc:
             raise FetchRefused("it names a user")
         if split.scheme not in _DEFAULT_PORTS or not split.netloc:
-            raise FetchRefused("it is not an http or https address")
+            raise FetchRefused("it is not an http or https URL")
         authority = _AUTHORITY.fullmatch(split.netloc)
         if authority is None or int(authority["port"] or 0) > _LAST_PORT:
-            raise FetchRefused("it is no address")
+            raise FetchRefused("it is not a valid URL")
         host = str(IPv6Address(authority["ipv6"])) if authority["ipv6"] else _host_name(authority["name"])
         port = int(authority["port"] or _DEFAULT_PORTS[split.scheme])
         path, query = (quote(part, safe=string.punctuation) for part in (split.path or "/", split.query))
     except ValueError:  # UnicodeError among them
-        raise FetchRefused("it is no address") from None
+        raise FetchRefused("it is not a valid URL") from None
     return FetchTarget(url, split.scheme, host, port, f"{path}?{query}" if query else path)
 
 

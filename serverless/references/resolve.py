@@ -1,4 +1,7 @@
-"""URL | base64 | path | voice -> checked audio. Every cap is in `Settings`; no client learns why a fetch failed."""
+"""Reference clips from URLs, base64, files and the voice library, decoded and checked.
+
+The limits are in `Settings`. Why a URL was refused is logged, and not told to the client.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from higgs_core.speech.voices import VoiceLibrary
 from serverless.config.settings import Settings
 from serverless.references.fetch_guard import FetchGuard, FetchRefused, operators_guard
 from serverless.references.url_fetch import fetch
-from serverless.references.voices import is_voice, voice_library
+from serverless.references.voices import voice_library
 
 _log = logging.getLogger(__name__)
 
@@ -39,21 +42,22 @@ async def resolve(
     voices: by default the library of the settings. guard: where URLs may lead, by default as the operator set it.
     Cancelling gives up every fetch; decoding runs in threads, and a clip that is being decoded is finished there.
 
-    Raises ReferenceAudioError naming a source that cannot be fetched, decoded or used, RequestError for a voice that
-    does not exist.
+    Raises ReferenceAudioError naming a source that cannot be fetched, decoded or used, RequestError for a voice that is
+    not in the library.
     """
     library = voice_library(settings) if voices is None else voices
     urls = [source.url for source in sources if source.url is not None]
     clips = {}
     async with _fetching(urls, settings, guard or operators_guard(), timeout_seconds) as bodies:
-        for source in sorted(sources, key=lambda source: source.url is not None):  # what needs no waiting comes first
-            if is_voice(source):
-                waveform = library.find(source.voice or "", field=source.origin).waveform
-            elif source.url is not None:
+        # Clips that need no server come first: one that is wrong ends the request without waiting for the others.
+        for source in sorted(sources, key=lambda source: source.url is not None):
+            if source.url is not None:
                 data = await _fetched(source, bodies[source.url], settings, timeout_seconds)
                 waveform = await asyncio.to_thread(_decoded, source, data, settings)
-            else:
+            elif source.base64 is not None or source.path is not None:
                 waveform = await asyncio.to_thread(_loaded, source, settings)
+            else:
+                waveform = library.find(source.voice or "", field=source.origin).waveform
             clips[source] = AudioContent(waveform=waveform)
     return clips
 

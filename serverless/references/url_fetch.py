@@ -89,7 +89,7 @@ class _Download:
         if response.status in _REDIRECTS:
             location = response.headers.get("Location")
             if not location:
-                raise FetchRefused("it redirects to nowhere")
+                raise FetchRefused("it redirects without a location")
             return location, b""
         if response.status != 200:
             raise FetchRefused(f"the server answered {response.status}")

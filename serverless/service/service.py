@@ -10,7 +10,6 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from higgs_core.repositories import reported_name
 from serverless.delivery.deliver import Delivery
 from serverless.delivery.response import Accepted, SpeechResponse, StreamEvent
 from serverless.payload.parse import ParsedJob, parse_job
-from serverless.references.voices import voice_library, with_voices
+from serverless.references.voices import voice_library
 from serverless.service.boot import boot_engine
 from serverless.service.job import OnProgress, Resources, SpeechJob
 from serverless.service.job_record import JobRecord
@@ -230,7 +229,6 @@ class SpeechService:
         if self._engine is None:
             raise ModelLoadError("The model is still being loaded.", hint="Try again in a minute.")
         parsed = parse_job(job_input, self.settings, voices=self.voices)
-        parsed = replace(parsed, request=with_voices(parsed.request, self.voices))
         check_speed(parsed.output.speed)
         record.note(
             characters=len(parsed.script_echo or ""),

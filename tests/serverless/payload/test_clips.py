@@ -10,7 +10,7 @@ from higgs_core.speech.request import ReferenceSource
 from serverless.config.settings import Settings
 from serverless.payload.clips import OPENAI_VOICES
 from serverless.payload.parse import parse_job
-from tests.helpers.parsing import parsed, refusal
+from tests.helpers.parsing import library, parsed, refusal
 
 URL = "https://example.com/a.wav"
 OTHER = "https://example.com/b.wav"
@@ -63,8 +63,9 @@ LIST_WORD_ALIASES = [
 @pytest.mark.parametrize("as_list", [True, False])
 def test_each_source_of_a_reference_object_arrives(key: str, field: str, as_list: bool) -> None:
     entry = {key: " AAAA "}
-    (clip,) = clips(references=[entry] if as_list else entry)
-    assert clip == ReferenceSource("references[0]", **{field: "AAAA"})
+    (clip,) = clips(references=[entry] if as_list else entry, voices=library("AAAA"))
+    words = "Words of AAAA." if field == "voice" else None
+    assert clip == ReferenceSource("references[0]", transcript=words, **{field: "AAAA"})
 
 
 @pytest.mark.parametrize(("key", "field"), WORD_ALIASES)
@@ -233,8 +234,8 @@ def test_sixteen_clips_are_allowed_and_seventeen_are_not(form: str) -> None:
 
 
 def test_voice_is_a_clip_of_the_library() -> None:
-    job = parsed(voice=" anna ", voices=("anna",))
-    assert job.request.references == (ReferenceSource("voice", voice="anna"),)
+    job = parsed(voice=" anna ")
+    assert job.request.references == (ReferenceSource("voice", voice="anna", transcript="Words of anna."),)
     assert job.reference_transcripts == (None,)
 
 
@@ -258,13 +259,43 @@ def test_a_voice_of_openai_is_the_models_choice_with_a_warning(name: str) -> Non
 
 
 def test_a_library_voice_of_the_same_name_wins_over_openais() -> None:
-    job = parsed(voice="alloy", voices=("alloy",))
+    job = parsed(voice="alloy", voices=library("alloy"))
     assert [clip.voice for clip in job.request.references] == ["alloy"]
     assert job.warnings == ()
 
 
-def test_a_name_that_nobody_knows_is_left_to_the_library_to_refuse() -> None:
-    assert [clip.voice for clip in clips(voice="nobody")] == ["nobody"]
+@pytest.mark.parametrize(
+    ("job_input", "field"),
+    [
+        ({"voice": "carla"}, "voice"),
+        ({"references": [{"voice": "anna"}, {"voice": "carla"}]}, "references[1]"),
+        ({"speakers": {"Ann": {"voice": "carla"}}}, "speakers.Ann"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "audio", "voice": "carla"}]}]},
+            "messages[0].content[0]",
+        ),
+    ],
+)
+def test_a_name_that_is_not_in_the_library_is_refused_wherever_it_stands(job_input: Any, field: str) -> None:
+    error = refusal({"script": "Hello.", **job_input})
+    assert error.message == f"{field}: there is no voice carla."
+    assert (error.field, error.hint) == (field, "Use default or one of anna, bob.")
+
+
+def test_a_name_that_is_ignored_need_not_exist() -> None:
+    assert clips(references=[{"voice": "carla", "url": URL}])[0].voice is None
+    assert clips(voice="carla", reference_audio=URL)[0].url == URL
+
+
+def test_the_librarys_transcript_is_filled_in_where_the_client_gave_none() -> None:
+    job = parsed(references=[{"voice": "anna"}, {"voice": "anna", "transcript": "Other words."}, {"url": URL}])
+    assert [clip.transcript for clip in job.request.references] == ["Words of anna.", "Other words.", None]
+    assert job.reference_transcripts == (None, "Other words.", None)
+    speakers = parsed(speakers={"A": {"voice": "bob"}, "B": {"description": "deep"}}).request.speakers
+    assert [speaker.reference and speaker.reference.transcript for speaker in speakers] == ["Words of bob.", None]
+    content = [{"type": "audio", "voice": "bob"}, "Hello."]
+    (message,) = parsed(messages=[{"role": "user", "content": content}]).request.messages or ()
+    assert [getattr(part, "transcript", None) for part in message.parts] == ["Words of bob.", None]
 
 
 def test_a_voice_beside_top_level_clips_is_named_as_ignored() -> None:

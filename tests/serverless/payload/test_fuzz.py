@@ -21,6 +21,7 @@ from serverless.payload.tables import (
     TextPartFields,
     TurnFields,
 )
+from tests.helpers.parsing import ANNA_AND_BOB
 
 SETTINGS = Settings(max_script_characters=60, max_message_parts=6)
 TABLES = (RequestFields, SpeakerFields, AudioPartFields, TurnFields, MessageFields, TextPartFields, EnvelopeFields)
@@ -29,7 +30,7 @@ NAMES = sorted({name for table in TABLES for field in table.fields for name in f
 telling_texts = st.sampled_from(
     [
         *("", " ", "0", "1e999", "nan", "-0", "true", "\0", "x" * 70, "\ud800", "[", "SPEAKER0", "[speaker1]"),
-        *("user", "audio", "text", "default", "alloy", "mp3", "word", "/v1/audio/speech"),
+        *("user", "audio", "text", "default", "alloy", "anna", "mp3", "word", "/v1/audio/speech"),
         *("data:audio/wav;base64,AAAA", "https://example.com/a.wav"),
     ]
 )
@@ -52,7 +53,7 @@ jobs |= jobs.map(lambda job: {"script": "Hello.", **job})
 
 def outcome(job_input: Any) -> ParsedJob | RequestError:
     try:
-        return parse_job(job_input, SETTINGS)
+        return parse_job(job_input, SETTINGS, voices=ANNA_AND_BOB)
     except RequestError as error:
         return error
 

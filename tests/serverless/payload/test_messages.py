@@ -35,7 +35,10 @@ def messages(value: Any) -> tuple[RequestMessage, ...]:
             (TextContent("Hi."), ReferenceSource("messages[0].content[1]", base64="AAAA", file_extension="mp3")),
         ),
         ([{"type": "audio", "path": "/a"}], (ReferenceSource("messages[0].content[0]", path="/a"),)),
-        ([{"type": "audio", "voice": "anna"}], (ReferenceSource("messages[0].content[0]", voice="anna"),)),
+        (
+            [{"type": "audio", "voice": "anna"}],
+            (ReferenceSource("messages[0].content[0]", voice="anna", transcript="Words of anna."),),
+        ),
     ],
 )
 def test_content_of_every_shape_is_read(content: Any, parts: tuple[Any, ...]) -> None:

@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 
 from higgs_core.errors import RequestError
+from higgs_core.speech.voices import VoiceLibrary
 from serverless.config.settings import Settings
 from serverless.payload.openai import SPEECH_ROUTE, to_job_input
 from serverless.payload.parse import ParsedJob, parse_job
-from tests.helpers.parsing import refusal
+from tests.helpers.parsing import ANNA_AND_BOB, library, refusal
 
 
-def spoken(voices: tuple[str, ...] = (), **body: Any) -> ParsedJob:
+def spoken(voices: VoiceLibrary = ANNA_AND_BOB, **body: Any) -> ParsedJob:
     job_input = {"openai_route": "/v1/audio/speech", "openai_input": body}
-    return parse_job(job_input, Settings(), voices=frozenset(voices))
+    return parse_job(job_input, Settings(), voices=voices)
 
 
 def test_openais_names_reach_our_fields() -> None:
@@ -26,7 +27,6 @@ def test_openais_names_reach_our_fields() -> None:
         instructions="A hall.",
         response_format="FLAC",
         speed=2,
-        voices=("anna",),
     )
     assert job.request.script == "Hi."
     assert [clip.voice for clip in job.request.references] == ["anna"]
@@ -44,7 +44,7 @@ def test_a_stock_voice_is_the_models_choice() -> None:
     job = spoken(input="Hi.", voice="alloy")
     assert job.request.references == ()
     assert job.warnings == ("voice: this worker has no voice 'alloy', so the model chooses the voice.",)
-    assert [clip.voice for clip in spoken(input="Hi.", voice="alloy", voices=("alloy",)).request.references] == [
+    assert [clip.voice for clip in spoken(input="Hi.", voice="alloy", voices=library("alloy")).request.references] == [
         "alloy"
     ]
 

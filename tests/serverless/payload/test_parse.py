@@ -19,7 +19,7 @@ from higgs_core.speech.request import SpeechRequest
 from serverless.config.settings import DEFAULT_SYSTEM_PROMPT, Settings
 from serverless.payload.parse import OutputOptions, ParsedJob, parse_job
 from serverless.payload.tables import RequestFields
-from tests.helpers.parsing import parsed, refusal
+from tests.helpers.parsing import library, parsed, refusal
 
 # field as sent, value as sent, where it arrives, what arrives
 ALIASES: list[tuple[str, Any, str, Any]] = [
@@ -154,8 +154,19 @@ def test_a_script_alone_gets_every_default() -> None:
     params = GenerationParams(max_new_tokens=2600)
     assert parse_job({"script": "Hello."}, Settings()) == ParsedJob(
         SpeechRequest(script="Hello.", system_prompt=DEFAULT_SYSTEM_PROMPT, params=params),
-        OutputOptions(),
+        OutputOptions(
+            response_format="wav",
+            wav_encoding="pcm_16",
+            delivery="auto",
+            stream=False,
+            speed=1.0,
+            return_audio_tokens=False,
+            return_text_tokens=False,
+            download_timeout=30.0,
+        ),
+        warnings=(),
         script_echo="Hello.",
+        reference_transcripts=(),
     )
 
 
@@ -195,7 +206,7 @@ def test_the_default_length_follows_a_small_context() -> None:
 
 @pytest.mark.parametrize(("field", "value"), [(name, value) for name, allowed, _ in RANGES for value in allowed])
 def test_the_last_value_of_a_range_is_allowed(field: str, value: Any) -> None:
-    parsed(**{field: value})
+    parsed(voices=library("v" * 128), **{field: value})
 
 
 @pytest.mark.parametrize(("field", "value"), [(name, value) for name, _, refused in RANGES for value in refused])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from higgs_core.speech.request import ReferenceSource, Speaker
-from tests.helpers.parsing import parsed, refusal
+from tests.helpers.parsing import library, parsed, refusal
 
 URL = "https://example.com/a.wav"
 
@@ -87,7 +87,7 @@ def test_of_several_speakers_an_untagged_script_leaves_everyone_without_a_turn()
 
 
 def test_a_speaker_without_a_turn_is_pointed_out() -> None:
-    job = parsed(script="[SPEAKER0] Hi.", speakers={"SPEAKER0": {"voice": "a"}, "SPEAKER1": {"voice": "b"}})
+    job = parsed(script="[SPEAKER0] Hi.", speakers={"SPEAKER0": {"voice": "anna"}, "SPEAKER1": {"voice": "bob"}})
     assert job.warnings == ("speakers.SPEAKER1 has nothing to say: no turn of the script is theirs.",)
 
 
@@ -99,9 +99,18 @@ def test_a_speaker_without_a_turn_is_pointed_out() -> None:
     ],
 )
 def test_every_reference_key_describes_a_speaker(key: str, field: str) -> None:
-    (speaker,) = parsed(speakers={"SPEAKER0": {key: "AAAA", "extension": "mp3"}}).request.speakers
-    expected = ReferenceSource("speakers.SPEAKER0", speaker_tag="SPEAKER0", file_extension="mp3", **{field: "AAAA"})
-    assert speaker == Speaker("SPEAKER0", expected)
+    described = {"SPEAKER0": {key: "AAAA", "transcript": "Words.", "extension": "mp3"}}
+    (speaker,) = parsed(speakers=described, voices=library("AAAA")).request.speakers
+    assert speaker == Speaker(
+        "SPEAKER0",
+        ReferenceSource(
+            "speakers.SPEAKER0",
+            transcript="Words.",
+            speaker_tag="SPEAKER0",
+            file_extension="mp3",
+            **{field: "AAAA"},
+        ),
+    )
 
 
 def test_a_clip_wins_over_a_description_and_the_models_choice_does_not() -> None:

@@ -14,12 +14,10 @@ import pytest
 import soundfile
 
 from higgs_core.errors import ReferenceAudioError, RequestError, SettingsError
-from higgs_core.prompt.chatml import TextContent
-from higgs_core.speech.request import ReferenceSource, RequestMessage, Speaker, SpeechRequest
-from higgs_core.speech.voices import VoiceLibrary
+from higgs_core.speech.request import ReferenceSource
 from serverless.config.settings import Settings
 from serverless.references.resolve import resolve
-from serverless.references.voices import voice_library, with_voices
+from serverless.references.voices import voice_library
 from tests.helpers.loopback import LOOPBACK, Connection, Server
 from tests.helpers.paths import CLIP
 from tests.helpers.patience import PATIENCE
@@ -220,33 +218,3 @@ def test_the_library_is_read_once_and_a_broken_one_is_refused(voices_dir: Path) 
     assert voice_library(settings) is library
     with pytest.raises(SettingsError, match="voice 'anna'"):
         voice_library(Settings(voices_dir=voices_dir, max_reference_seconds=50))
-
-
-def test_transcripts_are_filled_in_and_the_default_voice_left_out(voices_dir: Path) -> None:
-    library = VoiceLibrary.from_folder(voices_dir)
-    anna = ReferenceSource("references[0]", voice="anna", speaker_tag="SPEAKER0")
-    own_words = ReferenceSource("references[1]", voice="anna", transcript="Other words.")
-    default = ReferenceSource("voice", voice="default")
-    given = ReferenceSource("references[2]", base64=ENCODED, voice="default")
-    request = SpeechRequest(
-        references=(anna, own_words, default, given),
-        speakers=(Speaker("SPEAKER0", anna), Speaker("SPEAKER1", default), Speaker("SPEAKER2", description="deep")),
-        messages=(RequestMessage("user", (TextContent("Hello."), default, anna)),),
-    )
-    settled = with_voices(request, library)
-    assert [source.transcript for source in settled.references] == [WORDS, "Other words.", None]
-    assert settled.references[0].speaker_tag == "SPEAKER0"
-    assert settled.references[2] == given
-    assert [speaker.reference and speaker.reference.transcript for speaker in settled.speakers] == [WORDS, None, None]
-    assert settled.messages is not None
-    assert settled.messages[0].parts == (TextContent("Hello."), settled.references[0])
-    clips = asyncio.run(resolve(settled.reference_sources, SETTINGS, timeout_seconds=1, voices=library))
-    assert set(clips) == set(settled.reference_sources)
-    assert with_voices(SpeechRequest(script="x"), library).messages is None
-
-
-def test_an_unknown_voice_is_found_before_anything_is_fetched(voices_dir: Path) -> None:
-    request = SpeechRequest(references=(ReferenceSource("references[0]", voice="bob"),))
-    with pytest.raises(RequestError) as failure:
-        with_voices(request, VoiceLibrary.from_folder(voices_dir))
-    assert failure.value.field == "references[0]"
