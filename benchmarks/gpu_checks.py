@@ -69,7 +69,7 @@ def kernels(parts: Assembled) -> Iterator[Row]:
             for ops in (plain, ours):
                 cache._all.copy_(before)
                 decoder = Decoder(config, parts.weights, cache, ops)
-                logits = decoder.decode_step(columns, positions, positions + 1, used=int(positions.max()) + 1)
+                logits = decoder.decode_step(columns, positions, positions + 1, max_kv_length=int(positions.max()) + 1)
                 outcome.append((logits, cache._all.clone()))
             (expected, their_cache), (found, our_cache) = outcome
             error = _relative(found, expected)
@@ -86,9 +86,9 @@ def kernels(parts: Assembled) -> Iterator[Row]:
 
 
 def captured_steps(parts: Assembled, steps: int = 24) -> Iterator[Row]:
-    """The same columns from a captured step and from the plain one, step after step, rows falling asleep on the way."""
+    """The same columns from a captured step and from the plain one, step after step, a row ending on the way."""
     runner, cache = parts.runner, parts.decoder.cache
-    decoder, state, advance = runner._decoder, runner._state, runner._advance
+    decoder, state, step_tail = runner._decoder, runner._state, runner._step_tail
     with torch.inference_mode():
         for rows in [rows for rows in ROWS if rows <= cache.slots]:
             _random_cache(cache)
@@ -98,21 +98,23 @@ def captured_steps(parts: Assembled, steps: int = 24) -> Iterator[Row]:
             for capture in (False, parts.device.type == "cuda"):
                 cache._all.copy_(kv)
                 for slot in range(cache.slots):
-                    state.park(slot, cache.scratch)
+                    state.deactivate(slot, cache.dummy_position)
                 _wake(parts, rows, columns, positions, steps)
-                tried = StepRunner(decoder, state, advance, capture=capture)
+                tried = StepRunner(decoder, state, step_tail, capture=capture)
                 shape = runner.shape(rows, int(positions.max()) + steps + 1, FEW_CANDIDATES)
                 columns_out = []
-                for _ in range(steps):
+                for step in range(steps):
+                    if step == steps // 2 and rows > 1:  # the last row ends before the others
+                        state.deactivate(rows - 1, cache.dummy_position)
                     if capture:
-                        tried.run(rows, shape.used, FEW_CANDIDATES)
+                        tried.run(rows, shape.max_kv_length, FEW_CANDIDATES)
                     else:
                         tried._step(shape)
                     columns_out.append(state.emitted[:rows].clone())
                 emitted.append(torch.stack(columns_out))
             same = (emitted[0] == emitted[1]).all(-1).float().mean()
             for slot in range(cache.slots):
-                state.park(slot, cache.scratch)
+                state.deactivate(slot, cache.dummy_position)
             yield {"what": f"{rows} rows", "steps": steps, "same": float(same), "passed": bool(same == 1)}
 
 
@@ -158,7 +160,8 @@ def _teacher_forced(decoder: Decoder, prompt: Prompt, columns: torch.Tensor) -> 
     logits = [decoder.audio_logits(hidden)[0]]
     for step, column in enumerate(columns):
         position = torch.tensor([prompt.length + step], device=device)
-        logits.append(decoder.decode_step(column[None], position, position + 1, used=prompt.length + step + 1)[0])
+        length = prompt.length + step + 1
+        logits.append(decoder.decode_step(column[None], position, position + 1, max_kv_length=length)[0])
     return torch.stack(logits)
 
 
@@ -184,12 +187,11 @@ def _random_inputs(parts: Assembled, rows: int) -> tuple[torch.Tensor, torch.Ten
 
 
 def _wake(parts: Assembled, rows: int, columns: torch.Tensor, positions: torch.Tensor, steps: int) -> None:
-    """Rows in mid-speech with different parameters; the last one ends before the others."""
+    """Rows in mid-speech with different parameters."""
     state = parts.runner._state
     for row in range(rows):
         params = sampled(steps) if row != 1 else GenerationParams(temperature=0.0)
-        last_step = 9 + steps if row < rows - 1 or rows == 1 else 9 + steps // 2
-        state.begin(row, params, 1234 + row, last_step)
+        state.begin(row, params, 1234 + row)
         state.begin_segment(row, columns[row][:, None], int(positions[row]), 9)
         state.column[row] = columns[row]
         state.sampled[row] = 8

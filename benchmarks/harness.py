@@ -129,30 +129,29 @@ def audio_seconds_per_second(ms_per_step: float, batch: int) -> float:
     return 1000 * SECONDS_PER_FRAME * batch / ms_per_step
 
 
-def bare_step_ms(parts: Assembled, rows: int, used: int, steps: int) -> float:
-    """A step launched back to back without scheduler, reports or requests: what the device alone needs.
+def bare_step_ms(parts: Assembled, rows: int, max_kv_length: int, steps: int) -> float:
+    """A step launched back to back without scheduler, outputs or requests: what the device alone needs.
 
-    The engine on these parts must be idle; the rows' state is parked again afterwards.
+    The engine on these parts must be idle; its rows are deactivated again afterwards.
     """
-    state, scratch = parts.runner.view(rows), parts.decoder.cache.scratch
+    state, dummy = parts.runner.view(rows), parts.decoder.cache.dummy_position
     codes = torch.randint(0, parts.config.stream_bos, state.column.shape, generator=torch.Generator().manual_seed(0))
     times = []
     with torch.inference_mode():
         for _ in range(4):
             state.column.copy_(codes)
-            state.position.fill_(used - 1 - steps)
+            state.position.fill_(max_kv_length - 1 - steps)
             state.sampled.fill_(parts.config.num_codebooks)
             state.eos_reach.zero_()
-            state.last_step.fill_(1 << 40)
             state.active.fill_(True)
             synchronize(parts.device)
             started = time.perf_counter()
             for _ in range(steps):
-                parts.runner.run(rows, used, FEW_CANDIDATES)
+                parts.runner.run(rows, max_kv_length, FEW_CANDIDATES)
             synchronize(parts.device)
             times.append(time.perf_counter() - started)
         for slot in range(rows):
-            parts.loop._state.park(slot, scratch)
+            state.deactivate(slot, dummy)
     return 1000 * statistics.median(times[1:]) / steps
 
 

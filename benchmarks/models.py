@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import HiggsAudioV2TokenizerConfig
 
-from higgs_core.build import Assembled, build
+from higgs_core.build import Assembled, LoadedModel, build
 from higgs_core.checkpoint.tiny import write_tiny
 from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.codec.transformers_codec import HiggsAudioV2TokenizerModel
@@ -141,7 +141,8 @@ def random_parts(
 ) -> Assembled:
     """Everything that an engine runs on, around a random model."""
     config, weights = random_model(architecture, device, dtype, text_head=text_head)
-    return build(architecture.name, config, weights, tokenizer(), codec, slots, context, random_weights=True)
+    model = LoadedModel(architecture.name, config, weights, tokenizer(), codec, random_weights=True)
+    return build(model, slots, context)
 
 
 def tokenizer() -> HiggsTokenizer:

@@ -1,4 +1,4 @@
-"""Puts an engine's parts together: finds and loads the checkpoints, sizes slots from free memory, builds the loop."""
+"""Loads the checkpoints of an engine, sizes its KV cache from free memory, and builds what it runs on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from higgs_core.checkpoint.locate import locate
 from higgs_core.checkpoint.tiny import write_tiny
 from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.config import ModelConfig
+from higgs_core.engine_config import AUTO, DTYPES, EngineConfig
 from higgs_core.errors import ModelLoadError
 from higgs_core.kernels import ops_for
 from higgs_core.model.decoder import Decoder
@@ -23,139 +26,155 @@ from higgs_core.model.kv_cache import KVCache
 from higgs_core.model.weights import DecoderWeights
 from higgs_core.prompt.tokenizer import HiggsTokenizer
 from higgs_core.runtime.decode_graph import StepRunner
-from higgs_core.runtime.decode_loop import DecodeLoop
+from higgs_core.runtime.decode_step import DecodeStep
+from higgs_core.runtime.postprocess import Postprocess
+from higgs_core.runtime.prefill import Prefill
 from higgs_core.runtime.prefix_cache import PrefixCache
+from higgs_core.runtime.slots import Slots
+from higgs_core.runtime.step_output import StepOutputs
 from higgs_core.sampling.decode_state import DecodeState
 
 log = logging.getLogger(__name__)
 
 TINY = "tiny"
-DTYPES = {
-    "fp32": torch.float32,
-    "float32": torch.float32,
-    "fp16": torch.float16,
-    "float16": torch.float16,
-    "bf16": torch.bfloat16,
-    "bfloat16": torch.bfloat16,
-}
 _SHARE_OF_FREE_MEMORY = 0.8  # the rest: activations of prefill, the codec's work, the allocator's slack
 _PREFIX_SHARE = 0.1  # of the KV cache's bytes, for prefixes that come again
 
 
 @dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A checkpoint in memory. codec: None when only codes are wanted.  random_weights: what it speaks is noise."""
+
+    name: str
+    config: ModelConfig
+    weights: DecoderWeights
+    tokenizer: HiggsTokenizer
+    codec: AudioCodec | None
+    random_weights: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Assembled:
-    """Everything that an engine runs on. codec is None when only codes are wanted."""
+    """Everything that an engine runs on. codec: None when only codes are wanted."""
 
     config: ModelConfig
     weights: DecoderWeights
     tokenizer: HiggsTokenizer
     decoder: Decoder
-    loop: DecodeLoop
+    state: DecodeState
     runner: StepRunner
     prefixes: PrefixCache
+    slots: Slots
+    prefill: Prefill
+    decode_step: DecodeStep
+    postprocess: Postprocess
     codec: AudioCodec | None
     device: torch.device
     name: str
     random_weights: bool
 
 
-def assemble(
-    model: str,
-    audio_tokenizer: str | None,
-    tokenizer: str | None,
-    revision: str | None,
-    audio_tokenizer_revision: str | None,
-    device: str | torch.device,
-    dtype: str | torch.dtype,
-    max_batch_size: int,
-    max_context: int,
-    *,
-    progress: bool,
-) -> Assembled:
-    """Load everything. Raises ModelLoadError, also for arguments that cannot work."""
-    if max_batch_size < 1 or max_context < 64:
-        raise ModelLoadError(
-            f"max_batch_size is {max_batch_size} and max_context {max_context}; allowed are at least 1 and at least 64."
-        )
-    where = _device(device)
-    kind = _dtype(dtype)
-    if model == TINY:
-        with tempfile.TemporaryDirectory(prefix="higgs-tiny-") as scratch:
-            folder, codec_folder = write_tiny(Path(scratch))
-            log.warning("The checkpoint 'tiny' has random weights: what it speaks is noise")
-            codec: Path | None = codec_folder
-            if audio_tokenizer is not None and audio_tokenizer != TINY:
-                codec = locate(audio_tokenizer, audio_tokenizer_revision, what="audio tokenizer")
-            return _load(TINY, folder, codec, folder, where, kind, max_batch_size, max_context, progress=False)
-    if tokenizer is None or tokenizer == model:
-        folder = texts = locate(model, revision, also=("tokenizer.json",))
-    else:
-        folder, texts = locate(model, revision), locate(tokenizer, what="tokenizer")
-    codec = None
-    if audio_tokenizer is not None:
-        codec = locate(audio_tokenizer, audio_tokenizer_revision, what="audio tokenizer")
-    return _load(model, folder, codec, texts, where, kind, max_batch_size, max_context, progress=progress)
+@dataclass(frozen=True)
+class _Folders:
+    """Where the files of an engine lie. codec: None without one."""
+
+    model: Path
+    tokenizer: Path
+    codec: Path | None
 
 
-def _load(
-    name: str,
-    folder: Path,
-    codec_folder: Path | None,
-    tokenizer_folder: Path,
-    device: torch.device,
-    dtype: torch.dtype | None,
-    slots: int,
-    context: int,
-    *,
-    progress: bool,
-) -> Assembled:
+def assemble(config: EngineConfig) -> Assembled:
+    """Load everything. Raises ModelLoadError."""
     started = time.perf_counter()
-    tokenizer = HiggsTokenizer.from_folder(str(tokenizer_folder))
-    config, weights = load_model(folder, device, dtype, progress=progress)
-    codec = AudioCodec.from_folder(codec_folder, device) if codec_folder is not None else None
-    parts = build(name, config, weights, tokenizer, codec, slots, context, random_weights=name == TINY)
+    device = _device(config.device)  # refused before anything is downloaded
+    with _folders(config) as folders:
+        model = _load(config, folders, device)
+    parts = build(model, config.max_batch_size, config.max_context)
     log.info("Everything loaded and in place in %.2f s", time.perf_counter() - started)
     return parts
 
 
-def build(
-    name: str,
-    config: ModelConfig,
-    weights: DecoderWeights,
-    tokenizer: HiggsTokenizer,
-    codec: AudioCodec | None,
-    slots: int,
-    context: int,
-    *,
-    random_weights: bool = False,
-) -> Assembled:
+@contextmanager
+def _folders(config: EngineConfig) -> Iterator[_Folders]:
+    """Find or download the checkpoints; the built-in one is written to a folder that lasts as long as the block."""
+    if config.model == TINY:
+        with tempfile.TemporaryDirectory(prefix="higgs-tiny-") as written:
+            model, tiny_codec = write_tiny(Path(written))
+            log.warning("The checkpoint 'tiny' has random weights: what it speaks is noise")
+            yield _Folders(model, model, _codec_folder(config) or tiny_codec)
+    elif config.tokenizer is None or config.tokenizer == config.model:
+        model = locate(config.model, config.revision, also=("tokenizer.json",))
+        yield _Folders(model, model, _codec_folder(config))
+    else:
+        model, tokenizer = locate(config.model, config.revision), locate(config.tokenizer, what="tokenizer")
+        yield _Folders(model, tokenizer, _codec_folder(config))
+
+
+def _codec_folder(config: EngineConfig) -> Path | None:
+    if config.audio_tokenizer is None or (config.model == config.audio_tokenizer == TINY):
+        return None
+    return locate(config.audio_tokenizer, config.audio_tokenizer_revision, what="audio tokenizer")
+
+
+def _load(config: EngineConfig, folders: _Folders, device: torch.device) -> LoadedModel:
+    tokenizer = HiggsTokenizer.from_folder(str(folders.tokenizer))
+    tiny = config.model == TINY
+    model_config, weights = load_model(
+        folders.model, device, _dtype(config.dtype), progress=config.progress and not tiny
+    )
+    codec = AudioCodec.from_folder(folders.codec, device) if folders.codec is not None else None
+    return LoadedModel(config.model, model_config, weights, tokenizer, codec, random_weights=tiny)
+
+
+def build(model: LoadedModel, max_batch_size: int, max_context: int) -> Assembled:
     """An engine's parts around a model that is in memory already; everything goes where its weights lie.
 
-    slots, context: fewer if memory does not reach. Raises ModelLoadError when the parts do not fit each other.
+    max_batch_size, max_context: fewer if memory does not reach. Raises ModelLoadError when the parts do not fit each
+    other.
     """
+    config, weights, codec = model.config, model.weights, model.codec
     if codec is not None and codec.num_codebooks != config.num_codebooks:
         raise ModelLoadError(
             f"The audio tokenizer has {codec.num_codebooks} codebooks and the model speaks {config.num_codebooks}."
         )
     device, dtype = weights.norm.device, weights.norm.dtype
-    slots, context = size_for_memory(config, dtype, device, slots, context)
-    cache = KVCache(config, slots, context, device, dtype)
+    count, context = size_for_memory(config, dtype, device, max_batch_size, max_context)
+    cache = KVCache(config, count, context, device, dtype)
     if device.type == "cuda":
         # cuDNN's attention, which torch prefers on Hopper, compiles itself anew for every length of a prompt.
         torch.backends.cuda.enable_cudnn_sdp(False)
     ops = ops_for(config, device, dtype)
     decoder = Decoder(config, weights, cache, ops)
-    state = DecodeState.allocate(config, slots, cache.scratch, device)
+    state = DecodeState.allocate(config, count, cache.dummy_position, device)
     sample = ops.sampler(config.num_codebooks, config.codebook_size, device)
-    advance = ops.advance(config, sample, device)
-    runner = StepRunner(decoder, state, advance, capture=device.type == "cuda")
+    step_tail = ops.step_tail(config, sample, device)
+    runner = StepRunner(decoder, state, step_tail, capture=device.type == "cuda")
     per_slot = cache.nbytes_per_slot_position * context
-    prefixes = PrefixCache(int(per_slot * slots * _PREFIX_SHARE))
-    loop = DecodeLoop(decoder, state, advance, runner, tokenizer, prefixes)
+    prefixes = PrefixCache(int(per_slot * count * _PREFIX_SHARE))
+    slots, outputs = Slots(state, cache), StepOutputs(device)
+    decode_step = DecodeStep(config, slots, state, step_tail, runner, outputs)
+    postprocess = Postprocess(config, model.tokenizer, cache, slots, outputs)
+    prefill = Prefill(decoder, state, model.tokenizer, prefixes, decode_step, postprocess)
     log.info(
-        "Ready on %s: %d slots of %d positions (%.2f GB of KV cache)", device, slots, context, per_slot * slots / 1e9
+        "Ready on %s: %d slots of %d positions (%.2f GB of KV cache)", device, count, context, per_slot * count / 1e9
     )
-    return Assembled(config, weights, tokenizer, decoder, loop, runner, prefixes, codec, device, name, random_weights)
+    return Assembled(
+        config=config,
+        weights=weights,
+        tokenizer=model.tokenizer,
+        decoder=decoder,
+        state=state,
+        runner=runner,
+        prefixes=prefixes,
+        slots=slots,
+        prefill=prefill,
+        decode_step=decode_step,
+        postprocess=postprocess,
+        codec=codec,
+        device=device,
+        name=model.name,
+        random_weights=model.random_weights,
+    )
 
 
 def size_for_memory(
@@ -203,7 +222,7 @@ def _free_host_memory() -> int:
 
 
 def _device(device: str | torch.device) -> torch.device:
-    if device == "auto":
+    if device == AUTO:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.device(device)
@@ -217,10 +236,10 @@ def _device(device: str | torch.device) -> torch.device:
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
+    """None: the checkpoint's own."""
+    if dtype == AUTO:
+        return None
     if isinstance(dtype, torch.dtype):
         return dtype
-    if dtype == "auto":
-        return None
-    if dtype not in DTYPES:
-        raise ModelLoadError(f"dtype is {dtype!r}; allowed is 'auto' or one of {', '.join(DTYPES)}.")
-    return DTYPES[dtype]
+    found: torch.dtype = getattr(torch, DTYPES[dtype])
+    return found

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 
 import numpy as np
 import torch
@@ -14,10 +12,11 @@ import torch
 from higgs_core.build import Assembled, assemble
 from higgs_core.codec.clip_encoder import ClipEncoder
 from higgs_core.codec.worker import CodecWorker
-from higgs_core.errors import GenerationCancelled, HiggsError, PromptTooLongError, RequestError
+from higgs_core.engine_config import EngineConfig
+from higgs_core.errors import HiggsError, PromptTooLongError, RequestError
 from higgs_core.params import GenerationParams, draw_seed
 from higgs_core.prompt.chatml import ChatMLSample, Message
-from higgs_core.prompt.layout import Prompt, build_prompt
+from higgs_core.prompt.layout import build_prompt
 from higgs_core.rates import SAMPLING_RATE
 from higgs_core.runtime.generation import Generation, GenerationResult, Timeline
 from higgs_core.runtime.handles import GenerationFuture
@@ -32,52 +31,56 @@ _LEAST_ROOM = 16  # steps that a prompt must leave of the context, unless fewer 
 
 
 class HiggsAudioEngine:
-    """Safe to use from any thread. Make one with `from_pretrained`; end it with `close` or as a `with` block."""
+    """Safe to use from any thread. Made by `from_pretrained` or `from_config`; ended by `close` or a `with` block."""
 
-    def __init__(self, parts: Assembled, *, max_waiting: int = 64) -> None:
+    def __init__(self, parts: Assembled, *, max_waiting: int = EngineConfig.max_waiting) -> None:
         self._parts = parts
         self._codec = CodecWorker(parts.codec, parts.device) if parts.codec is not None else None
         self._encode_clip = ClipEncoder(self._codec, parts.config.num_codebooks, self._codes_per_codebook - 1)
-        self._scheduler = Scheduler(parts.loop, max_waiting=max_waiting)
+        self._scheduler = Scheduler(
+            parts.slots, parts.prefill, parts.decode_step, parts.postprocess, parts.device, max_waiting=max_waiting
+        )
 
     @classmethod
     def from_pretrained(
         cls,
         model: str,
-        audio_tokenizer: str | None = None,
-        tokenizer: str | None = None,
-        revision: str | None = None,
-        audio_tokenizer_revision: str | None = None,
-        device: str | torch.device = "auto",
-        dtype: str | torch.dtype = "auto",
-        max_batch_size: int = 8,
-        max_context: int = 8192,
+        audio_tokenizer: str | None = EngineConfig.audio_tokenizer,
+        tokenizer: str | None = EngineConfig.tokenizer,
+        revision: str | None = EngineConfig.revision,
+        audio_tokenizer_revision: str | None = EngineConfig.audio_tokenizer_revision,
+        device: str | torch.device = EngineConfig.device,
+        dtype: str | torch.dtype = EngineConfig.dtype,
+        max_batch_size: int = EngineConfig.max_batch_size,
+        max_context: int = EngineConfig.max_context,
         *,
-        max_waiting: int = 64,
-        progress: bool = False,
+        max_waiting: int = EngineConfig.max_waiting,
+        progress: bool = EngineConfig.progress,
     ) -> HiggsAudioEngine:
-        """Load a language model and, if named, a codec.
+        """Load a language model and, if named, a codec; `EngineConfig` says what the arguments mean.
 
-        model: "tiny" (built-in random checkpoint: noise), a folder or a hub id, in Boson's or transformers' format.
-        audio_tokenizer: folder or hub id of the codec; without one a real model gives codes only. "tiny" has its own.
-        max_batch_size, max_context: slots and positions a slot; fewer if memory does not reach, which the log says.
-        max_waiting: requests that may wait for a slot before `submit` raises BusyError.
-        progress: show a bar while weights load.
         Raises ModelLoadError.
         """
-        parts = assemble(
-            str(model),
-            None if audio_tokenizer is None else str(audio_tokenizer),
-            None if tokenizer is None else str(tokenizer),
-            revision,
-            audio_tokenizer_revision,
-            device,
-            dtype,
-            max_batch_size,
-            max_context,
-            progress=progress,
+        return cls.from_config(
+            EngineConfig(
+                model=str(model),
+                audio_tokenizer=None if audio_tokenizer is None else str(audio_tokenizer),
+                tokenizer=None if tokenizer is None else str(tokenizer),
+                revision=revision,
+                audio_tokenizer_revision=audio_tokenizer_revision,
+                device=device,
+                dtype=dtype,
+                max_batch_size=max_batch_size,
+                max_context=max_context,
+                max_waiting=max_waiting,
+                progress=progress,
+            )
         )
-        return cls(parts, max_waiting=max_waiting)
+
+    @classmethod
+    def from_config(cls, config: EngineConfig) -> HiggsAudioEngine:
+        """Load what the config names. Raises ModelLoadError."""
+        return cls(assemble(config), max_waiting=config.max_waiting)
 
     @property
     def model_name(self) -> str:
@@ -134,52 +137,28 @@ class HiggsAudioEngine:
 
         Raises RequestError, PromptTooLongError, BusyError, EngineStoppedError.
         """
-        future = GenerationFuture()
-
-        def follow(generation: Generation) -> None:
-            future.follow(generation, self._scheduler.cancel)
-
-        generation = self._queue(sample, params or GenerationParams(), follow)
-
-        def finished(done: Future[Generation]) -> None:
-            error = done.exception()
-            if error is not None:
-                future.settle(functools.partial(_raise, error))
-                return
-            self._decode_segments(done.result(), future)
-
-        generation.finished.add_done_callback(finished)
+        with self._scheduler.reserve() as place:
+            generation = self._prepare(sample, params or GenerationParams())
+            future = GenerationFuture(generation, self._scheduler.cancel)
+            place.submit(generation)
+        generation.finished.add_done_callback(lambda _: self._deliver(generation, future))
         return future
 
     def stream(self, sample: ChatMLSample, params: GenerationParams | None = None) -> AudioStream:
-        """Generate and iterate over audio as it is spoken; the chunks joined equal `generate`'s audio.
+        """Generate and iterate over the audio while it is generated; the chunks joined equal `generate`'s audio.
 
         Raises as `submit` does, and RequestError when the engine has no codec.
         """
-        if self._codec is None or self._parts.codec is None:
+        if self._codec is None:
             raise RequestError("This engine has no audio tokenizer, so it cannot stream audio; load it with one.")
-        started: list[Generation] = []
-        stream = AudioStream(
-            self._codec.decode,
-            self._codes_per_codebook,
-            self._parts.codec.hop_length,
-            cancel=lambda: self._scheduler.cancel(started[0]),
-        )
-
-        def hook(generation: Generation) -> None:
-            started.append(generation)
+        with self._scheduler.reserve() as place:
+            generation = self._prepare(sample, params or GenerationParams())
+            stream = AudioStream(
+                generation, self._codec.decode, self._codes_per_codebook, self._scheduler.cancel, self._result
+            )
             generation.on_columns = stream.on_columns
-
-        generation = self._queue(sample, params or GenerationParams(), hook)
-
-        def finished(done: Future[Generation]) -> None:
-            error = done.exception()
-            if error is not None:
-                stream.on_failed(error)
-            else:
-                stream.on_finished(done.result(), self._result)
-
-        generation.finished.add_done_callback(finished)
+            place.submit(generation)
+        generation.finished.add_done_callback(stream.on_finished)
         return stream
 
     def warm_up(self) -> None:
@@ -211,24 +190,12 @@ class HiggsAudioEngine:
     def _codes_per_codebook(self) -> int:
         return self._parts.config.stream_bos  # real codes come before the two stream tokens
 
-    def _queue(
-        self, sample: ChatMLSample, params: GenerationParams, before: Callable[[Generation], None]
-    ) -> Generation:
-        """Build the prompt and hand it to the scheduler; `before` sees the generation first."""
-        timeline = Timeline()
-        self._scheduler.reserve()
-        try:
-            prompt = self._prompt(sample, params, timeline)
-            seed = draw_seed() if params.seed is None else params.seed
-            generation = Generation(prompt, params, seed, Future(), timeline)
-            before(generation)
-        except BaseException:
-            self._scheduler.release()
-            raise
-        self._scheduler.submit(generation)
-        return generation
+    def _prepare(self, sample: ChatMLSample, params: GenerationParams) -> Generation:
+        """Build the prompt and check that it fits. Slow: clips are decoded and encoded here.
 
-    def _prompt(self, sample: ChatMLSample, params: GenerationParams, timeline: Timeline) -> Prompt:
+        Raises RequestError and PromptTooLongError.
+        """
+        timeline = Timeline()
         parts = self._parts
         if not params.force_audio_gen and parts.weights.text_head is None:
             raise RequestError(
@@ -245,12 +212,17 @@ class HiggsAudioEngine:
                 f"The prompt takes {prompt.length} positions and the context has {self.max_context}; shorten the text "
                 "or use fewer or shorter references (25 positions a second)."
             )
-        return prompt
+        seed = draw_seed() if params.seed is None else params.seed
+        return Generation(prompt, params, seed, Future(), timeline)
 
-    def _decode_segments(self, generation: Generation, future: GenerationFuture) -> None:
-        """Audio of a finished generation, by the codec's thread; then the result."""
+    def _deliver(self, generation: Generation, future: GenerationFuture) -> None:
+        """Called when a generation has ended: have the codec decode its segments, then resolve the future."""
+        error = generation.finished.exception()
+        if error is not None:
+            future.fail(error)
+            return
         if self._codec is None:
-            future.settle(lambda: self._result(generation, None, 0.0))
+            future.settle(lambda: self._result(generation, None, 0.0, None))
             return
         started = time.perf_counter()
         try:
@@ -258,13 +230,18 @@ class HiggsAudioEngine:
                 [segment.codes(self._codes_per_codebook) for segment in generation.segments]
             )
         except HiggsError as stopped:
-            future.settle(functools.partial(_raise, stopped))
+            future.fail(stopped)
             return
-        audio.add_done_callback(
-            lambda done: future.settle(lambda: self._result(generation, done.result(), time.perf_counter() - started))
-        )
 
-    def _result(self, generation: Generation, audio: np.ndarray | None, codec_seconds: float) -> GenerationResult:
+        def decoded(done: Future[np.ndarray]) -> None:
+            now = time.perf_counter()
+            future.settle(lambda: self._result(generation, done.result(), now - started, now))
+
+        audio.add_done_callback(decoded)
+
+    def _result(
+        self, generation: Generation, audio: np.ndarray | None, codec_seconds: float, first_audio: float | None
+    ) -> GenerationResult:
         assert generation.finish_reason is not None
         return GenerationResult(
             audio=audio,
@@ -277,11 +254,5 @@ class HiggsAudioEngine:
             usage=generation.usage(),
             finish_reason=generation.finish_reason,
             seed=generation.seed,
-            timings=generation.timeline.seconds(codec_seconds),
+            timings=generation.timeline.seconds(codec_seconds, first_audio),
         )
-
-
-def _raise(error: BaseException) -> GenerationResult:
-    if isinstance(error, CancelledError):
-        raise GenerationCancelled("The request was cancelled.") from error
-    raise error

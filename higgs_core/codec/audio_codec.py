@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from transformers import HiggsAudioV2TokenizerConfig
 from transformers.utils import logging as transformers_logging
 
 from higgs_core.codec.transformers_codec import HiggsAudioV2TokenizerModel
 from higgs_core.errors import ModelLoadError, RequestError
+from higgs_core.rates import FRAME_SAMPLES, FRAMES_PER_SECOND, SAMPLING_RATE
 from higgs_core.repositories import CODEC
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ _LANGUAGE_MODEL_CODES = 1024
 
 
 class AudioCodec:
-    """Q codebooks, T frames of `hop_length` samples, N samples at `sampling_rate`. Safe to call from any thread."""
+    """Q codebooks, T frames of 960 samples, N samples at 24 kHz. Safe to call from any thread."""
 
     def __init__(self, model: Any, *, cache_bytes: int = 32 << 20) -> None:
         self._model = model.eval().float()
@@ -39,15 +41,17 @@ class AudioCodec:
         self._codes: OrderedDict[bytes, torch.Tensor] = OrderedDict()
         self._cache_bytes = cache_bytes
         self._lock = threading.Lock()
-        self.hop_length: int = model.config.hop_length
-        self.sampling_rate: int = model.config.sample_rate
         self.num_codebooks: int = model.config.num_quantizers
         self.cache_hits = 0
         self.cache_misses = 0
 
     @classmethod
     def from_folder(cls, folder: Path, device: torch.device) -> AudioCodec:
-        """Load a codec in transformers' format. Raises ModelLoadError unless every tensor of the model is there."""
+        """Load a codec in transformers' format.
+
+        Raises ModelLoadError unless its rates are those of `higgs_core.rates`, its codebooks have the language model's
+        size, and every tensor of the model is there.
+        """
         started = time.perf_counter()
         if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
             raise ModelLoadError(
@@ -59,8 +63,10 @@ class AudioCodec:
         transformers_logging.set_verbosity_error()  # its report of missing tensors comes as an error below
         transformers_logging.disable_progress_bar()
         try:
+            config = HiggsAudioV2TokenizerConfig.from_pretrained(folder, local_files_only=True)
+            _check(config)
             loaded: Any = HiggsAudioV2TokenizerModel.from_pretrained(
-                folder, output_loading_info=True, dtype=torch.float32, local_files_only=True
+                folder, config=config, output_loading_info=True, dtype=torch.float32, local_files_only=True
             )
             model, report = loaded
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -75,25 +81,23 @@ class AudioCodec:
                 f"{', …' if len(absent) > 6 else ''}): it holds another model's weights. Use {CODEC} at its default "
                 "revision."
             )
-        if model.config.codebook_size != _LANGUAGE_MODEL_CODES:
-            raise ModelLoadError(f"The audio tokenizer has {model.config.codebook_size} codes; the model speaks 1024.")
         log.info("Loaded the audio codec on %s in %.2f s", device, time.perf_counter() - started)
         return cls(model.to(device))
 
     @torch.inference_mode()
     def encode(self, waveform: np.ndarray) -> torch.Tensor:
-        """Codes of one mono clip at `sampling_rate`, int64 [Q, T] on the host, T = N // hop_length.
+        """Codes of one mono clip, float32 [N], as int64 [Q, T] on the host, T = N // 960.
 
         The clip is cut to a whole number of frames: on other lengths the known encoders pad differently. Results are
         kept by content. Raises RequestError when the clip is shorter than one frame or not one-dimensional.
         """
         samples = np.ascontiguousarray(waveform, dtype=np.float32)
-        if samples.ndim != 1 or samples.shape[0] < self.hop_length:
+        if samples.ndim != 1 or samples.shape[0] < FRAME_SAMPLES:
             raise RequestError(
                 f"A reference waveform has shape {list(samples.shape)}; allowed is one dimension of at least "
-                f"{self.hop_length} samples."
+                f"{FRAME_SAMPLES} samples."
             )
-        samples = samples[: samples.shape[0] // self.hop_length * self.hop_length]
+        samples = samples[: samples.shape[0] // FRAME_SAMPLES * FRAME_SAMPLES]
         key = hashlib.sha256(samples.tobytes()).digest()
         with self._lock:
             known = self._codes.get(key)
@@ -112,18 +116,30 @@ class AudioCodec:
 
     @torch.inference_mode()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes int64 [B, Q, T], every entry a codec code, to audio float32 [B, T * hop_length] on the host.
+        """Codes int64 [B, Q, T], every entry a codec code, to audio float32 [B, T * 960] on the host.
 
-        Long clips go in pieces with real frames around them, which changes nothing but the memory that it takes.
+        Long clips are decoded in pieces, each with real frames around it, which bounds memory and changes no sample.
         """
-        frames, hop = codes.shape[-1], self.hop_length
+        frames = codes.shape[-1]
         pieces = [torch.zeros(codes.shape[0], 0)]
         for start in range(0, frames, LARGEST_PIECE):
             stop, left = min(start + LARGEST_PIECE, frames), max(start - CONTEXT_FRAMES, 0)
             audio = self._decode(codes[..., left : stop + CONTEXT_FRAMES])
-            pieces.append(audio[:, (start - left) * hop : (stop - left) * hop])
+            pieces.append(audio[:, (start - left) * FRAME_SAMPLES : (stop - left) * FRAME_SAMPLES])
         return torch.cat(pieces, dim=1)
 
     def _decode(self, codes: torch.Tensor) -> torch.Tensor:
         audio: torch.Tensor = self._model.decode(codes.to(self._device)).audio_values
         return audio[:, 0].float().cpu()
+
+
+def _check(config: HiggsAudioV2TokenizerConfig) -> None:
+    """Raises ModelLoadError for a codec that speaks another rate or other codes than the language model."""
+    rates = (config.sample_rate, config.hop_length, config.frame_rate)
+    if rates != (SAMPLING_RATE, FRAME_SAMPLES, FRAMES_PER_SECOND):
+        raise ModelLoadError(
+            f"The audio tokenizer has {rates[0]} samples and {rates[2]} frames of {rates[1]} samples a second; the "
+            f"model needs {SAMPLING_RATE} samples and {FRAMES_PER_SECOND} frames of {FRAME_SAMPLES} samples."
+        )
+    if config.codebook_size != _LANGUAGE_MODEL_CODES:
+        raise ModelLoadError(f"The audio tokenizer has {config.codebook_size} codes; the model speaks 1024.")

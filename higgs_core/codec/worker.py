@@ -1,4 +1,4 @@
-"""One thread for the codec, beside the engine's: encoding and decoding never stand in a decode step's way.
+"""One thread for the codec, beside the engine's, so that no decode step waits for encoding or decoding.
 
 Decodes that wait at the same time and are equally long run as one batch. On a GPU the thread has a stream of its own.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,19 +22,26 @@ from higgs_core.errors import DeviceMemoryError, EngineStoppedError, HiggsError
 
 log = logging.getLogger(__name__)
 
-LARGEST_BATCH = 8
+MAX_BATCH = 8
+_STOPPED = "The audio codec has stopped; this worker is being replaced."
+
+Result = TypeVar("Result")
 
 
 class CodecWorker:
-    """`encode` and `decode` may be called from any thread; futures fail with HiggsErrors only."""
+    """`encode` and `decode` may be called from any thread.
+
+    Every future is resolved, whatever happens to the thread, and fails with HiggsErrors only: EngineStoppedError when
+    the thread has ended or the codec failed, DeviceMemoryError when the device has too little memory.
+    """
 
     def __init__(self, codec: AudioCodec, device: torch.device) -> None:
-        self.codec = codec
-        self.busy_seconds = 0.0
+        self._codec = codec
         self._device = device
         self._wake = threading.Condition()
         self._encodes: deque[tuple[np.ndarray, Future[torch.Tensor]]] = deque()
         self._decodes: deque[tuple[torch.Tensor, Future[np.ndarray]]] = deque()
+        self._running: list[Future[Any]] = []  # of the jobs that the thread works on
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="higgs-codec", daemon=True)
         self._thread.start()
@@ -43,7 +51,7 @@ class CodecWorker:
         return not self._closing and self._thread.is_alive()
 
     def encode(self, waveform: np.ndarray) -> Future[torch.Tensor]:
-        """Mono float32 [N] to codes int64 [Q, T]."""
+        """Mono float32 [N] to codes int64 [Q, T]. Raises EngineStoppedError."""
         future: Future[torch.Tensor] = Future()
         with self._wake:
             self._refuse_if_closed()
@@ -52,7 +60,7 @@ class CodecWorker:
         return future
 
     def decode(self, codes: np.ndarray) -> Future[np.ndarray]:
-        """Codes int64 [Q, T] to mono float32 [T * hop_length]."""
+        """Codes int64 [Q, T] to mono float32 [T * 960]. Raises EngineStoppedError."""
         future: Future[np.ndarray] = Future()
         with self._wake:
             self._refuse_if_closed()
@@ -61,7 +69,10 @@ class CodecWorker:
         return future
 
     def decode_joined(self, segments: Sequence[np.ndarray]) -> Future[np.ndarray]:
-        """Several segments, int64 [Q, T] each, to their audio one after the other, float32 [N]."""
+        """Several segments, int64 [Q, T] each, to their audio one after the other: float32 [N].
+
+        Raises EngineStoppedError.
+        """
         joined: Future[np.ndarray] = Future()
         parts = [self.decode(codes) for codes in segments if codes.shape[1]]
         if not parts:
@@ -69,7 +80,7 @@ class CodecWorker:
         unfinished, lock = set(parts), threading.Lock()
 
         def finished(part: Future[np.ndarray]) -> None:
-            with lock:  # called by this thread or by the caller's, whichever is later
+            with lock:  # called by the codec's thread or by the caller's, whichever is later
                 unfinished.discard(part)
                 last = not unfinished
             if last:
@@ -87,7 +98,7 @@ class CodecWorker:
 
     def _refuse_if_closed(self) -> None:
         if not self.healthy:
-            raise EngineStoppedError("The audio codec has stopped; this worker is being replaced.")
+            raise EngineStoppedError(_STOPPED)
 
     def _run(self) -> None:
         stream = (
@@ -100,54 +111,63 @@ class CodecWorker:
                 while self._serve():
                     pass
         finally:
-            stopped = EngineStoppedError("The audio codec has stopped; this worker is being replaced.")
+            # Also reached when the thread is ended in the middle of a job.
             with self._wake:
                 self._closing = True
-                left = [future for _, future in self._encodes] + [future for _, future in self._decodes]
+                left = [*self._running, *(job[1] for job in self._encodes), *(job[1] for job in self._decodes)]
+                self._encodes.clear()
+                self._decodes.clear()
             for future in left:
-                future.set_exception(stopped)
+                if not future.done():
+                    future.set_exception(EngineStoppedError(_STOPPED))
 
     def _serve(self) -> bool:
+        """Wait for jobs and do the next ones. False when the thread is to end."""
         with self._wake:
             while not (self._closing or self._encodes or self._decodes):
                 self._wake.wait()
             if self._closing:
                 return False
             batch = self._next_batch()
-            clip = None if batch else self._encodes.popleft()
-        started = time.perf_counter()
+            encodes = [] if batch else [self._encodes.popleft()]
+            self._running = [future for _, future in batch] + [future for _, future in encodes]
         if batch:
             self._decode_batch(batch)
-        elif clip is not None:
-            _settle(clip[1], lambda: self.codec.encode(clip[0]))
-        self.busy_seconds += time.perf_counter() - started
+        for waveform, future in encodes:
+            _settle(future, partial(self._codec.encode, waveform))
+        self._running = []
         return True
 
     def _next_batch(self) -> list[tuple[torch.Tensor, Future[np.ndarray]]]:
-        """The oldest decode and those behind it of the same length. Somebody listens to a decode, so it goes first."""
+        """The oldest decode and those behind it of the same length. Decodes come before encodes: streams play them."""
         if not self._decodes:
             return []
         frames = self._decodes[0][0].shape[1]
         batch: list[tuple[torch.Tensor, Future[np.ndarray]]] = []
         others: deque[tuple[torch.Tensor, Future[np.ndarray]]] = deque()
         for job in self._decodes:
-            alike = job[0].shape[1] == frames and len(batch) < LARGEST_BATCH
+            alike = job[0].shape[1] == frames and len(batch) < MAX_BATCH
             (batch if alike else others).append(job)
         self._decodes = others
         return batch
 
     def _decode_batch(self, batch: list[tuple[torch.Tensor, Future[np.ndarray]]]) -> None:
         decoded: Future[torch.Tensor] = Future()
-        _settle(decoded, lambda: self.codec.decode(torch.stack([codes for codes, _ in batch])))
+        _settle(decoded, lambda: self._codec.decode(torch.stack([codes for codes, _ in batch])))
         if len(batch) > 1 and isinstance(decoded.exception(), DeviceMemoryError):
             for job in batch:  # one at a time needs a fraction of the memory
                 self._decode_batch([job])
             return
         for row, (_, future) in enumerate(batch):
-            _settle(future, lambda row=row: decoded.result()[row].numpy())
+            _settle(future, partial(_row, decoded, row))
 
 
-def _settle(future: Future, work) -> None:  # type: ignore[no-untyped-def, type-arg]
+def _row(decoded: Future[torch.Tensor], row: int) -> np.ndarray:
+    return decoded.result()[row].numpy()
+
+
+def _settle(future: Future[Result], work: Callable[[], Result]) -> None:
+    """Resolve with what `work` returns or raises, as a HiggsError."""
     try:
         future.set_result(work())
     except HiggsError as error:

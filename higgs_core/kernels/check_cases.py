@@ -11,7 +11,7 @@ from higgs_core.kernels.self_check import Case
 from higgs_core.params import MAX_RAS_WINDOW
 
 _ROWS = (1, 2, 5)
-_USED = 512
+_MAX_KV_LENGTH = 512
 
 
 class Cases:
@@ -52,25 +52,26 @@ class Cases:
             yield tuple(arguments)
 
     def attention(self) -> Iterator[Case]:
-        """q, k_cache, v_cache, lengths, used."""
+        """q, k_cache, v_cache, lengths, max_kv_length."""
         config = self._config
-        for _, _, _, k_cache, v_cache, _, lengths, used in self.rope_attention():
-            yield self._random(len(lengths), config.num_heads, config.head_dim), k_cache, v_cache, lengths, used
+        for _, _, _, k_cache, v_cache, _, lengths, max_kv_length in self.rope_attention():
+            query = self._random(len(lengths), config.num_heads, config.head_dim)
+            yield query, k_cache, v_cache, lengths, max_kv_length
 
     def rope_attention(self) -> Iterator[Case]:
-        """qkv, cos, sin, k_cache, v_cache, positions, lengths, used; the last of several rows does not speak."""
+        """qkv, cos, sin, k_cache, v_cache, positions, lengths, max_kv_length; the last of several rows is inactive."""
         config = self._config
         for rows in _ROWS:
             angle = torch.rand(rows, config.head_dim // 2, generator=self._generator).mul(6).repeat(1, 2)
             cos, sin = (part.to(self._device, self._dtype) for part in (angle.cos(), angle.sin()))
-            cache = (rows + 1, config.num_kv_heads, _USED + 1, config.head_dim)
-            lengths = self._integers(1, _USED + 1, rows)
-            lengths[0] = _USED
+            cache = (rows + 1, config.num_kv_heads, _MAX_KV_LENGTH + 1, config.head_dim)
+            lengths = self._integers(1, _MAX_KV_LENGTH + 1, rows)
+            lengths[0] = _MAX_KV_LENGTH
             positions = lengths - 1
             if rows > 1:
-                lengths[-1], positions[-1] = 1, _USED
+                lengths[-1], positions[-1] = 1, _MAX_KV_LENGTH
             qkv = self._random(rows, config.qkv_size)
-            yield qkv, cos, sin, self._random(*cache), self._random(*cache), positions, lengths, _USED
+            yield qkv, cos, sin, self._random(*cache), self._random(*cache), positions, lengths, _MAX_KV_LENGTH
 
     def linear(self, plan: Iterable[tuple[int, int, int]]) -> Iterator[Case]:
         """x, weight for rows, out and in of a plan."""
@@ -95,20 +96,20 @@ class Cases:
             parameters = (temperature, top_k, top_p, ras_window, ras_max_repeat, seed)
             yield logits.to(self._device), window, step, *parameters
 
-    def advance(self) -> Iterator[Case]:
-        """tokens and the tensors of a `DecodeState`, in its order: delay head, EOS anywhere, countdowns, caps."""
+    def step_tail(self) -> Iterator[Case]:
+        """tokens and the tensors of a `DecodeState`, in its order: delay head, EOS anywhere, countdowns."""
         codebooks, eos = self._config.num_codebooks, self._config.stream_eos
         rows = 32
         for share_of_eos in (0.0, 0.2):
             tokens = self._integers(0, eos, rows, codebooks)
             tokens[torch.rand(tokens.shape, generator=self._generator).to(self._device) < share_of_eos] = eos
-            step, last_step = self._integers(0, 4, rows), self._integers(2, 8, rows)
+            step = self._integers(0, 4, rows)
             window = self._integers(-1, eos, rows, MAX_RAS_WINDOW, codebooks)
             reach = self._integers(0, codebooks + 1, rows) * self._integers(0, 2, rows)
             column, position = tokens.flip(0), self._integers(0, 9, rows)
             sampled, active = self._integers(0, codebooks + 3, rows), self._integers(0, 2, rows).bool()
             emitted = self._integers(0, 2, rows, codebooks + 1)
-            yield tokens, column, position, window, step, sampled, reach, last_step, active, emitted
+            yield tokens, column, position, window, step, sampled, reach, active, emitted
 
     def _random(self, *shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=self._many, device=self._many.device).to(self._device, self._dtype)

@@ -17,18 +17,18 @@ from higgs_core.kernels.lang import jit, tl
 
 @cache
 def _mask_constants(
-    used: int, dtype: torch.dtype, device: torch.device
+    max_kv_length: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     zero, minus_infinity = torch.zeros((), dtype=dtype, device=device), torch.full((), -inf, dtype=dtype, device=device)
-    return torch.arange(used, device=device), zero, minus_infinity
+    return torch.arange(max_kv_length, device=device), zero, minus_infinity
 
 
-def attention_mask(lengths: torch.Tensor, used: int, kv_heads: int, dtype: torch.dtype) -> torch.Tensor:
+def attention_mask(lengths: torch.Tensor, max_kv_length: int, kv_heads: int, dtype: torch.dtype) -> torch.Tensor:
     """What `decode_attention` adds to the scores, worth computing once a step instead of once a layer.
 
-    lengths: int64 [B].  Returns [B, Hkv, 1, used]: 0 where a row may look, else -inf.
+    lengths: int64 [B].  Returns [B, Hkv, 1, max_kv_length]: 0 where a row may look, else -inf.
     """
-    places, zero, minus_infinity = _mask_constants(used, dtype, lengths.device)
+    places, zero, minus_infinity = _mask_constants(max_kv_length, dtype, lengths.device)
     mask = torch.where(places < lengths.unsqueeze(1), zero, minus_infinity)
     return mask[:, None, None].expand(-1, kv_heads, -1, -1).contiguous()
 
@@ -38,32 +38,32 @@ def decode_attention(
     k_cache: torch.Tensor,
     v_cache: torch.Tensor,
     lengths: torch.Tensor,
-    used: int,
+    max_kv_length: int,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Attention of row b's query over positions 0..lengths[b] of slot b.
 
     q: [B, Hq, D].  k_cache, v_cache: [S, Hkv, C, D], slots and heads contiguous.  lengths: int64 [B], >= 1.
-    used: lengths <= used <= C.  mask: `attention_mask` of the same, if at hand.  Returns [B, Hq D].
+    max_kv_length: lengths <= max_kv_length <= C.  mask: `attention_mask` of the same, if at hand.  Returns [B, Hq D].
     """
     (rows, heads, size), (_, kv_heads, context, _) = q.shape, k_cache.shape
     if mask is None:
-        mask = attention_mask(lengths, used, kv_heads, q.dtype)
+        mask = attention_mask(lengths, max_kv_length, kv_heads, q.dtype)
     if q.dtype != torch.float32:
         # Queries of a group as positions of one head: no enable_gqa, which would copy the cache.
-        sizes, strides = (rows, kv_heads, used, size), k_cache.stride()
+        sizes, strides = (rows, kv_heads, max_kv_length, size), k_cache.stride()
         k, v = k_cache.as_strided(sizes, strides), v_cache.as_strided(sizes, strides)
         grouped = q.view(rows, kv_heads, heads // kv_heads, size)
         return F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask).reshape(rows, heads * size)
     # In fp32 plain batched products use two threads better. as_strided: one call where slices and a reshape take four.
     pairs, step = rows * kv_heads, context * size
     scores = torch.baddbmm(
-        mask.view(pairs, 1, used),
+        mask.view(pairs, 1, max_kv_length),
         q.reshape(pairs, heads // kv_heads, size),
-        k_cache.as_strided((pairs, size, used), (step, 1, size)),
+        k_cache.as_strided((pairs, size, max_kv_length), (step, 1, size)),
         alpha=size**-0.5,
     )
-    v = v_cache.as_strided((pairs, used, size), (step, size, 1))
+    v = v_cache.as_strided((pairs, max_kv_length, size), (step, size, 1))
     return torch.bmm(torch.softmax(scores, -1), v).view(rows, heads * size)
 
 
@@ -142,14 +142,14 @@ def decode_attention_triton(
     k_cache: torch.Tensor,
     v_cache: torch.Tensor,
     lengths: torch.Tensor,
-    used: int,
+    max_kv_length: int,
     mask: torch.Tensor | None = None,
     *,
     processors: int,
 ) -> torch.Tensor:
     """As `decode_attention`; D must be a power of two. processors: multiprocessors to fill. `mask` is not needed."""
     (rows, heads, size), kv_heads = q.shape, k_cache.shape[1]
-    plan = SplitPlan.choose(rows, heads, kv_heads, size, used, q.dtype, processors)
+    plan = SplitPlan.choose(rows, heads, kv_heads, size, max_kv_length, q.dtype, processors)
     q = q.contiguous()
     out = q.new_empty(rows, heads * size)
     partial = q.new_empty(rows, heads, plan.splits, size, dtype=torch.float32)

@@ -11,7 +11,6 @@ import torch
 
 from higgs_core.config import ModelConfig
 from higgs_core.kernels import gemv, rms_norm, rope_kv, swiglu
-from higgs_core.kernels.advance import TritonAdvance
 from higgs_core.kernels.check_cases import Cases
 from higgs_core.kernels.decode_attention import decode_attention_triton
 from higgs_core.kernels.embed_columns import embed_columns_triton
@@ -20,9 +19,11 @@ from higgs_core.kernels.ops import Ops, Tensor, torch_ops
 from higgs_core.kernels.rope_attention import RopeAttention
 from higgs_core.kernels.sampler import TritonSampler
 from higgs_core.kernels.self_check import checked
+from higgs_core.kernels.step_tail import TritonStepTail
 from higgs_core.kernels.tuning import ConfiguredLinear, Linear, PlannedLinear, Shape, Timer, fastest, seconds_in_a_graph
-from higgs_core.sampling.decode_state import Advance, DecodeState
+from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import Sampler, SamplerRows
+from higgs_core.sampling.step_tail import StepTail
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def kernel_ops(config: ModelConfig, device: torch.device, dtype: torch.dtype, pr
         decode_attention=attention,
         rope_attention=whole,
         sampler=_sampler(config, device, cases),
-        advance=_advance(config, device, cases),
+        step_tail=_step_tail(config, device, cases),
     )
 
 
@@ -123,16 +124,16 @@ def _composed(rope: Callable[..., Tensor], attention: Callable[..., Tensor]) -> 
         v_cache: Tensor,
         positions: Tensor,
         lengths: Tensor,
-        used: int,
+        max_kv_length: int,
         mask: Tensor | None = None,
     ) -> Tensor:
         query = rope(qkv, cos, sin, k_cache, v_cache, positions)
-        return attention(query, k_cache, v_cache, lengths, used, mask)
+        return attention(query, k_cache, v_cache, lengths, max_kv_length, mask)
 
     return rope_attention
 
 
-def _no_mask(lengths: Tensor, used: int, kv_heads: int, dtype: torch.dtype) -> None:
+def _no_mask(lengths: Tensor, max_kv_length: int, kv_heads: int, dtype: torch.dtype) -> None:
     """The kernels read the lengths themselves."""
 
 
@@ -148,14 +149,14 @@ def _sampler(config: ModelConfig, device: torch.device, cases: Cases) -> type[Sa
     return TritonSampler if agrees else Sampler
 
 
-def _advance(config: ModelConfig, device: torch.device, cases: Cases) -> type[Advance] | type[TritonAdvance]:
-    def flat(kind: type[Advance] | type[TritonAdvance]) -> Callable[..., None]:
-        def advance(tokens: Tensor, *state: Tensor) -> None:
+def _step_tail(config: ModelConfig, device: torch.device, cases: Cases) -> type[StepTail] | type[TritonStepTail]:
+    def flat(kind: type[StepTail] | type[TritonStepTail]) -> Callable[..., None]:
+        def step_tail(tokens: Tensor, *state: Tensor) -> None:
             parts: tuple[Any, ...] = (*state, SamplerRows.allocate(tokens.shape[0], device))
             kind(config, lambda *_: tokens, device)(DecodeState(*parts), tokens, 1)
 
-        return advance
+        return step_tail
 
-    kernel = flat(TritonAdvance)
-    agrees = checked("end of step", kernel, flat(Advance), cases.advance()) is kernel
-    return TritonAdvance if agrees else Advance
+    kernel = flat(TritonStepTail)
+    agrees = checked("step tail", kernel, flat(StepTail), cases.step_tail()) is kernel
+    return TritonStepTail if agrees else StepTail

@@ -34,12 +34,12 @@ class SplitPlan:
 
     @classmethod
     def choose(
-        cls, rows: int, heads: int, kv_heads: int, size: int, used: int, dtype: torch.dtype, processors: int
+        cls, rows: int, heads: int, kv_heads: int, size: int, max_kv_length: int, dtype: torch.dtype, processors: int
     ) -> SplitPlan:
         """Enough programs to fill the card, none that could only be idle."""
         block = 32 if rows <= _FEW_ROWS or dtype.itemsize > 2 else 64
         wanted = max(processors * _PROGRAMS_PER_PROCESSOR // (rows * kv_heads), 1)
-        splits = min(power_of_2(wanted + 1) // 2, power_of_2(cdiv(used, block)), _MAX_SPLITS)
+        splits = min(power_of_2(wanted + 1) // 2, power_of_2(cdiv(max_kv_length, block)), _MAX_SPLITS)
         group = heads // kv_heads
         return cls(splits, block, group, max(power_of_2(group), _SMALLEST_DOT), size**-0.5 * _LOG2_E)
 

@@ -16,19 +16,26 @@ from higgs_core.kernels.rms_norm import add_rms_norm, rms_norm
 from higgs_core.kernels.rope_attention import rope_attention
 from higgs_core.kernels.rope_kv import rope_kv_write
 from higgs_core.kernels.swiglu import swiglu
-from higgs_core.sampling.decode_state import Advance, DecodeState, Sample
+from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import Sampler
+from higgs_core.sampling.step_tail import Sample, StepTail
 
 Tensor = torch.Tensor
 
 
 class AttentionMask(Protocol):
-    def __call__(self, lengths: Tensor, used: int, kv_heads: int, dtype: torch.dtype) -> Tensor | None: ...
+    def __call__(self, lengths: Tensor, max_kv_length: int, kv_heads: int, dtype: torch.dtype) -> Tensor | None: ...
 
 
 class DecodeAttention(Protocol):
     def __call__(
-        self, q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor, used: int, mask: Tensor | None = None
+        self,
+        q: Tensor,
+        k_cache: Tensor,
+        v_cache: Tensor,
+        lengths: Tensor,
+        max_kv_length: int,
+        mask: Tensor | None = None,
     ) -> Tensor: ...
 
 
@@ -42,12 +49,12 @@ class RopeAttention(Protocol):
         v_cache: Tensor,
         positions: Tensor,
         lengths: Tensor,
-        used: int,
+        max_kv_length: int,
         mask: Tensor | None = None,
     ) -> Tensor: ...
 
 
-class AdvanceState(Protocol):
+class StepTailOp(Protocol):
     def __call__(self, state: DecodeState, logits: Tensor, candidates: int) -> None: ...
 
 
@@ -68,14 +75,14 @@ class Ops:
     swiglu(gate_up [B, 2 I]) -> [B, I]
     rope_kv_write(qkv [B, (Hq + 2 Hkv) D], cos [B, D], sin [B, D], k_cache [S, Hkv, C, D], v_cache, positions [B])
         -> queries [B, Hq, D]
-    attention_mask(lengths [B], used, kv_heads, dtype) -> Tensor or None
+    attention_mask(lengths [B], max_kv_length, kv_heads, dtype) -> Tensor or None
         what decode_attention takes as `mask`, worth computing once a step
-    decode_attention(q [B, Hq, D], k_cache, v_cache, lengths [B], used, mask=None) -> [B, Hq D]
-    rope_attention(qkv, cos, sin, k_cache, v_cache, positions [B], lengths [B], used, mask=None) -> [B, Hq D]
+    decode_attention(q [B, Hq, D], k_cache, v_cache, lengths [B], max_kv_length, mask=None) -> [B, Hq D]
+    rope_attention(qkv, cos, sin, k_cache, v_cache, positions [B], lengths [B], max_kv_length, mask=None) -> [B, Hq D]
         decode_attention(rope_kv_write(...), ...)
     sampler(Q, V, device) -> callable(logits fp32 [B, Q, V], window [B, W, Q], rows, step [B], candidates) -> [B, Q]
-    advance(config, sample, device) -> callable(state, logits fp32 [B, Q, V], candidates)
-        samples and readies the next step
+    step_tail(config, sample, device) -> callable(state, logits fp32 [B, Q, V], candidates)
+        samples the columns and prepares the next step
     """
 
     embed_columns: Callable[[Tensor, Tensor], Tensor]
@@ -89,7 +96,7 @@ class Ops:
     decode_attention: DecodeAttention
     rope_attention: RopeAttention
     sampler: Callable[[int, int, torch.device], Sample]
-    advance: Callable[[ModelConfig, Sample, torch.device], AdvanceState]
+    step_tail: Callable[[ModelConfig, Sample, torch.device], StepTailOp]
 
 
 def torch_ops() -> Ops:
@@ -106,5 +113,5 @@ def torch_ops() -> Ops:
         decode_attention=decode_attention,
         rope_attention=rope_attention,
         sampler=Sampler,
-        advance=Advance,
+        step_tail=StepTail,
     )

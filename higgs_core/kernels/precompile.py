@@ -18,12 +18,12 @@ from transformers.models.higgs_audio_v2.configuration_higgs_audio_v2 import Higg
 
 from higgs_core.config import ModelConfig
 from higgs_core.kernels import gemv, rms_norm, rope_kv, swiglu
-from higgs_core.kernels.advance import TritonAdvance
 from higgs_core.kernels.compiling import build_launch_stubs, compiling
 from higgs_core.kernels.decode_attention import decode_attention_triton
 from higgs_core.kernels.embed_columns import embed_columns_triton
 from higgs_core.kernels.rope_attention import RopeAttention
 from higgs_core.kernels.sampler import TritonSampler
+from higgs_core.kernels.step_tail import TritonStepTail
 from higgs_core.params import MAX_RAS_WINDOW
 from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import SamplerRows
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 CAPABILITIES = (80, 86, 89, 90, 120)
 _ROWS = (1, 2, 4, 5, 8, 16, 32)  # buckets of a decode step, and 5 of the check at start
-_USED = (512, 1024, 2048, 4096, 8192)
+_MAX_KV_LENGTHS = (512, 1024, 2048, 4096, 8192)
 _PROCESSORS = (48, 58, 84, 108, 128, 132, 144, 170, 188)  # of the cards in use; only their magnitude matters
 
 
@@ -41,7 +41,7 @@ def launch_all(
     dtype: torch.dtype,
     *,
     rows: tuple[int, ...] = _ROWS,
-    used: tuple[int, ...] = _USED,
+    max_kv_lengths: tuple[int, ...] = _MAX_KV_LENGTHS,
     processors: tuple[int, ...] = _PROCESSORS,
     configs: tuple[gemv.GemvConfig, ...] = gemv.CONFIGS,
 ) -> None:
@@ -49,7 +49,7 @@ def launch_all(
     with torch.device("meta"):
         for count in rows:
             _launch_simple(config, dtype, count)
-            for bound in used:
+            for bound in max_kv_lengths:
                 for processor_count in processors:
                     _launch_attention(config, dtype, count, bound, processor_count)
         for count in range(1, gemv.MOST_ROWS + 1):
@@ -71,21 +71,21 @@ def _launch_simple(config: ModelConfig, dtype: torch.dtype, rows: int) -> None:
         torch.empty(rows, config.num_codebooks + 1, dtype=torch.int64),
         torch.empty(rows, dtype=torch.bool),
     )
-    state = DecodeState(column, whole, window, whole, whole, whole, whole, active, emitted, rows_of)
+    state = DecodeState(column, whole, window, whole, whole, whole, active, emitted, rows_of)
     sample = TritonSampler(config.num_codebooks, config.codebook_size, logits.device)
-    TritonAdvance(config, sample, logits.device)(state, logits, 1)
+    TritonStepTail(config, sample, logits.device)(state, logits, 1)
     table = torch.empty(config.num_codebooks * config.codebook_size, config.hidden_size, dtype=dtype)
     embed_columns_triton(column, table)
 
 
-def _launch_attention(config: ModelConfig, dtype: torch.dtype, rows: int, used: int, processors: int) -> None:
+def _launch_attention(config: ModelConfig, dtype: torch.dtype, rows: int, max_kv_length: int, processors: int) -> None:
     qkv, angle = torch.empty(rows, config.qkv_size, dtype=dtype), torch.empty(rows, config.head_dim, dtype=dtype)
-    cache = torch.empty(rows, config.num_kv_heads, used + 1, config.head_dim, dtype=dtype)
+    cache = torch.empty(rows, config.num_kv_heads, max_kv_length + 1, config.head_dim, dtype=dtype)
     positions = torch.empty(rows, dtype=torch.int64)
     query = rope_kv.rope_kv_write_triton(qkv, angle, angle, cache, cache, positions)
-    decode_attention_triton(query, cache, cache, positions, used, processors=processors)
+    decode_attention_triton(query, cache, cache, positions, max_kv_length, processors=processors)
     whole = RopeAttention(rows, config.num_kv_heads, processors, qkv.device)
-    whole(qkv, angle, angle, cache, cache, positions, positions, used)
+    whole(qkv, angle, angle, cache, cache, positions, positions, max_kv_length)
 
 
 def _launch_linear(config: ModelConfig, dtype: torch.dtype, rows: int, tiling: gemv.GemvConfig) -> None:

@@ -22,7 +22,7 @@ def rope_attention(
     v_cache: torch.Tensor,
     positions: torch.Tensor,
     lengths: torch.Tensor,
-    used: int,
+    max_kv_length: int,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """`rope_kv_write`, then `decode_attention` with the queries that it returns. Returns [B, Hq D].
@@ -30,7 +30,7 @@ def rope_attention(
     A row that speaks has lengths[b] == positions[b] + 1; one that does not may write anywhere beyond its length.
     """
     query = rope_kv_write(qkv, cos, sin, k_cache, v_cache, positions)
-    return decode_attention(query, k_cache, v_cache, lengths, used, mask)
+    return decode_attention(query, k_cache, v_cache, lengths, max_kv_length, mask)
 
 
 @jit
@@ -135,12 +135,12 @@ class RopeAttention:
         v_cache: torch.Tensor,
         positions: torch.Tensor,
         lengths: torch.Tensor,
-        used: int,
+        max_kv_length: int,
         mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         (rows, size), kv_heads = cos.shape, k_cache.shape[1]
         heads = qkv.shape[1] // size - 2 * kv_heads
-        plan = SplitPlan.choose(rows, heads, kv_heads, size, used, qkv.dtype, self._processors)
+        plan = SplitPlan.choose(rows, heads, kv_heads, size, max_kv_length, qkv.dtype, self._processors)
         out = qkv.new_empty(rows, heads * size)
         partial = qkv.new_empty(rows, heads, plan.splits, size, dtype=torch.float32)
         level = qkv.new_empty(rows, heads, plan.splits, dtype=torch.float32)

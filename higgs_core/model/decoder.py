@@ -35,13 +35,13 @@ class Decoder:
         columns: torch.Tensor,  # int64 [B, Q], the input of row b of the cache
         positions: torch.Tensor,  # int64 [B]
         lengths: torch.Tensor,  # int64 [B], positions that row b may attend to, this one included
-        used: int,  # an upper bound of lengths
+        max_kv_length: int,  # an upper bound of lengths
     ) -> torch.Tensor:  # float32 [B, Q, codebook_size]
         """One audio column for rows 0..B of the cache."""
         config, ops, eps = self.config, self._ops, self.config.rms_norm_eps
         cos, sin = self._cos[positions], self._sin[positions]  # [B, D]
         residual = self._embed_columns(columns)  # [B, H]
-        mask = ops.attention_mask(lengths, used, config.num_kv_heads, residual.dtype)
+        mask = ops.attention_mask(lengths, max_kv_length, config.num_kv_heads, residual.dtype)
         pending = None  # the last MLP's output, added to the residual by the next norm's kernel
         for number, layer in enumerate(self.weights.layers):
             audio = layer.audio
@@ -53,7 +53,9 @@ class Decoder:
                 normed, residual = ops.add_rms_norm(pending, residual, audio.attention_norm, eps)
             keys, values = self.cache.keys[number], self.cache.values[number]
             qkv = ops.linear(normed, layer.qkv)  # [B, (Hq + 2 Hkv) D]
-            attended = ops.rope_attention(qkv, cos, sin, keys, values, positions, lengths, used, mask)  # [B, Hq D]
+            attended = ops.rope_attention(
+                qkv, cos, sin, keys, values, positions, lengths, max_kv_length, mask
+            )  # [B, Hq D]
             normed, residual = ops.add_rms_norm(ops.linear(attended, layer.output), residual, audio.mlp_norm, eps)
             pending = ops.linear(ops.linear_swiglu(normed, audio.gate_up), audio.down)
         return self.audio_logits(self._final_norm(pending, residual))

@@ -10,8 +10,8 @@ from higgs_core.config import ModelConfig
 class KVCache:
     """Keys and values of every layer, slot and position.
 
-    keys[layer], values[layer]: [S, Hkv, C + 1, D]. The last position is scratch: rows of a decode step that are not
-    speaking write there, so that every row of a batch may run the same code.
+    keys[layer], values[layer]: [S, Hkv, C + 1, D]. The last is the dummy position: rows of a decode step that are not
+    active write there, so that every row of a batch may run the same code.
     """
 
     def __init__(self, config: ModelConfig, slots: int, context: int, device: torch.device, dtype: torch.dtype) -> None:
@@ -25,8 +25,8 @@ class KVCache:
         self.context = context
 
     @property
-    def scratch(self) -> int:
-        """The position that nobody reads."""
+    def dummy_position(self) -> int:
+        """The position that no query attends to."""
         return self.context
 
     def mark(self, slot: int, start: int, length: int, audio_index: torch.Tensor) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Literal
 
 import numpy as np
@@ -73,7 +74,7 @@ class Segment:
 
 @dataclass(eq=False)
 class Timeline:
-    """Moments of a request, in seconds of `time.perf_counter`."""
+    """Moments of a request, in seconds of `time.perf_counter`. Written as `Generation` says of its fields."""
 
     submitted: float = field(default_factory=time.perf_counter)
     reference: float = 0.0  # seconds spent encoding clips
@@ -81,9 +82,12 @@ class Timeline:
     admitted: float | None = None
     prefilled: float | None = None
     decoded: float | None = None
-    first_audio: float | None = None
 
-    def seconds(self, codec: float) -> dict[str, float]:
+    def seconds(self, codec: float, first_audio: float | None) -> dict[str, float]:
+        """The durations of `GenerationResult.timings`, up to now.
+
+        codec: seconds spent decoding.  first_audio: when the first audio was decoded; None if there is none.
+        """
         now = time.perf_counter()
         admitted = self.admitted or now
         prefilled = self.prefilled or now
@@ -91,20 +95,43 @@ class Timeline:
             "queue": max(admitted - (self.queued or admitted), 0.0),
             "reference": self.reference,
             "prefill": prefilled - admitted,
-            "first_audio": (self.first_audio or now) - self.submitted,
+            "first_audio": (first_audio or now) - self.submitted,
             "decode": (self.decoded or now) - prefilled,
             "codec": codec,
             "total": now - self.submitted,
         }
 
 
+class Status(Enum):
+    """Where a request is. It has a slot unless it is WAITING or FINISHED."""
+
+    WAITING = auto()
+    PREFILLING = auto()
+    """Its prompt is being prefilled."""
+    SPEAKING = auto()
+    """Decode steps sample the columns of a segment."""
+    WRITING_TEXT = auto()
+    """Its text tokens are prefilled and sampled one at a time, before a segment or after it."""
+    FINISHED = auto()
+    """It ended, was cancelled or failed."""
+
+
 @dataclass(eq=False)
 class Generation:
-    """Host state of one request; owned by the scheduler's thread once it is queued.
+    """Host state of one request.
 
+    The thread that builds it writes every field until the request is queued, and from then on the engine's thread
+    alone does; nobody else writes to it. `prompt`, `params`, `seed` and `on_columns` never change once it is queued.
+    Any thread may read `columns_generated` at any time, and everything when `finished` is done. To cancel a request,
+    ask the scheduler.
+
+    finished: resolved with this object, or with the error that ended it.
+    on_columns: called by the engine's thread after each column.
     position: cache positions filled, or enqueued to be, so far.  segment_position: where its segment's first sampled
-    column goes.  step: steps taken; step_limit cuts them.
-    pending: text ids that the model has not read yet.
+    column goes.
+    step: steps taken, as far as their outcome is known; keys the noise.  launched: those enqueued too.  step_limit:
+    how many the request may take. Only these count its steps: the device runs whatever is launched.
+    pending: text ids that have been written and not prefilled.
     """
 
     prompt: Prompt
@@ -112,29 +139,43 @@ class Generation:
     seed: int
     finished: Future[Generation]
     timeline: Timeline
-    on_columns: Callable[[Generation], None] | None = None
-    slot: int = -1
+    on_columns: Callable[[], None] | None = None
+    status: Status = Status.WAITING
+    slot: int = -1  # its row, while it has one
     position: int = 0
     segment_position: int = 0
     step: int = 0
+    launched: int = 0
     step_limit: int = 0
     cached_positions: int = 0
-    prefilled_prompt: bool = False
-    speaking: bool = False
     pending: list[int] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
     text_token_ids: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
-    cancelled: bool = False
 
     @property
     def columns_generated(self) -> int:
         return sum(len(segment.columns) for segment in self.segments)
 
+    @property
+    def may_launch(self) -> bool:
+        """Whether a step is left that was not launched yet."""
+        return self.launched < self.step_limit
+
+    @property
+    def out_of_steps(self) -> bool:
+        """Whether every step was taken."""
+        return self.step >= self.step_limit
+
+    def take_step(self) -> None:
+        """Count a step whose outcome is known at once: a synthetic column or a text token."""
+        self.step += 1
+        self.launched = self.step
+
     def begin_segment(self, stream_bos: int, audio_out: int) -> None:
         """AUDIO_INIT: a step that writes the placeholder and the synthetic column and samples nothing."""
         num_codebooks = self.prompt.columns.shape[0]
-        self.step += 1
+        self.take_step()
         self.text_token_ids.append(audio_out)
         self.segments.append(Segment([np.full(num_codebooks, stream_bos, dtype=np.int64)]))
 
@@ -148,10 +189,13 @@ class Generation:
         self.segments[-1].columns.append(column)
 
     def end_segment(self) -> None:
-        """The last column is never read, so the next position is the one that it would have taken."""
+        """The last column is never read, so the next position is the one that it would have taken.
+
+        Steps that were launched behind the end emit nothing and do not count.
+        """
+        self.launched = self.step
         sampled = len(self.segments[-1].columns) - 1
         self.position = self.segment_position + sampled - 1
-        self.speaking = False
 
     def usage(self) -> dict[str, int]:
         prompt = len(self.prompt.token_ids)

@@ -1,4 +1,4 @@
-"""The caller's handle on a generation under way."""
+"""What a caller holds while its generation runs."""
 
 from __future__ import annotations
 
@@ -9,31 +9,34 @@ from higgs_core.runtime.generation import Generation, GenerationResult
 
 
 class GenerationFuture(Future[GenerationResult]):
-    """A generation under way. `cancel` works until the result is there and frees the slot within a few steps."""
+    """Future of one generation. `cancel` works until the result is there and frees the slot within a few steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, generation: Generation, cancel_generation: Callable[[Generation], None]) -> None:
         super().__init__()
-        self._generation: Generation | None = None
-        self._drop: Callable[[Generation], None] | None = None
+        self._generation = generation
+        self._cancel_generation = cancel_generation
 
     @property
     def columns_generated(self) -> int:
-        """Columns spoken so far; 25 make a second of audio."""
-        return self._generation.columns_generated if self._generation is not None else 0
+        """Columns generated so far; 25 make a second of audio."""
+        return self._generation.columns_generated
 
     def cancel(self) -> bool:
         cancelled = super().cancel()
-        if cancelled and self._generation is not None and self._drop is not None:
-            self._drop(self._generation)
+        if cancelled:
+            self._cancel_generation(self._generation)
         return cancelled
 
-    def follow(self, generation: Generation, drop: Callable[[Generation], None]) -> None:
-        self._generation, self._drop = generation, drop
-
     def settle(self, work: Callable[[], GenerationResult]) -> None:
+        """Resolve with what `work` returns or raises, unless the future was cancelled."""
         if not self.set_running_or_notify_cancel():
             return
         try:
             self.set_result(work())
         except BaseException as error:
+            self.set_exception(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Resolve with an error, unless the future was cancelled."""
+        if self.set_running_or_notify_cancel():
             self.set_exception(error)

@@ -1,13 +1,14 @@
 """Continuous batching: one thread owns the device; requests join and leave between decode steps.
 
-A turn of the loop: take what was submitted, drop what was cancelled, do one piece of prefill or text for each slot
-that has to read, enqueue one decode step for all rows that speak, then look at the oldest step that has arrived. On a
-GPU a few steps are under way at once, so the host is never between the device and its next step.
+A turn of its loop: schedule (drop who was cancelled, give free slots to who waits), run (prefill within a budget, then
+launch one decode step for all speaking rows), postprocess (take in the outputs that have arrived). Several steps stay
+queued so that the GPU never idles.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -16,25 +17,43 @@ from concurrent.futures import Future
 import torch
 
 from higgs_core.errors import BusyError, DeviceMemoryError, EngineStoppedError, GenerationCancelled, HiggsError
-from higgs_core.runtime.decode_loop import DecodeLoop
+from higgs_core.runtime.decode_step import DecodeStep
 from higgs_core.runtime.device import on_device
-from higgs_core.runtime.generation import Generation
+from higgs_core.runtime.generation import Generation, Status
+from higgs_core.runtime.postprocess import Postprocess
+from higgs_core.runtime.prefill import Prefill
+from higgs_core.runtime.slots import Slots
 
 log = logging.getLogger(__name__)
 
-READ_BUDGET = 1024
-"""Positions of prompts and text read between two decode steps while somebody is speaking."""
+PREFILL_BUDGET = 1024
+"""Positions prefilled between two decode steps while a request is speaking."""
 
 
 class Scheduler:
     """Bounded waiting queue and slots. Every submitted generation's `finished` future is resolved, whatever happens."""
 
-    def __init__(self, loop: DecodeLoop, *, max_waiting: int) -> None:
-        self._loop = loop
+    def __init__(
+        self,
+        slots: Slots,
+        prefill: Prefill,
+        decode_step: DecodeStep,
+        postprocess: Postprocess,
+        device: torch.device,
+        *,
+        max_waiting: int,
+    ) -> None:
+        self._slots = slots
+        self._prefill = prefill
+        self._decode_step = decode_step
+        self._postprocess = postprocess
+        self._device = device
         self._max_waiting = max_waiting
         self._wake = threading.Condition()
         self._arrived: deque[Generation] = deque()
         self._waiting: deque[Generation] = deque()
+        self._unresolved: set[Generation] = set()  # from `submit` until `finished` is resolved
+        self._cancelled: set[Generation] = set()  # asked for by any thread, taken up by the engine's
         self._closing = False
         self._failure: EngineStoppedError | None = None
         self._reserved = 0
@@ -53,42 +72,33 @@ class Scheduler:
 
     @property
     def active(self) -> int:
-        return len(self._loop.occupied)
+        return len(self._slots.occupied)
 
-    def reserve(self) -> None:
-        """Take a place in the waiting queue. Raises BusyError when it is full, EngineStoppedError when nothing runs."""
+    def reserve(self) -> Reservation:
+        """Take a place in the waiting queue before the prompt is built, which is slow.
+
+        Raises BusyError when the queue is full and EngineStoppedError when the thread has ended.
+        """
         with self._wake:
             self._refuse_if_stopped()
-            free = self._loop.slots - self.active
+            free = self._slots.count - self.active
             if self.waiting - free >= self._max_waiting:
                 raise BusyError(
                     f"The engine is busy: {self.waiting} requests wait and {self.active} are being spoken.",
                     hint="Send the request again in a few seconds.",
                 )
             self._reserved += 1
-
-    def release(self) -> None:
-        """Give back a place that was reserved and will not be used."""
-        with self._wake:
-            self._reserved -= 1
-
-    def submit(self, generation: Generation) -> None:
-        """Queue a generation whose place was reserved. Raises EngineStoppedError."""
-        with self._wake:
-            self._reserved -= 1
-            self._refuse_if_stopped()
-            generation.timeline.queued = time.perf_counter()
-            self._arrived.append(generation)
-            self._wake.notify()
+        return Reservation(self)
 
     def cancel(self, generation: Generation) -> None:
         """Ask for a generation to be dropped; its slot is free a few steps later."""
         with self._wake:
-            generation.cancelled = True
-            self._wake.notify()
+            if not generation.finished.done():
+                self._cancelled.add(generation)
+                self._wake.notify()
 
     def warm_up(self) -> None:
-        """Let the device's thread capture the usual steps, and wait for it. Raises what went wrong there."""
+        """Let the engine's thread capture the usual steps, and wait for it. Raises EngineStoppedError."""
         done: Future[int] = Future()
         with self._wake:
             self._refuse_if_stopped()
@@ -106,6 +116,19 @@ class Scheduler:
         if self._thread is not threading.current_thread():
             self._thread.join()
 
+    def _submit_reserved(self, generation: Generation) -> None:
+        with self._wake:
+            self._reserved -= 1
+            self._refuse_if_stopped()
+            generation.timeline.queued = time.perf_counter()
+            self._unresolved.add(generation)
+            self._arrived.append(generation)
+            self._wake.notify()
+
+    def _release_reserved(self) -> None:
+        with self._wake:
+            self._reserved -= 1
+
     def _refuse_if_stopped(self) -> None:
         if self._failure is not None:
             raise self._failure
@@ -114,9 +137,9 @@ class Scheduler:
 
     def _run(self) -> None:
         try:
-            with torch.inference_mode(), on_device(self._loop.device):
-                while self._take_arrivals():
-                    self._turn()
+            with torch.inference_mode(), on_device(self._device):
+                while (cancelled := self._take_requests()) is not None:
+                    self._turn(cancelled)
         except torch.cuda.OutOfMemoryError as error:
             self._failure = EngineStoppedError("The device ran out of memory in mid-step; the worker must be replaced.")
             log.error("The engine's thread ended: %s", type(error).__name__, exc_info=error)
@@ -124,68 +147,105 @@ class Scheduler:
             self._failure = EngineStoppedError("The engine failed in mid-step; the worker must be replaced.")
             log.error("The engine's thread ended: %s", type(error).__name__, exc_info=error)
         finally:
-            # Also reached when the thread is killed from outside: nobody may be left waiting.
+            # Also reached when the thread is ended from outside.
             self._failure = self._failure or EngineStoppedError(
                 "The engine has stopped; this worker is being replaced."
             )
             with self._wake:
-                left = [*self._loop.unresolved, *self._waiting, *self._arrived]
+                left = list(self._unresolved)
                 self._waiting.clear()
                 self._arrived.clear()
+                self._cancelled.clear()
             if self._warm_up is not None and not self._warm_up.done():
                 self._warm_up.set_exception(self._failure)
             for generation in left:
-                _resolve(generation.finished, generation, self._failure)
+                self._resolve(generation, self._failure)
 
-    def _take_arrivals(self) -> bool:
-        """Wait for work if there is none. False when the thread is to end."""
+    def _take_requests(self) -> set[Generation] | None:
+        """Wait for work if there is none, and take what was submitted. Returns whom to cancel, None to end."""
         with self._wake:
-            while not (self._closing or self._warm_up or self._arrived or self._waiting or self._loop.busy):
+            while not (self._closing or self._warm_up or self._arrived or self._cancelled or self._has_work):
                 self._wake.wait()
             self._waiting.extend(self._arrived)
             self._arrived.clear()
-            return not self._closing
+            cancelled, self._cancelled = self._cancelled, set()
+            return None if self._closing else cancelled
 
-    def _turn(self) -> None:
-        if self._warm_up is not None and not self._loop.busy:
-            captured = self._loop.warm_up()  # should it fail, `_run` must still find whom to tell
-            asked, self._warm_up = self._warm_up, None
-            asked.set_result(captured)
-        self._drop_cancelled()
-        while self._waiting and self._loop.has_free_slot:
-            self._loop.admit(self._waiting.popleft())
-        budget = READ_BUDGET if self._loop.speaking else None
-        for generation in self._loop.readers():
-            if budget is not None and budget <= 0:
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._waiting or self._slots.occupied or self._postprocess.pending)
+
+    def _turn(self, cancelled: set[Generation]) -> None:
+        self._capture_if_asked()
+        self._schedule(cancelled)
+        self._run_prefill()
+        self._decode_step.launch()
+        for generation in self._postprocess.collect():
+            self._resolve(generation, None)
+
+    def _capture_if_asked(self) -> None:
+        if self._warm_up is None or self._slots.occupied or self._postprocess.pending:
+            return
+        captured = self._decode_step.warm_up()  # should it fail, `_run` must still find whom to tell
+        asked, self._warm_up = self._warm_up, None
+        asked.set_result(captured)
+
+    def _schedule(self, cancelled: set[Generation]) -> None:
+        for generation in cancelled:
+            error = GenerationCancelled("The request was cancelled.")
+            if generation.status is Status.WAITING:
+                self._waiting.remove(generation)
+                generation.status = Status.FINISHED
+                self._resolve(generation, error)
+            elif generation.status is not Status.FINISHED:
+                self._fail(generation, error)
+        while self._waiting and self._slots.has_free:
+            self._slots.admit(self._waiting.popleft())
+
+    def _run_prefill(self) -> None:
+        """One chunk of each request that has something to prefill; within a budget if a request is speaking."""
+        budget = float(PREFILL_BUDGET) if self._slots.speaking else math.inf
+        for generation in self._slots.to_prefill:
+            if budget <= 0:
                 break
             try:
-                read = self._loop.read(generation)
-                budget = None if budget is None else budget - read
+                budget -= self._prefill.run(generation)
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 self._fail(generation, DeviceMemoryError("The device ran out of memory for this request's prompt."))
             except HiggsError as error:
                 self._fail(generation, error)
-        self._loop.launch_step()
-        for generation in self._loop.collect():
-            _resolve(generation.finished, generation, None)
-
-    def _drop_cancelled(self) -> None:
-        for generation in [g for g in self._waiting if g.cancelled]:
-            self._waiting.remove(generation)
-            _resolve(generation.finished, generation, GenerationCancelled("The request was cancelled."))
-        for generation in [g for g in self._loop.occupied if g.cancelled]:
-            self._fail(generation, GenerationCancelled("The request was cancelled."))
 
     def _fail(self, generation: Generation, error: HiggsError) -> None:
-        self._loop.release(generation)
-        _resolve(generation.finished, generation, error)
+        self._slots.release(generation)
+        self._resolve(generation, error)
+
+    def _resolve(self, generation: Generation, error: HiggsError | None) -> None:
+        if not generation.finished.done():
+            if error is None:
+                generation.finished.set_result(generation)
+            else:
+                generation.finished.set_exception(error)
+        with self._wake:
+            self._unresolved.discard(generation)
 
 
-def _resolve(future: Future[Generation], generation: Generation, error: HiggsError | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(generation)
-    else:
-        future.set_exception(error)
+class Reservation:
+    """A place in the waiting queue. Use it as a `with` block, which gives the place back if nothing was submitted."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._held = True
+
+    def submit(self, generation: Generation) -> None:
+        """Queue a generation in this place. Raises EngineStoppedError."""
+        self._held = False
+        self._scheduler._submit_reserved(generation)
+
+    def __enter__(self) -> Reservation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._held:
+            self._held = False
+            self._scheduler._release_reserved()

@@ -10,19 +10,20 @@ import torch
 
 from higgs_core.runtime.generation import Generation
 
-STEPS_IN_FLIGHT = 4  # on a GPU; a cancelled or ended row sleeps at most so many steps
+STEPS_IN_FLIGHT = 4
+"""On a GPU. Upper bound on wasted steps per finished row."""
 
 
-@dataclass(eq=False)
-class Report:
-    """One step. speakers: whose row is whose, None for nobody's."""
+@dataclass(frozen=True, eq=False)
+class StepOutput:
+    """One step. row_to_request: whose each row was at its launch, None for nobody's."""
 
-    tensor: torch.Tensor  # int64 [rows, Q + 1], host memory
-    speakers: list[Generation | None]
+    tensor: torch.Tensor  # int64 [B, Q + 1], host memory
+    row_to_request: list[Generation | None]
     arrived: torch.cuda.Event | None
 
     def emitted(self) -> np.ndarray:
-        """int64 [rows, Q + 1], after waiting for it: the column and what the step did."""
+        """int64 [B, Q + 1], after waiting for it: each row's column and status."""
         if self.arrived is not None:
             self.arrived.synchronize()
             # A copy: columns are kept, and views of them would keep the pinned memory from the next steps.
@@ -30,35 +31,30 @@ class Report:
         return self.tensor.numpy()
 
 
-class Reports:
-    """In order of their steps. Copies go through pinned memory and are waited for a few steps later only."""
+class StepOutputs:
+    """In the order of their steps. Copies go through pinned memory and are waited for a few steps later only."""
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
-        self._lag = STEPS_IN_FLIGHT if self._on_gpu else 0
-        self._under_way: deque[Report] = deque()
+        self._max_in_flight = STEPS_IN_FLIGHT if self._on_gpu else 0
+        self._in_flight: deque[StepOutput] = deque()
 
     def __len__(self) -> int:
-        return len(self._under_way)
+        return len(self._in_flight)
 
-    def send(self, emitted: torch.Tensor, speakers: list[Generation | None]) -> None:
-        """Start the copy of `emitted`, int64 [rows, Q + 1], which the next step overwrites."""
+    def send(self, emitted: torch.Tensor, row_to_request: list[Generation | None]) -> None:
+        """Start the copy of `emitted`, int64 [B, Q + 1], which the next step overwrites."""
         if not self._on_gpu:
-            self._under_way.append(Report(emitted.clone(), speakers, None))
+            self._in_flight.append(StepOutput(emitted.clone(), row_to_request, None))
             return
         host = torch.empty(emitted.shape, dtype=emitted.dtype, pin_memory=True)
         host.copy_(emitted, non_blocking=True)
         arrived = torch.cuda.Event(blocking=True)  # the wait is steps long; no core need spin through it
         arrived.record()
-        self._under_way.append(Report(host, speakers, arrived))
+        self._in_flight.append(StepOutput(host, row_to_request, arrived))
 
-    def next(self, *, leave: bool) -> Report | None:
-        """The oldest report, or None. `leave`: keep a few under way, so that the device never waits for the host."""
-        if len(self._under_way) > (self._lag if leave else 0):
-            return self._under_way.popleft()
+    def next(self, *, keep_in_flight: bool) -> StepOutput | None:
+        """The oldest output, or None. keep_in_flight: leave some queued, so that the GPU never idles."""
+        if len(self._in_flight) > (self._max_in_flight if keep_in_flight else 0):
+            return self._in_flight.popleft()
         return None
-
-    def forget(self, generation: Generation) -> None:
-        """Nobody wants to know what its rows emit any more."""
-        for report in self._under_way:
-            report.speakers = [None if speaker is generation else speaker for speaker in report.speakers]

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from higgs_core.codec.audio_codec import CONTEXT_FRAMES
-from higgs_core.runtime.generation import Generation, GenerationResult, Timeline
+from higgs_core.errors import HiggsError
+from higgs_core.rates import FRAME_SAMPLES
+from higgs_core.runtime.generation import Generation, GenerationResult
 
 FIRST_CHUNK_FRAMES = 1
 LARGEST_CHUNK_FRAMES = 64
@@ -70,20 +72,26 @@ class AudioStream:
 
     def __init__(
         self,
+        generation: Generation,
         decode: Callable[[np.ndarray], Future[np.ndarray]],
         codes_per_codebook: int,
-        samples_per_frame: int,
-        cancel: Callable[[], None],
+        cancel: Callable[[Generation], None],
+        make_result: Callable[[Generation, np.ndarray, float, float | None], GenerationResult],
     ) -> None:
-        self._decode, self._codes, self._hop = decode, codes_per_codebook, samples_per_frame
-        self._cancel = cancel
+        """decode: codes int64 [Q, T] to the future of float32 [T * 960].
+
+        make_result: of the generation, its audio float32 [N], the seconds that the codec took, and the moment when the
+        first audio was decoded (None without audio).
+        """
+        self._generation = generation
+        self._decode, self._codes = decode, codes_per_codebook
+        self._cancel, self._make_result = cancel, make_result
         self._plans: list[ChunkPlan] = []
         self._pieces: queue.SimpleQueue[tuple[_Piece, Future[np.ndarray]] | BaseException | None] = queue.SimpleQueue()
         self._audio: list[np.ndarray] = []
         self._samples = 0
-        self._generation: Generation | None = None
-        self._finish: Callable[[Generation, np.ndarray, float], GenerationResult] | None = None
         self._codec_seconds = self._codec_until = 0.0
+        self._first_audio: float | None = None
         self.result: GenerationResult | None = None
 
     def __iter__(self) -> AudioStream:
@@ -97,14 +105,12 @@ class AudioStream:
             self._pieces.put(item)  # whoever asks again is told again
             raise item
         if item is None:
-            assert self._generation is not None
-            assert self._finish is not None
             audio = np.concatenate(self._audio) if self._audio else np.zeros(0, dtype=np.float32)
-            self.result = self._finish(self._generation, audio, self._codec_seconds)
+            self.result = self._make_result(self._generation, audio, self._codec_seconds, self._first_audio)
             return AudioChunk(np.zeros(0, dtype=np.float32), self._samples, is_last=True)
         piece, decoded = item
-        first = (piece.start - piece.left) * self._hop
-        audio = decoded.result()[first : first + (piece.stop - piece.start) * self._hop]
+        first = (piece.start - piece.left) * FRAME_SAMPLES
+        audio = decoded.result()[first : first + (piece.stop - piece.start) * FRAME_SAMPLES]
         chunk = AudioChunk(audio, self._samples, is_last=False)
         self._audio.append(audio)
         self._samples += len(audio)
@@ -112,12 +118,13 @@ class AudioStream:
 
     @property
     def columns_generated(self) -> int:
-        return self._generation.columns_generated if self._generation is not None else 0
+        """Columns generated so far; 25 make a second of audio."""
+        return self._generation.columns_generated
 
     def close(self) -> None:
         """Stop generating; the slot is free a few steps later."""
         if self.result is None:
-            self._cancel()
+            self._cancel(self._generation)
 
     cancel = close
 
@@ -127,36 +134,30 @@ class AudioStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def on_columns(self, generation: Generation) -> None:
+    def on_columns(self) -> None:
         """Called by the engine's thread after each column: send off what can be decoded exactly."""
-        self._generation = generation
-        self._send(generation, final=generation.segments[-1].ended)
+        self._send(final=self._generation.segments[-1].ended)
 
-    def on_finished(
-        self, generation: Generation, finish: Callable[[Generation, np.ndarray, float], GenerationResult]
-    ) -> None:
-        """Called when generation is over: send the rest of a segment that the step cap cut.
-
-        finish: makes the result of generation, audio and the seconds that the codec took.
-        """
-        self._generation, self._finish = generation, finish
-        if generation.segments and not generation.segments[-1].ended:
-            self._send(generation, final=True)
-        self._pieces.put(None)
-
-    def on_failed(self, error: BaseException) -> None:
+    def on_finished(self, finished: Future[Generation]) -> None:
+        """Called when the generation is over: send the rest of a segment that the step cap cut."""
+        error = finished.exception()
+        if error is None and self._generation.segments and not self._generation.segments[-1].ended:
+            self._send(final=True)
         self._pieces.put(error)
 
-    def _send(self, generation: Generation, *, final: bool) -> None:
-        segment = generation.segments[-1]
-        while len(self._plans) < len(generation.segments):
+    def _send(self, *, final: bool) -> None:
+        segment = self._generation.segments[-1]
+        while len(self._plans) < len(self._generation.segments):
             self._plans.append(ChunkPlan())
-        for piece in self._plans[-1].ready(segment.complete_frames, final=final):
-            codes = segment.frames(piece.left, piece.right, self._codes)
-            self._pieces.put((piece, self._measured(self._decode(codes), generation.timeline)))
+        try:
+            for piece in self._plans[-1].ready(segment.complete_frames, final=final):
+                codes = segment.frames(piece.left, piece.right, self._codes)
+                self._pieces.put((piece, self._measured(self._decode(codes))))
+        except HiggsError as stopped:  # the codec takes nothing any more: an error of this stream only
+            self._pieces.put(stopped)
 
-    def _measured(self, decoding: Future[np.ndarray], timeline: Timeline) -> Future[np.ndarray]:
-        """`decoding`, with what it took written down before anybody has its result."""
+    def _measured(self, decoding: Future[np.ndarray]) -> Future[np.ndarray]:
+        """`decoding`, with the time that it took noted before anybody has its result."""
         measured: Future[np.ndarray] = Future()
         started = time.perf_counter()
 
@@ -164,7 +165,7 @@ class AudioStream:
             now = time.perf_counter()
             self._codec_seconds += now - max(started, self._codec_until)  # pieces that overlap count once
             self._codec_until = now
-            timeline.first_audio = timeline.first_audio or now
+            self._first_audio = self._first_audio or now
             error = decoded.exception()
             if error is None:
                 measured.set_result(decoded.result())

@@ -51,23 +51,23 @@ def test_requests_that_join_at_random_steps_get_the_tokens_they_get_alone(
 ) -> None:
     """The engine's own thread submits the next request after a drawn number of steps, so the company is no accident."""
     engine, draw = engines[checkpoint], random.Random(in_flight)
-    loop = engine._parts.loop
+    slots, decode_step = engine._parts.slots, engine._parts.decode_step
     cases = [case for case in CASES if case.checkpoint == checkpoint]
     left = draw.sample(cases * 2, len(cases) * 2)
     running: list[tuple[GoldenCase, GenerationFuture]] = []
     company, wait = 0, 0
-    step = loop.launch_step
+    step = decode_step.launch
 
     def step_and_join() -> None:
         nonlocal company, wait
         step()
-        company, wait = max(company, len(loop.occupied)), wait - 1
+        company, wait = max(company, len(slots.occupied)), wait - 1
         if left and wait <= 0 and sum(not future.done() for _, future in running) < in_flight:
             case = left.pop()
             running.append((case, engine.submit(case.sample, case.params)))
             wait = draw.randint(0, 3)
 
-    loop.launch_step = step_and_join  # type: ignore[method-assign]
+    decode_step.launch = step_and_join  # type: ignore[method-assign]
     try:
         first = left.pop()
         running.append((first, engine.submit(first.sample, first.params)))
@@ -79,7 +79,7 @@ def test_requests_that_join_at_random_steps_get_the_tokens_they_get_alone(
                 running.append((case, engine.submit(case.sample, case.params)))
             time.sleep(0.01)
     finally:
-        loop.launch_step = step  # type: ignore[method-assign]
+        decode_step.launch = step  # type: ignore[method-assign]
     for case, future in running:
         case.check(future.result())
     assert len(running) == 2 * len(cases)
@@ -91,17 +91,17 @@ def test_a_context_of_earlier_segments_reaches_ras_as_columns(engines: dict[str,
     case = next(case for case in CASES if case.raw["name"] == "clone")
     engine = engines[case.checkpoint]
     seen = []
-    original = engine._parts.loop._state.begin_segment
+    original = engine._parts.state.begin_segment
 
     def spy(slot: int, history: object, position: int, step: int) -> None:
         seen.append(history)
         original(slot, history, position, step)  # type: ignore[arg-type]
 
-    object.__setattr__(engine._parts.loop._state, "begin_segment", spy)
+    object.__setattr__(engine._parts.state, "begin_segment", spy)
     try:
         engine.generate(case.sample, case.params)
     finally:
-        object.__setattr__(engine._parts.loop._state, "begin_segment", original)
+        object.__setattr__(engine._parts.state, "begin_segment", original)
     clip = np.array(case.raw["audio_codes"][0])
     first = seen[0].numpy()  # type: ignore[attr-defined]
     assert first.shape[1] == clip.shape[1] + 9 + 1

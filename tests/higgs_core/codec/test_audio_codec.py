@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,26 @@ class TestLoading:
         with pytest.raises(
             ModelLoadError, match=r"not in transformers' format.*use bosonai/higgs-audio-v2-tokenizer at its default"
         ):
+            AudioCodec.from_folder(spoiled, CPU)
+
+    @pytest.mark.parametrize(
+        ("changes", "found"),
+        [
+            ({"sample_rate": 16_000}, "16000 samples and 17 frames of 960 samples"),
+            (
+                {"acoustic_model_config": {"model_type": "dac", "downsampling_ratios": [8, 5, 4, 2]}},
+                "24000 samples and 75 frames of 320 samples",
+            ),
+            ({"codebook_size": 512}, "has 512 codes; the model speaks 1024"),
+        ],
+    )
+    def test_a_codec_of_another_rate_or_size_is_refused_before_its_weights_are_read(
+        self, spoiled: Path, changes: dict[str, Any], found: str
+    ) -> None:
+        config = json.loads((spoiled / "config.json").read_text()) | changes
+        (spoiled / "config.json").write_text(json.dumps(config))
+        (spoiled / "model.safetensors").write_bytes(b"\x00" * 50)
+        with pytest.raises(ModelLoadError, match=found):
             AudioCodec.from_folder(spoiled, CPU)
 
     def test_damaged_weights_are_refused(self, spoiled: Path) -> None:

@@ -39,7 +39,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
                 model_config(**RELEASED),
                 torch.bfloat16,
                 rows=(1, 32) if request.param == 90 else (32,),
-                used=(2048,),
+                max_kv_lengths=(2048,),
                 processors=(132,),
                 configs=gemv.CONFIGS[1:2],
             )

@@ -15,6 +15,7 @@ from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioE
 from higgs_core.build import Assembled, assemble
 from higgs_core.checkpoint.tiny import write_tiny
 from higgs_core.codec.audio_codec import AudioCodec
+from higgs_core.engine_config import EngineConfig
 from higgs_core.prompt.layout import Prompt
 from tests.helpers.transformers_twin import prompt_inputs, prompt_of, transformers_twin
 
@@ -52,9 +53,7 @@ def samples() -> list[ChatMLSample]:
 def parts(request: pytest.FixtureRequest) -> Assembled:
     torch.set_num_threads(1)
     if request.param == "tiny":
-        return assemble(
-            "tiny", None, None, None, None, "cpu", "fp32", max_batch_size=SLOTS, max_context=512, progress=False
-        )
+        return assemble(EngineConfig("tiny", device="cpu", dtype="fp32", max_batch_size=SLOTS, max_context=512))
     return random_parts(SMALLEST, "cpu", torch.float32, slots=SLOTS, context=512)
 
 
@@ -103,7 +102,7 @@ def test_prefill_and_every_decode_step_have_transformers_logits(
 
     for step, column in enumerate(columns):
         position = torch.tensor([prompt.length + step])
-        ours = parts.decoder.decode_step(column[None], position, position + 1, used=prompt.length + step + 1)
+        ours = parts.decoder.decode_step(column[None], position, position + 1, max_kv_length=prompt.length + step + 1)
         theirs = twin(audio_input_ids=column[None, None], past_key_values=theirs.past_key_values, use_cache=True)
         assert_equal(ours[0], theirs.logits[0, -1])
 
@@ -119,7 +118,7 @@ def test_rows_of_one_decode_step_are_as_each_is_alone(
     columns = torch.randint(0, 1026, (4, 3, 8), generator=torch.Generator().manual_seed(9))
     lengths = torch.tensor([prompt.length for prompt in prompts])
     for column in columns:
-        ours = parts.decoder.decode_step(column, lengths, lengths + 1, used=int(lengths.max()) + 1)
+        ours = parts.decoder.decode_step(column, lengths, lengths + 1, max_kv_length=int(lengths.max()) + 1)
         for row, past in enumerate(pasts):
             theirs = twin(audio_input_ids=column[row][None, None], past_key_values=past, use_cache=True)
             assert_equal(ours[row], theirs.logits[0, -1])
@@ -165,7 +164,7 @@ def test_text_logits_are_those_of_transformers_text_head(
 
 
 def test_greedy_tokens_are_those_of_transformers_generate_until_the_audio_ends() -> None:
-    parts = assemble("tiny", None, None, None, None, "cpu", "fp32", max_batch_size=2, max_context=512, progress=False)
+    parts = assemble(EngineConfig("tiny", device="cpu", dtype="fp32", max_batch_size=2, max_context=512))
     unused = parts.config.vocab_size - 1
     twin = transformers_twin(parts.config, parts.weights, delay_token=unused)
     params = GenerationParams(max_new_tokens=48, temperature=0, ras_win_len=None, seed=0)

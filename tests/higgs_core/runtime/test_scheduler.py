@@ -94,19 +94,20 @@ def test_two_hundred_requests_with_random_cancels_leave_nothing_behind() -> None
     assert ended + cancelled == 200
     assert cancelled > 10
     wait_until(lambda: engine.stats()["active"] == 0 and engine.stats()["waiting"] == 0)
-    loop = engine._parts.loop
-    assert loop._slots == [None] * 6
-    assert not loop._reports
-    assert not loop._state.active.any()
-    assert (loop._state.position == loop._cache.scratch).all()
+    parts = engine._parts
+    assert parts.slots.occupied == []
+    assert not parts.postprocess.pending
+    assert not engine._scheduler._cancelled
+    assert not parts.state.active.any()
+    assert (parts.state.position == parts.decoder.cache.dummy_position).all()
     engine.close()
     assert threading.active_count() == threads_before
 
 
 def test_a_cancelled_request_stops_within_eight_steps(engine: HiggsAudioEngine, long_seed: int) -> None:
-    loop = engine._parts.loop
+    postprocess = engine._parts.postprocess
     seen: dict[str, int] = {}
-    original = loop._take_column
+    original = postprocess._add_column
 
     def counting(generation, column, status) -> None:  # type: ignore[no-untyped-def]
         original(generation, column, status)
@@ -115,7 +116,7 @@ def test_a_cancelled_request_stops_within_eight_steps(engine: HiggsAudioEngine, 
             engine._scheduler.cancel(generation)
         seen["last"] = generation.step
 
-    loop._take_column = counting  # type: ignore[method-assign]
+    postprocess._add_column = counting  # type: ignore[method-assign]
     future = engine.submit(HELLO, GenerationParams(max_new_tokens=1500, temperature=1.0, seed=long_seed))
     with pytest.raises(GenerationCancelled):
         future.result(timeout=PATIENCE)
@@ -126,14 +127,14 @@ def test_a_cancelled_request_stops_within_eight_steps(engine: HiggsAudioEngine, 
 def test_the_waiting_queue_is_bounded_and_says_so(engine: HiggsAudioEngine) -> None:
     params = GenerationParams(max_new_tokens=1500, temperature=1.0, seed=5)
     release = threading.Event()
-    loop = engine._parts.loop
-    original = loop.launch_step
+    decode_step = engine._parts.decode_step
+    original = decode_step.launch
 
     def held() -> None:
         release.wait(PATIENCE)
         original()
 
-    loop.launch_step = held  # type: ignore[method-assign]
+    decode_step.launch = held  # type: ignore[method-assign]
     futures = []
     try:
         for _ in range(4 + 6):  # slots and places
@@ -159,6 +160,17 @@ def test_a_request_that_fails_does_not_harm_its_neighbours(engine: HiggsAudioEng
     assert [c.tolist() for c in good.result(timeout=PATIENCE).audio_codes] == [c.tolist() for c in alone.audio_codes]
 
 
+def test_a_prompt_that_is_refused_gives_its_place_in_the_queue_back(engine: HiggsAudioEngine) -> None:
+    refused = ChatMLSample([Message("assistant", AudioContent(codes=np.full((8, 4), 1024)))])
+    for _ in range(4 + 6 + 1):  # slots, places and one more
+        with pytest.raises(RequestError, match=r"0\.\.1023"):
+            engine.submit(refused)
+        with pytest.raises(RequestError, match=r"0\.\.1023"):
+            engine.stream(refused)
+    assert engine.stats()["waiting"] == 0
+    assert engine.generate(HELLO, GenerationParams(max_new_tokens=4, seed=1)).finish_reason == "length"
+
+
 def test_an_identical_prefix_is_reused_and_changes_nothing(engine: HiggsAudioEngine) -> None:
     clip = AudioContent(waveform=np.sin(np.arange(48_000) / 25).astype(np.float32))
     sample = ChatMLSample([Message("user", "one"), Message("assistant", clip), Message("user", "two")])
@@ -172,9 +184,9 @@ def test_an_identical_prefix_is_reused_and_changes_nothing(engine: HiggsAudioEng
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the kill itself
 def test_a_killed_engine_thread_turns_waiting_requests_into_errors(engine: HiggsAudioEngine, long_seed: int) -> None:
     params = GenerationParams(max_new_tokens=1500, temperature=1.0, seed=long_seed)
-    loop = engine._parts.loop
-    original = loop.launch_step
-    loop.launch_step = lambda: (time.sleep(0.01), original())[1]  # type: ignore[method-assign]
+    decode_step = engine._parts.decode_step
+    original = decode_step.launch
+    decode_step.launch = lambda: (time.sleep(0.01), original())[1]  # type: ignore[method-assign]
     futures = [engine.submit(HELLO, params) for _ in range(8)]
     thread = engine._scheduler._thread
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
@@ -194,7 +206,7 @@ def test_an_error_in_the_step_ends_every_request_and_the_engine(engine: HiggsAud
     def broken(*_: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    engine._parts.loop._runner.run = broken  # type: ignore[method-assign]
+    engine._parts.runner.run = broken  # type: ignore[method-assign]
     future = engine.submit(HELLO, GenerationParams(max_new_tokens=30, seed=1))
     with pytest.raises(EngineStoppedError) as caught:
         future.result(timeout=PATIENCE)
@@ -211,7 +223,7 @@ def test_a_device_that_fails_while_a_slot_is_freed_leaves_nobody_waiting(
 
     futures = [engine.submit(HELLO, GenerationParams(max_new_tokens=300, temperature=1.0, seed=s)) for s in (1, 2)]
     wait_until(lambda: all(future.columns_generated for future in futures))
-    monkeypatch.setattr(DecodeState, "park", broken)
+    monkeypatch.setattr(DecodeState, "deactivate", broken)
     for future in futures:
         with pytest.raises(EngineStoppedError):
             future.result(timeout=PATIENCE)
@@ -244,15 +256,28 @@ class ForbidHostReads(TorchDispatchMode):
 
 
 def test_a_decode_step_never_reads_a_tensor_on_the_host(engine: HiggsAudioEngine) -> None:
-    runner, state = engine._parts.runner, engine._parts.loop._state
+    runner, state = engine._parts.runner, engine._parts.state
     with torch.inference_mode():
         for slot in range(3):
-            state.begin(slot, GenerationParams(temperature=0.5 * slot, seed=slot), slot, 500)
+            state.begin(slot, GenerationParams(temperature=0.5 * slot, seed=slot), slot)
             state.begin_segment(slot, torch.full((8, 1), 1024), 10 * slot + 1, 1)
         runner.run(3, 64, 64)  # lazily made constants come to be outside the count
         with ForbidHostReads() as watch:
             for _ in range(12):
                 runner.run(3, 64, 64)
         for slot in range(3):
-            state.park(slot, engine._parts.loop._cache.scratch)
+            state.deactivate(slot, engine._parts.decoder.cache.dummy_position)
     assert watch.reads == []
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 25])
+def test_a_request_takes_the_steps_that_it_may_and_no_more(
+    engine: HiggsAudioEngine, long_seed: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+    run = engine._parts.runner.run
+    monkeypatch.setattr(engine._parts.runner, "run", lambda *shape: (ran.append(shape), run(*shape)))
+    result = engine.generate(HELLO, GenerationParams(max_new_tokens=steps, temperature=1.0, seed=long_seed))
+    assert result.finish_reason == "length"
+    assert result.delayed_audio_columns[0].shape == (8, steps)
+    assert len(ran) == max(steps - 2, 0)  # the synthetic column and the one behind it come from prefill

@@ -10,7 +10,7 @@ import torch
 
 from higgs_core import AudioChunk, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
 from higgs_core.codec.audio_codec import CONTEXT_FRAMES
-from higgs_core.errors import GenerationCancelled, RequestError
+from higgs_core.errors import EngineStoppedError, GenerationCancelled, RequestError
 from higgs_core.runtime.generation import Segment
 from higgs_core.runtime.streaming import ChunkPlan
 from tests.golden import CASES, CHECKPOINTS, FOLDER
@@ -131,6 +131,18 @@ def test_leaving_a_stream_early_frees_the_slot(tiny_engine: HiggsAudioEngine) ->
             pass
     except GenerationCancelled:
         assert stream.result is None
+
+
+def test_a_codec_that_stops_in_mid_stream_ends_the_stream_and_no_other_request() -> None:
+    with HiggsAudioEngine.from_pretrained("tiny", device="cpu", max_batch_size=2, max_context=2048) as engine:
+        assert engine._codec is not None
+        sample = ChatMLSample([Message("user", "Hello there, this is a test.")])
+        stream = engine.stream(sample, GenerationParams(max_new_tokens=1500, temperature=1.0, seed=0))
+        next(stream)
+        engine._codec.close()
+        with pytest.raises(EngineStoppedError, match="codec"):
+            list(stream)
+        assert engine._scheduler.healthy
 
 
 def test_without_a_codec_there_is_no_stream_but_codes() -> None:

@@ -1,4 +1,4 @@
-"""The delay head, the end rules and the cap against a slow reference that follows the written rules token by token.
+"""The delay head and the end rules against a slow reference that follows the written rules token by token.
 
 What is sampled is chosen by the tests: the sampler is a fake that returns planned tokens and notes what it was shown.
 """
@@ -14,15 +14,16 @@ import torch
 
 from higgs_core.checkpoint.load import load_config
 from higgs_core.params import MAX_RAS_WINDOW, GenerationParams
-from higgs_core.sampling.decode_state import COLUMN, IDLE, SEGMENT_ENDED, Advance, DecodeState
+from higgs_core.sampling.decode_state import COLUMN, IDLE, SEGMENT_ENDED, DecodeState
 from higgs_core.sampling.sampler import SamplerRows
+from higgs_core.sampling.step_tail import StepTail
 from tests.golden import CASES
 
 CPU = torch.device("cpu")
 CONFIG = load_config(CASES[0].folder)
 Q, BOS, EOS = 8, 1024, 1025
-SCRATCH = 4096
-FAR = 10**6  # a cap that is never reached
+DUMMY = 4096
+FAR = 10**6  # a step that is never reached
 
 
 @dataclass
@@ -45,9 +46,9 @@ class PlannedSampler:
 class SlowSegment:
     """One audio segment by the rules: what a drawn column becomes, and when it is over."""
 
-    def __init__(self, history: Iterable[list[int]], step: int, last_step: int) -> None:
+    def __init__(self, history: Iterable[list[int]], step: int, cut: int = FAR) -> None:
         self.columns = list(history)  # oldest first, the synthetic one last
-        self.step, self.last_step = step, last_step
+        self.step, self.cut = step, cut  # cut: the step after which the host deactivates the row
         self.sampled = 0
         self.remaining: int | None = None
         self.alive = True
@@ -70,7 +71,7 @@ class SlowSegment:
         self.columns.append(token)
         self.sampled += 1
         self.step += 1
-        self.alive = not ended and self.step < self.last_step
+        self.alive = not ended and self.step < self.cut
         return token, SEGMENT_ENDED if ended else COLUMN
 
     def window(self) -> list[list[int]]:
@@ -78,31 +79,31 @@ class SlowSegment:
         return [[-1] * Q] * (MAX_RAS_WINDOW - len(recent)) + recent
 
 
-def machine(slots: int) -> tuple[DecodeState, PlannedSampler, Advance]:
+def machine(slots: int) -> tuple[DecodeState, PlannedSampler, StepTail]:
     sampler = PlannedSampler()
-    return DecodeState.allocate(CONFIG, slots, SCRATCH, CPU), sampler, Advance(CONFIG, sampler, CPU)
+    return DecodeState.allocate(CONFIG, slots, DUMMY, CPU), sampler, StepTail(CONFIG, sampler, CPU)
 
 
 def start(
-    state: DecodeState, slot: int, history: list[list[int]] | None = None, step: int = 1, last_step: int = FAR
+    state: DecodeState, slot: int, history: list[list[int]] | None = None, step: int = 1, cut: int = FAR
 ) -> SlowSegment:
     columns = [*(history or []), [BOS] * Q]
-    state.begin(slot, GenerationParams(seed=slot), slot, last_step)
+    state.begin(slot, GenerationParams(seed=slot), slot)
     state.begin_segment(slot, torch.tensor(columns).T, position=100, step=step)
-    return SlowSegment(columns, step, last_step)
+    return SlowSegment(columns, step, cut)
 
 
-def turn(state: DecodeState, sampler: PlannedSampler, advance: Advance, drawn: list[list[int]]) -> None:
+def turn(state: DecodeState, sampler: PlannedSampler, step_tail: StepTail, drawn: list[list[int]]) -> None:
     """One step of the first rows, as many as there are drawn columns."""
     sampler.planned = drawn
-    advance(state.rows(0, len(drawn)), torch.zeros(len(drawn), Q, 1026), 64)
+    step_tail(state.rows(0, len(drawn)), torch.zeros(len(drawn), Q, 1026), 64)
 
 
-def spoken(state: DecodeState, sampler: PlannedSampler, advance: Advance, drawn: list[list[int]]) -> list[list[int]]:
+def spoken(state: DecodeState, sampler: PlannedSampler, step_tail: StepTail, drawn: list[list[int]]) -> list[list[int]]:
     """Columns [[Q]…] that slot 0 emits for drawn columns until it ends; the steps after that must be idle."""
     columns = []
     for column in drawn:
-        turn(state, sampler, advance, [column])
+        turn(state, sampler, step_tail, [column])
         *found, status = state.emitted[0].tolist()
         assert status == COLUMN or not state.active[0]
         if status == IDLE:
@@ -125,25 +126,25 @@ def drawn_column(draw: random.Random, stream_tokens: float) -> list[int]:
 
 @pytest.mark.parametrize(("seed", "stream_tokens"), [(0, 0.004), (1, 0.02), (2, 0.1), (3, 0.5)])
 def test_slots_follow_the_slow_reference_whatever_their_phases(seed: int, stream_tokens: float) -> None:
-    """Six slots begin, end, are cut by their caps, rest and begin again at random; steps run over varying rows."""
+    """Six slots begin, end, are cut by the host, rest and begin again at random; steps run over varying rows."""
     draw = random.Random(seed)
     slots = 6
-    state, sampler, advance = machine(slots)
+    state, sampler, step_tail = machine(slots)
     speaking: dict[int, SlowSegment] = {}
     outcomes = {SEGMENT_ENDED: 0, COLUMN: 0}
     for _ in range(400):
         for slot in range(slots):
             if slot not in speaking and draw.random() < 0.15:
                 step = draw.randrange(1, 50)
-                cap = step + draw.choice([1, 2, 5, 12, 40, FAR])
+                cut = step + draw.choice([1, 2, 5, 12, 40, FAR])
                 history = [drawn_column(draw, 0.1) for _ in range(draw.choice([0, 1, 6, 63, 64, 90]))]
-                speaking[slot] = start(state, slot, history, step, cap)
+                speaking[slot] = start(state, slot, history, step, cut)
         rows = max([*speaking, draw.randrange(slots)]) + 1
         before = snapshot(state)
         windows = {slot: segment.window() for slot, segment in speaking.items()}
         steps = {slot: segment.step for slot, segment in speaking.items()}
         columns = [drawn_column(draw, stream_tokens) for _ in range(rows)]
-        turn(state, sampler, advance, columns)
+        turn(state, sampler, step_tail, columns)
         after = snapshot(state)
 
         assert sampler.shown_window is not None
@@ -153,7 +154,7 @@ def test_slots_follow_the_slow_reference_whatever_their_phases(seed: int, stream
             if slot >= rows:
                 assert all(torch.equal(after[name][slot], before[name][slot]) for name in after)
                 continue
-            unchanged = ["position", "last_step", *(name for name in after if name.startswith("sampler."))]
+            unchanged = ["position", *(name for name in after if name.startswith("sampler."))]
             if slot not in speaking:
                 unchanged += ["step", "sampled", "active"]
                 assert after["emitted"][slot, -1] == IDLE
@@ -168,11 +169,13 @@ def test_slots_follow_the_slow_reference_whatever_their_phases(seed: int, stream
             assert after["column"][slot].tolist() == expected
             assert after["window"][slot].tolist() == segment.window()
             assert int(after["step"][slot]) == segment.step
-            assert bool(after["active"][slot]) == segment.alive
+            assert bool(after["active"][slot]) == (status == COLUMN)
             if not segment.alive:
+                if status == COLUMN:
+                    state.deactivate(slot, DUMMY)
                 outcomes[status] += 1
                 del speaking[slot]
-    assert min(outcomes.values()) > 10  # both ends happened often: by the rules, and by the cap
+    assert min(outcomes.values()) > 10  # both ends happened often: by the rules, and by the host
 
 
 # --- the rules one by one
@@ -184,9 +187,9 @@ def real(column: int) -> list[int]:
 
 
 def test_the_delay_head_opens_one_codebook_a_column() -> None:
-    state, sampler, advance = machine(1)
+    state, sampler, step_tail = machine(1)
     start(state, 0)
-    columns = spoken(state, sampler, advance, [real(at) for at in range(10)])
+    columns = spoken(state, sampler, step_tail, [real(at) for at in range(10)])
     for at, column in enumerate(columns):
         opened = min(at + 1, Q)
         assert column == real(at)[:opened] + [BOS] * (Q - opened)
@@ -196,12 +199,12 @@ def test_the_delay_head_opens_one_codebook_a_column() -> None:
 @pytest.mark.parametrize("codebook", range(Q))
 def test_an_end_at_any_codebook_counts_down_to_the_last(codebook: int) -> None:
     """Those before it end at once, each further column ends one more, and the last one leaves codebook 7 as drawn."""
-    state, sampler, advance = machine(1)
+    state, sampler, step_tail = machine(1)
     start(state, 0)
     full = [real(at) for at in range(9)]
     ending = real(9)
     ending[codebook] = EOS
-    columns = spoken(state, sampler, advance, [*full, ending, *(real(at) for at in range(10, 30))])
+    columns = spoken(state, sampler, step_tail, [*full, ending, *(real(at) for at in range(10, 30))])
     tail = columns[9:]
     assert len(tail) == Q - codebook
     assert tail[0] == [EOS] * (codebook + 1) + real(9)[codebook + 1 :]
@@ -212,19 +215,19 @@ def test_an_end_at_any_codebook_counts_down_to_the_last(codebook: int) -> None:
 
 @pytest.mark.parametrize(("others", "first"), [((2, 5), 2), ((0, 7), 0), ((3, 4, 5, 6, 7), 3), (tuple(range(Q)), 0)])
 def test_of_several_ends_in_a_column_the_first_counts(others: tuple[int, ...], first: int) -> None:
-    state, sampler, advance = machine(1)
+    state, sampler, step_tail = machine(1)
     start(state, 0)
     ending = [EOS if codebook in others else 7 for codebook in range(Q)]
-    columns = spoken(state, sampler, advance, [*(real(at) for at in range(8)), ending, *([[7] * Q] * 20)])
+    columns = spoken(state, sampler, step_tail, [*(real(at) for at in range(8)), ending, *([[7] * Q] * 20)])
     assert columns[8] == [EOS if codebook in others or codebook < first else 7 for codebook in range(Q)]
     assert len(columns) == 8 + Q - first
 
 
 def test_an_end_drawn_during_the_countdown_changes_nothing_but_its_own_code() -> None:
-    state, sampler, advance = machine(1)
+    state, sampler, step_tail = machine(1)
     start(state, 0)
     drawn = [*(real(at) for at in range(8)), [EOS, *[7] * 7], [7, 7, 7, 7, 7, 7, 7, EOS], *([[7] * Q] * 20)]
-    columns = spoken(state, sampler, advance, drawn)
+    columns = spoken(state, sampler, step_tail, drawn)
     assert columns[9] == [EOS, 7, 7, 7, 7, 7, 7, EOS]
     assert columns[10] == [EOS, EOS, 7, 7, 7, 7, 7, 7]
     assert columns[-1] == [EOS] * 7 + [7]
@@ -234,11 +237,11 @@ def test_an_end_drawn_during_the_countdown_changes_nothing_but_its_own_code() ->
 @pytest.mark.parametrize("column", range(Q))
 def test_an_end_inside_the_delay_head_counts_down_under_it(column: int) -> None:
     """The last codebook that has opened ends; those that have not yet speak BOS, open, and end in their turn."""
-    state, sampler, advance = machine(1)
+    state, sampler, step_tail = machine(1)
     start(state, 0)
     drawn = [real(at) for at in range(40)]
     drawn[column] = [EOS if codebook == column else code for codebook, code in enumerate(drawn[column])]
-    columns = spoken(state, sampler, advance, drawn)
+    columns = spoken(state, sampler, step_tail, drawn)
     assert columns[column] == [EOS] * (column + 1) + [BOS] * (Q - column - 1)
     assert len(columns) == Q
     assert columns[-1] == [EOS] * (Q - 1) + [EOS if column == Q - 1 else real(Q - 1)[-1]]
@@ -247,67 +250,45 @@ def test_an_end_inside_the_delay_head_counts_down_under_it(column: int) -> None:
 @pytest.mark.parametrize("column", range(Q - 1))
 def test_an_end_drawn_for_a_codebook_that_has_not_opened_is_overwritten(column: int) -> None:
     """The delay head comes before the end rules."""
-    state, sampler, advance = machine(1)
+    state, sampler, step_tail = machine(1)
     start(state, 0)
     drawn = [real(at) for at in range(12)]
     drawn[column] = [*drawn[column][: column + 1], *[EOS] * (Q - column - 1)]
-    columns = spoken(state, sampler, advance, drawn)
+    columns = spoken(state, sampler, step_tail, drawn)
     assert columns[column][column + 1 :] == [BOS] * (Q - column - 1)
     assert len(columns) == 12
     assert bool(state.active[0])
 
 
 def test_a_stream_bos_drawn_in_the_middle_is_left_alone() -> None:
-    state, sampler, advance = machine(1)
+    state, sampler, step_tail = machine(1)
     start(state, 0)
     drawn = [*(real(at) for at in range(8)), [BOS] * Q, real(9)]
-    assert spoken(state, sampler, advance, drawn)[8:] == [[BOS] * Q, real(9)]
+    assert spoken(state, sampler, step_tail, drawn)[8:] == [[BOS] * Q, real(9)]
     assert bool(state.active[0])
 
 
-@pytest.mark.parametrize("room", [1, 2, 7, 12])
-def test_the_cap_silences_a_row_after_its_last_step(room: int) -> None:
-    state, sampler, advance = machine(1)
-    start(state, 0, step=5, last_step=5 + room)
-    columns = spoken(state, sampler, advance, [real(at) for at in range(30)])
-    assert len(columns) == room
-    assert int(state.step[0]) == 5 + room
-    assert state.emitted[0, -1] == IDLE
-
-
-def test_a_segment_that_ends_on_its_last_step_has_ended_and_was_not_cut() -> None:
-    state, sampler, advance = machine(1)
-    start(state, 0, step=1, last_step=9)
-    for at in range(8):
-        turn(state, sampler, advance, [[EOS if codebook == at else 3 for codebook in range(Q)]])
-    assert state.emitted[0].tolist() == [EOS] * Q + [SEGMENT_ENDED]
-    state, sampler, advance = machine(1)
-    start(state, 0, step=1, last_step=8)
-    for at in range(8):
-        turn(state, sampler, advance, [[EOS if codebook == at else 3 for codebook in range(Q)]])
-    assert state.emitted[0, -1] == IDLE  # cut one step earlier, in the middle of the countdown
-
-
 def test_a_segment_starts_clean_after_one_that_was_cut_in_its_countdown() -> None:
-    state, sampler, advance = machine(1)
-    start(state, 0, last_step=11)
-    spoken(state, sampler, advance, [*(real(at) for at in range(9)), [EOS] * Q, [EOS] * Q])
-    assert not state.active[0]
+    state, sampler, step_tail = machine(1)
+    start(state, 0)
+    spoken(state, sampler, step_tail, [*(real(at) for at in range(9)), [EOS] * Q, [EOS] * Q])
+    assert bool(state.active[0])
+    state.deactivate(0, DUMMY)
     for _ in range(5):  # steps that the row sleeps through, with ends drawn for it
-        turn(state, sampler, advance, [[EOS] * Q])
+        turn(state, sampler, step_tail, [[EOS] * Q])
     segment = start(state, 0, [[1] * Q])
     drawn = [real(at) for at in range(12)]
-    assert spoken(state, sampler, advance, drawn) == [segment.take(column)[0] for column in drawn]
+    assert spoken(state, sampler, step_tail, drawn) == [segment.take(column)[0] for column in drawn]
 
 
 def test_a_second_segment_sees_the_first_in_its_window_and_has_its_own_delay_head() -> None:
-    state, sampler, advance = machine(1)
-    segment = start(state, 0, last_step=FAR)
-    spoken(state, sampler, advance, [*(real(at) for at in range(8)), [1, 1, 1, 1, 1, 1, 1, EOS]])
+    state, sampler, step_tail = machine(1)
+    segment = start(state, 0)
+    spoken(state, sampler, step_tail, [*(real(at) for at in range(8)), [1, 1, 1, 1, 1, 1, 1, EOS]])
     assert not state.active[0]
     history = [[BOS] * Q, *(segment.take(real(at))[0] for at in range(8)), [EOS] * Q, [BOS] * Q]
     state.begin_segment(0, torch.tensor(history).T, position=120, step=14)
-    turn(state, sampler, advance, [real(0)])
+    turn(state, sampler, step_tail, [real(0)])
     assert sampler.shown_window is not None
     assert sampler.shown_window[0].tolist()[-len(history) :] == history
     assert sampler.shown_step is not None
@@ -319,12 +300,12 @@ def test_a_second_segment_sees_the_first_in_its_window_and_has_its_own_delay_hea
 
 
 def test_only_the_given_rows_are_touched_by_a_view() -> None:
-    state, sampler, advance = machine(5)
+    state, sampler, step_tail = machine(5)
     for slot in range(5):
         start(state, slot)
     before = snapshot(state)
     sampler.planned = [[4] * Q, [5] * Q]
-    advance(state.rows(2, 4), torch.zeros(2, Q, 1026), 64)
+    step_tail(state.rows(2, 4), torch.zeros(2, Q, 1026), 64)
     after = snapshot(state)
     for slot in (0, 1, 4):
         assert all(torch.equal(after[name][slot], before[name][slot]) for name in after)
@@ -334,25 +315,25 @@ def test_only_the_given_rows_are_touched_by_a_view() -> None:
 
 def test_a_moved_row_goes_on_as_if_it_had_not_moved() -> None:
     draw = random.Random(5)
-    state, sampler, advance = machine(4)
-    stays, moves = start(state, 1), start(state, 3, [[9] * Q] * 70, step=4, last_step=40)
+    state, sampler, step_tail = machine(4)
+    stays, moves = start(state, 1), start(state, 3, [[9] * Q] * 70, step=4)
     for _ in range(10):
         columns = [drawn_column(draw, 0.0) for _ in range(4)]
-        turn(state, sampler, advance, columns)
+        turn(state, sampler, step_tail, columns)
         stays.take(columns[1])
         moves.take(columns[3])
     state.position[3] = 321
     seed = int(state.sampler.seed[3])
-    state.move(3, 0, SCRATCH)
+    state.move(3, 0, DUMMY)
     assert int(state.position[0]) == 321
     assert int(state.sampler.seed[0]) == seed
     assert not state.active[3]
-    assert int(state.position[3]) == SCRATCH
+    assert int(state.position[3]) == DUMMY
     for at in range(20):
         columns = [drawn_column(draw, 0.0) for _ in range(2)]
         columns[0][3] = EOS if at == 12 else columns[0][3]
         alive = moves.alive
-        turn(state, sampler, advance, columns)
+        turn(state, sampler, step_tail, columns)
         assert state.emitted[1].tolist() == [*stays.take(columns[1])[0], COLUMN]
         if alive:
             assert state.emitted[0].tolist() == [*(taken := moves.take(columns[0]))[0], taken[1]]
@@ -361,23 +342,22 @@ def test_a_moved_row_goes_on_as_if_it_had_not_moved() -> None:
     assert not moves.alive
 
 
-def test_a_parked_slot_writes_to_the_scratch_position_and_stays_silent() -> None:
-    state, sampler, advance = machine(2)
+def test_a_deactivated_slot_writes_to_the_dummy_position_and_emits_nothing() -> None:
+    state, sampler, step_tail = machine(2)
     start(state, 0)
     start(state, 1)
-    state.park(0, SCRATCH)
-    turn(state, sampler, advance, [real(0), real(1)])
+    state.deactivate(0, DUMMY)
+    turn(state, sampler, step_tail, [real(0), real(1)])
     assert state.emitted[:, -1].tolist() == [IDLE, COLUMN]
-    assert state.position.tolist() == [SCRATCH, 100]
+    assert state.position.tolist() == [DUMMY, 100]
 
 
 def test_a_request_that_takes_a_slot_is_silent_until_its_segment_begins() -> None:
-    state, sampler, advance = machine(1)
+    state, sampler, step_tail = machine(1)
     start(state, 0)
-    state.begin(0, GenerationParams(temperature=0.7, top_k=9, top_p=0.5, ras_win_len=3), 55, 20)
-    turn(state, sampler, advance, [real(0)])
+    state.begin(0, GenerationParams(temperature=0.7, top_k=9, top_p=0.5, ras_win_len=3), 55)
+    turn(state, sampler, step_tail, [real(0)])
     assert state.emitted[0, -1] == IDLE
-    assert int(state.last_step[0]) == 20
     rows = state.sampler
     assert [int(rows.top_k[0]), int(rows.ras_window[0]), int(rows.ras_max_repeat[0]), int(rows.seed[0])] == [
         9,

@@ -90,7 +90,7 @@ def test_rope_attention_gives_the_same_again() -> None:
     assert torch.equal(once, again)
 
 
-def test_a_row_that_does_not_speak_writes_to_scratch_and_disturbs_nobody() -> None:
+def test_a_row_that_is_inactive_writes_to_the_dummy_position_and_disturbs_nobody() -> None:
     qkv, (cos, sin) = random(3, (HEADS + 2 * KV_HEADS) * SIZE), angles(3, SIZE, torch.float32)
     k, v = caches(3, torch.float32)
     before = k.clone()

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from higgs_core.kernels import check_cases, device_ops, gemv, rms_norm, rope_kv, swiglu
-from higgs_core.kernels.advance import TritonAdvance
 from higgs_core.kernels.device_ops import kernel_ops
 from higgs_core.kernels.embed_columns import embed_columns_triton
 from higgs_core.kernels.ops import Ops, torch_ops
 from higgs_core.kernels.rope_attention import RopeAttention
 from higgs_core.kernels.sampler import TritonSampler
+from higgs_core.kernels.step_tail import TritonStepTail
 from higgs_core.kernels.tuning import PlannedLinear
 from tests.helpers.kernel_shapes import model_config, random
 
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _short_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter is slow; what the cases hold stays the same."""
-    monkeypatch.setattr(check_cases, "_USED", 64)
+    monkeypatch.setattr(check_cases, "_MAX_KV_LENGTH", 64)
     monkeypatch.setattr(check_cases, "_ROWS", (2,))
 
 
@@ -52,7 +52,7 @@ def test_every_kernel_is_on_where_it_agrees(caplog: pytest.LogCaptureFixture) ->
     assert ops.rope_kv_write is rope_kv.rope_kv_write_triton
     assert isinstance(ops.rope_attention, RopeAttention)
     assert ops.sampler is TritonSampler
-    assert ops.advance is TritonAdvance
+    assert ops.step_tail is TritonStepTail
     assert ops.embed_columns is embed_columns_triton
     assert ops.attention_mask(torch.tensor([3]), 64, 1, torch.float32) is None
 

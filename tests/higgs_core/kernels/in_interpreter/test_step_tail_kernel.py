@@ -1,4 +1,4 @@
-"""The end of a decode step in Triton's interpreter: the same state as `higgs_core.sampling.decode_state.Advance`."""
+"""The end of a decode step in Triton's interpreter: the same state as `higgs_core.sampling.step_tail.StepTail`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import fields
 import pytest
 import torch
 
-from higgs_core.kernels.advance import TritonAdvance
-from higgs_core.sampling.decode_state import Advance, DecodeState
+from higgs_core.kernels.step_tail import TritonStepTail
+from higgs_core.sampling.decode_state import DecodeState
+from higgs_core.sampling.step_tail import StepTail
 from tests.helpers.kernel_shapes import model_config
 
 CPU = torch.device("cpu")
@@ -23,7 +24,6 @@ def states(codebooks: int, slots: int) -> list[DecodeState]:
         state = DecodeState.allocate(config, slots, 0, CPU)
         state.sampled.copy_(torch.arange(slots))
         state.step.copy_(torch.arange(slots) * 2)
-        state.last_step.fill_(2 * slots + 3)
         state.active[:-1] = True
         made.append(state)
     return made
@@ -41,7 +41,7 @@ def test_whole_segments_run_alike_from_delay_head_to_the_last_eos(codebooks: int
     config = model_config(num_codebooks=codebooks, codebook_size=9, audio_stream_bos_id=BOS, audio_stream_eos_id=EOS)
     kernel_state, torch_state = states(codebooks, slots=5)
     tokens = torch.empty(5, codebooks, dtype=torch.int64)
-    kernel, plain = (kind(config, lambda *_: tokens.clone(), CPU) for kind in (TritonAdvance, Advance))
+    kernel, plain = (kind(config, lambda *_: tokens.clone(), CPU) for kind in (TritonStepTail, StepTail))
     ended = 0
     for _ in range(3 * codebooks):
         tokens.random_(0, BOS)
@@ -58,17 +58,7 @@ def test_one_row_of_the_middle_leaves_the_others_alone() -> None:
     config = model_config(num_codebooks=3, codebook_size=9, audio_stream_bos_id=BOS, audio_stream_eos_id=EOS)
     kernel_state, torch_state = states(3, slots=4)
     tokens = torch.tensor([[1, EOS, 2]])
-    TritonAdvance(config, lambda *_: tokens, CPU)(kernel_state.rows(1, 2), tokens, 1)
-    Advance(config, lambda *_: tokens, CPU)(torch_state.rows(1, 2), tokens, 1)
+    TritonStepTail(config, lambda *_: tokens, CPU)(kernel_state.rows(1, 2), tokens, 1)
+    StepTail(config, lambda *_: tokens, CPU)(torch_state.rows(1, 2), tokens, 1)
     assert_equal_states(kernel_state, torch_state)
     assert kernel_state.step.tolist() == [0, 3, 4, 6]
-
-
-def test_the_cap_puts_a_row_to_sleep() -> None:
-    config = model_config(num_codebooks=3, codebook_size=9, audio_stream_bos_id=BOS, audio_stream_eos_id=EOS)
-    state, _ = states(3, slots=2)
-    state.last_step.fill_(1)
-    tokens = torch.ones(2, 3, dtype=torch.int64)
-    TritonAdvance(config, lambda *_: tokens, CPU)(state, tokens, 1)
-    assert state.step[0] == 1
-    assert not state.active.any()

@@ -1,6 +1,6 @@
-"""The end of a decode step in one kernel: delay head, end rules, next column, windows and counters.
+"""The end of a decode step in one kernel: delay pattern, end rules, next column, windows and counters.
 
-The torch function is `higgs_core.sampling.decode_state.Advance`, two dozen small operations that each cost a launch.
+The torch function is `higgs_core.sampling.step_tail.StepTail`, two dozen small operations that each cost a launch.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ import torch
 
 from higgs_core.config import ModelConfig
 from higgs_core.kernels.lang import jit_for_any_alignment, power_of_2, tl
-from higgs_core.sampling.decode_state import COLUMN, SEGMENT_ENDED, DecodeState, Sample
+from higgs_core.sampling.decode_state import COLUMN, SEGMENT_ENDED, DecodeState
+from higgs_core.sampling.step_tail import Sample
 
 
-# The first column of a segment advances one row alone, from the middle of the state.
-@jit_for_any_alignment("column", "window", "step", "sampled", "eos_reach", "last_step", "active", "emitted")
-def _advance_kernel(
+# The first column of a segment is sampled for one row alone, from the middle of the state.
+@jit_for_any_alignment("column", "window", "step", "sampled", "eos_reach", "active", "emitted")
+def _step_tail_kernel(
     tokens: tl.tensor,
     column: tl.tensor,
     window: tl.tensor,
     step: tl.tensor,
     sampled: tl.tensor,
     eos_reach: tl.tensor,
-    last_step: tl.tensor,
     active: tl.tensor,
     emitted: tl.tensor,
     bos: tl.tensor,
@@ -41,7 +41,7 @@ def _advance_kernel(
     reach = tl.load(eos_reach + row)
     alive = tl.load(active + row) != 0
 
-    # Delay head: at the s-th sampled column codebooks beyond s have not begun to speak.
+    # Delay head: at the s-th sampled column codebooks beyond s hold stream BOS.
     token = tl.where(codebook > count, bos, token)
     # End: a running countdown moves one codebook on; else the first codebook that holds EOS starts one.
     first = tl.min(tl.where(real & (token == eos), codebook, CODEBOOKS), axis=0)
@@ -64,15 +64,14 @@ def _advance_kernel(
     status = tl.where(alive, tl.where(ended, ENDED, RUNNING), 0)
     tl.store(emitted + row * (CODEBOOKS + 1) + CODEBOOKS, status.to(tl.int64))
 
-    steps = tl.load(step + row) + alive.to(tl.int64)
     tl.store(eos_reach + row, following.to(tl.int64))
     tl.store(sampled + row, count + alive.to(tl.int64))
-    tl.store(step + row, steps)
-    tl.store(active + row, alive & (ended == 0) & (steps < tl.load(last_step + row)))
+    tl.store(step + row, tl.load(step + row) + alive.to(tl.int64))
+    tl.store(active + row, alive & (ended == 0))
 
 
-class TritonAdvance:
-    """As `higgs_core.sampling.decode_state.Advance`, whose signature it has. The rows of a state must be contiguous."""
+class TritonStepTail:
+    """As `higgs_core.sampling.step_tail.StepTail`, whose signature it has. The rows of a state must be contiguous."""
 
     def __init__(self, config: ModelConfig, sample: Sample, device: torch.device) -> None:
         self._sample = sample
@@ -82,14 +81,13 @@ class TritonAdvance:
         """state: views of the rows that ran.  logits: float32 [B, Q, codebook_size]."""
         tokens = self._sample(logits, state.window, state.sampler, state.step, candidates)
         codebooks = self._config.num_codebooks
-        _advance_kernel[(tokens.shape[0],)](
+        _step_tail_kernel[(tokens.shape[0],)](
             tokens,
             state.column,
             state.window,
             state.step,
             state.sampled,
             state.eos_reach,
-            state.last_step,
             state.active,
             state.emitted,
             self._config.stream_bos,

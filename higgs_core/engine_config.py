@@ -1,0 +1,63 @@
+"""What an engine is loaded from and how large it is. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from higgs_core.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    import torch
+
+AUTO = "auto"
+DTYPES = {
+    "fp32": "float32",
+    "float32": "float32",
+    "fp16": "float16",
+    "float16": "float16",
+    "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+}
+"""Allowed names of a dtype, and torch's name for each."""
+MIN_CONTEXT = 64
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Arguments of `HiggsAudioEngine.from_config`.
+
+    model: "tiny" (built-in random checkpoint: noise), a folder or a hub id, in Boson's or transformers' format.
+    audio_tokenizer: folder or hub id of the codec; without one a real model gives codes only. "tiny" has its own.
+    tokenizer: folder or hub id of the text tokenizer; None takes the model's.
+    revision, audio_tokenizer_revision: of hub ids; None is the pinned or the default one.
+    device: "auto", "cpu", "cuda" or "cuda:N".  dtype: "auto" (the checkpoint's), or a name in `DTYPES`.
+    max_batch_size, max_context: slots and positions a slot; fewer if memory does not reach, which the log says.
+    max_waiting: requests that may wait for a slot before `submit` raises BusyError.
+    progress: show a bar while weights load.
+
+    Raises ModelLoadError for a value that cannot work on any machine.
+    """
+
+    model: str
+    audio_tokenizer: str | None = None
+    tokenizer: str | None = None
+    revision: str | None = None
+    audio_tokenizer_revision: str | None = None
+    device: str | torch.device = AUTO
+    dtype: str | torch.dtype = AUTO
+    max_batch_size: int = 8
+    max_context: int = 8192
+    max_waiting: int = 64
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_batch_size < 1 or self.max_context < MIN_CONTEXT:
+            raise ModelLoadError(
+                f"max_batch_size is {self.max_batch_size} and max_context {self.max_context}; allowed are at least 1 "
+                f"and at least {MIN_CONTEXT}."
+            )
+        if self.max_waiting < 0:
+            raise ModelLoadError(f"max_waiting is {self.max_waiting}; allowed is at least 0.")
+        if isinstance(self.dtype, str) and self.dtype != AUTO and self.dtype not in DTYPES:
+            raise ModelLoadError(f"dtype is {self.dtype!r}; allowed is 'auto' or one of {', '.join(DTYPES)}.")
