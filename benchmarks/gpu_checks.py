@@ -22,7 +22,7 @@ from higgs_core.model.kv_cache import KVCache
 from higgs_core.model.weights import DecoderWeights, allocate, destinations
 from higgs_core.prompt.layout import Prompt
 from higgs_core.runtime.decode_graph import StepRunner
-from higgs_core.sampling.sampler import FEW_CANDIDATES
+from higgs_core.sampling.sampler import FAST_TOP_K
 from tests.golden import CASES, CHECKPOINTS, FOLDER
 from tests.helpers.patience import PATIENCE
 from tests.helpers.transformers_twin import prompt_inputs, prompt_of, transformers_twin
@@ -101,13 +101,13 @@ def captured_steps(parts: Assembled, steps: int = 24) -> Iterator[Row]:
                     state.deactivate(slot, cache.dummy_position)
                 _wake(parts, rows, columns, positions, steps)
                 tried = StepRunner(decoder, state, step_tail, capture=capture)
-                shape = runner.shape(rows, int(positions.max()) + steps + 1, FEW_CANDIDATES)
+                shape = runner.shape(rows, int(positions.max()) + steps + 1, FAST_TOP_K)
                 columns_out = []
                 for step in range(steps):
                     if step == steps // 2 and rows > 1:  # the last row ends before the others
                         state.deactivate(rows - 1, cache.dummy_position)
                     if capture:
-                        tried.run(rows, shape.max_kv_length, FEW_CANDIDATES)
+                        tried.run(rows, shape.max_kv_length, FAST_TOP_K)
                     else:
                         tried._step(shape)
                     columns_out.append(state.emitted[:rows].clone())

@@ -14,7 +14,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
 from higgs_core.build import Assembled
-from higgs_core.sampling.sampler import FEW_CANDIDATES
+from higgs_core.sampling.sampler import FAST_TOP_K
 from tests.helpers.transformers_twin import prompt_inputs, prompt_of, transformers_twin
 
 SECONDS_PER_FRAME = 0.04
@@ -147,7 +147,7 @@ def bare_step_ms(parts: Assembled, rows: int, max_kv_length: int, steps: int) ->
             synchronize(parts.device)
             started = time.perf_counter()
             for _ in range(steps):
-                parts.runner.run(rows, max_kv_length, FEW_CANDIDATES)
+                parts.runner.run(rows, max_kv_length, FAST_TOP_K)
             synchronize(parts.device)
             times.append(time.perf_counter() - started)
         for slot in range(rows):

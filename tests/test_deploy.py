@@ -109,7 +109,7 @@ def test_the_context_holds_nothing_that_the_image_does_not_want() -> None:
     for path in ("tests/conftest.py", ".git/config", ".venv/bin/python", "output/plain.wav", ".env"):
         assert ignored(path)
     assert not ignored("serverless/runpod_worker.py")
-    assert not ignored("higgs_core/kernels/lang.py")
+    assert not ignored("higgs_core/kernels/optional_triton.py")
 
 
 def test_the_image_runs_the_worker_with_variables_that_it_knows() -> None:

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 
-from higgs_core.kernels.lang import cdiv, jit, tl
+from higgs_core.kernels.optional_triton import cdiv, jit, tl
 
 _BLOCK = 512
 

@@ -1,6 +1,6 @@
-"""Split attention of one position over a long cache: how the work is cut, and what a program does with its part.
+"""Split attention of one position over a long KV cache (flash decoding): the launch plan and the device functions.
 
-Dao et al., "Flash-Decoding for long-context inference", 2023.
+Source: Dao et al., "Flash-Decoding for long-context inference", 2023.
 """
 
 from __future__ import annotations
@@ -9,26 +9,25 @@ from dataclasses import dataclass
 
 import torch
 
-from higgs_core.kernels.lang import cdiv, jit, power_of_2, tl
+from higgs_core.kernels.optional_triton import cdiv, jit, power_of_2, tl
 
 _LOG2_E = 1.4426950408889634
 _MAX_SPLITS = 64
 _PROGRAMS_PER_PROCESSOR = 4
-_SMALLEST_DOT = 16  # rows that a tensor core multiplies at once; a group of queries is padded to it
-_FEW_ROWS = 4  # up to here latency decides, so programs are small; above, bytes in flight
+_MIN_DOT_ROWS = 16  # the fewest rows that `tl.dot` multiplies; a group of queries is padded to it
+_SMALL_BATCH = 4  # rows up to which latency dominates, so blocks are small; above, memory bandwidth does
 
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """How a batch is cut into programs. All of it is fixed when a kernel is launched, so that a graph may hold it.
+    """How a batch is split into programs. Depends on no tensor's values, so that a CUDA graph can capture the launch.
 
-    splits: programs a row and KV head, a power of two.  block: positions that a program reads at once.
-    group: queries a KV head, group_block with padding.  scale: of the scores, in powers of two.
+    splits: programs per row and KV head, a power of two.  block: positions that a program reads at once.
+    group_block: query heads per KV head, padded.  scale: factor of the scores, log2(e) included.
     """
 
     splits: int
     block: int
-    group: int
     group_block: int
     scale: float
 
@@ -36,17 +35,17 @@ class SplitPlan:
     def choose(
         cls, rows: int, heads: int, kv_heads: int, size: int, max_kv_length: int, dtype: torch.dtype, processors: int
     ) -> SplitPlan:
-        """Enough programs to fill the card, none that could only be idle."""
-        block = 32 if rows <= _FEW_ROWS or dtype.itemsize > 2 else 64
+        """Enough programs to fill the GPU, and none that never has positions to read."""
+        block = 32 if rows <= _SMALL_BATCH or dtype.itemsize > 2 else 64
         wanted = max(processors * _PROGRAMS_PER_PROCESSOR // (rows * kv_heads), 1)
         splits = min(power_of_2(wanted + 1) // 2, power_of_2(cdiv(max_kv_length, block)), _MAX_SPLITS)
-        group = heads // kv_heads
-        return cls(splits, block, group, max(power_of_2(group), _SMALLEST_DOT), size**-0.5 * _LOG2_E)
+        group_block = max(power_of_2(heads // kv_heads), _MIN_DOT_ROWS)
+        return cls(splits, block, group_block, size**-0.5 * _LOG2_E)
 
 
 @jit
 def span_of(length: tl.tensor, SPLITS: tl.constexpr, BLOCK: tl.constexpr) -> tl.tensor:
-    """Positions that each split of a row takes, whole blocks; the last splits may be left with none."""
+    """Positions per split of a row, a multiple of BLOCK; the last splits may have none."""
     return tl.cdiv(tl.cdiv(length, SPLITS), BLOCK) * BLOCK
 
 
@@ -66,8 +65,8 @@ def attend_span(
 ) -> tl.tensor:
     """Online softmax of queries q [G, D] over positions start..end of one head.
 
-    Carries on from, and returns, the largest score `top` [G] (in powers of two), the sum of weights `total` [G] and the
-    weighted sum of values `found` [G, D], all fp32.
+    Takes the state so far and returns the new one: the largest score `top` [G] (base 2), the sum of weights `total` [G]
+    and the weighted sum of values `found` [G, D], all fp32.
     """
     index = tl.arange(0, SIZE)[None, :]
     for first in range(start, end, BLOCK):
@@ -88,13 +87,16 @@ def attend_span(
 
 @jit
 def merged(
-    partial: tl.tensor, level: tl.tensor, active: tl.tensor, SPLITS: tl.constexpr, SIZE: tl.constexpr
+    partial: tl.tensor, logsumexp: tl.tensor, active: tl.tensor, SPLITS: tl.constexpr, SIZE: tl.constexpr
 ) -> tl.tensor:
-    """fp32 [D] of one head: the splits' results `partial` [SPLITS, D] weighted by 2 ** `level` [SPLITS]."""
+    """fp32 [D] of one head: the mean of the splits' results `partial` [SPLITS, D], weighted by 2 ** `logsumexp`.
+
+    logsumexp: [SPLITS], each split's log2 of the sum of 2 ** score.  active: splits that have positions.
+    """
     split = tl.arange(0, SPLITS)
-    # .cg: past the L1 cache, as another processor may have written these a moment ago.
-    levels = tl.load(level + split, mask=split < active, other=float("-inf"), cache_modifier=".cg")
+    # .cg bypasses the L1 cache, as programs on other multiprocessors wrote these values.
+    sums = tl.load(logsumexp + split, mask=split < active, other=float("-inf"), cache_modifier=".cg")
     at = split[:, None] * SIZE + tl.arange(0, SIZE)[None, :]
     parts = tl.load(partial + at, mask=(split < active)[:, None], other=0.0, cache_modifier=".cg")
-    weights = tl.exp2(levels - tl.max(levels, axis=0))
+    weights = tl.exp2(sums - tl.max(sums, axis=0))
     return tl.sum(parts * (weights / tl.sum(weights, axis=0))[:, None], axis=0)

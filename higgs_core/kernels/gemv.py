@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from higgs_core.kernels.lang import cdiv, jit, tl
+from higgs_core.kernels.optional_triton import cdiv, jit, tl
 from higgs_core.kernels.swiglu import silu_times, swiglu
 
 linear = F.linear
-MOST_ROWS = 2
+MAX_ROWS = 2
 
 
 def linear_swiglu(x: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:

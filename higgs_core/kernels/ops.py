@@ -9,12 +9,10 @@ from typing import Protocol
 import torch
 
 from higgs_core.config import ModelConfig
-from higgs_core.kernels.decode_attention import attention_mask, decode_attention
 from higgs_core.kernels.embed_columns import embed_columns
 from higgs_core.kernels.gemv import linear, linear_swiglu
 from higgs_core.kernels.rms_norm import add_rms_norm, rms_norm
-from higgs_core.kernels.rope_attention import rope_attention
-from higgs_core.kernels.rope_kv import rope_kv_write
+from higgs_core.kernels.rope_attention import LayerAttention, rope_attention
 from higgs_core.kernels.swiglu import swiglu
 from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import Sampler
@@ -23,47 +21,26 @@ from higgs_core.sampling.step_tail import Sample, StepTail
 Tensor = torch.Tensor
 
 
-class AttentionMask(Protocol):
-    def __call__(self, lengths: Tensor, max_kv_length: int, kv_heads: int, dtype: torch.dtype) -> Tensor | None: ...
-
-
-class DecodeAttention(Protocol):
-    def __call__(
-        self,
-        q: Tensor,
-        k_cache: Tensor,
-        v_cache: Tensor,
-        lengths: Tensor,
-        max_kv_length: int,
-        mask: Tensor | None = None,
-    ) -> Tensor: ...
-
-
 class RopeAttention(Protocol):
     def __call__(
-        self,
-        qkv: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        k_cache: Tensor,
-        v_cache: Tensor,
-        positions: Tensor,
-        lengths: Tensor,
-        max_kv_length: int,
-        mask: Tensor | None = None,
-    ) -> Tensor: ...
+        self, cos: Tensor, sin: Tensor, positions: Tensor, lengths: Tensor, max_kv_length: int, kv_heads: int
+    ) -> LayerAttention: ...
 
 
 class StepTailOp(Protocol):
-    def __call__(self, state: DecodeState, logits: Tensor, candidates: int) -> None: ...
+    def __call__(self, state: DecodeState, logits: Tensor, max_top_k: int, /) -> None: ...
+
+
+MakeSampler = Callable[[int, int, torch.device], Sample]
+MakeStepTail = Callable[[ModelConfig, Sample, torch.device], StepTailOp]
 
 
 @dataclass(frozen=True, slots=True)
 class Ops:
-    """Tensors in the model's dtype unless said otherwise.
+    """Tensors have the model's dtype unless stated otherwise.
 
-    B rows, H hidden, I inner width of the MLP, Hq and Hkv heads of D, S slots of C positions, Q codebooks of V codes,
-    W columns of history.
+    B rows, H hidden size, I intermediate size of the MLP, Hq query and Hkv KV heads of size D, S slots of C positions,
+    Q codebooks of V codes, W columns of history.
 
     embed_columns(columns int64 [B, Q], table [Q V, H]) -> [B, H]
     rms_norm(x [B, H], weight [H], eps) -> [B, H]
@@ -73,16 +50,12 @@ class Ops:
     linear_swiglu(x [B, H], gate_up [2 I, H]) -> [B, I]
         swiglu(linear(x, gate_up))
     swiglu(gate_up [B, 2 I]) -> [B, I]
-    rope_kv_write(qkv [B, (Hq + 2 Hkv) D], cos [B, D], sin [B, D], k_cache [S, Hkv, C, D], v_cache, positions [B])
-        -> queries [B, Hq, D]
-    attention_mask(lengths [B], max_kv_length, kv_heads, dtype) -> Tensor or None
-        what decode_attention takes as `mask`, worth computing once a step
-    decode_attention(q [B, Hq, D], k_cache, v_cache, lengths [B], max_kv_length, mask=None) -> [B, Hq D]
-    rope_attention(qkv, cos, sin, k_cache, v_cache, positions [B], lengths [B], max_kv_length, mask=None) -> [B, Hq D]
-        decode_attention(rope_kv_write(...), ...)
-    sampler(Q, V, device) -> callable(logits fp32 [B, Q, V], window [B, W, Q], rows, step [B], candidates) -> [B, Q]
-    step_tail(config, sample, device) -> callable(state, logits fp32 [B, Q, V], candidates)
-        samples the columns and prepares the next step
+    rope_attention(cos [B, D], sin [B, D], positions [B], lengths [B], max_kv_length, kv_heads)
+        -> callable(qkv [B, (Hq + 2 Hkv) D], k_cache [S, Hkv, C, D], v_cache [S, Hkv, C, D]) -> [B, Hq D]
+        called once per decode step; the returned function runs one layer and writes its keys and values
+    sampler(Q, V, device) -> callable(logits fp32 [B, Q, V], window [B, W, Q], rows, step [B], max_top_k) -> [B, Q]
+    step_tail(config, sample, device) -> callable(state, logits fp32 [B, Q, V], max_top_k)
+        samples the next columns and updates `state` for the next step
     """
 
     embed_columns: Callable[[Tensor, Tensor], Tensor]
@@ -91,16 +64,13 @@ class Ops:
     linear: Callable[[Tensor, Tensor], Tensor]
     linear_swiglu: Callable[[Tensor, Tensor], Tensor]
     swiglu: Callable[[Tensor], Tensor]
-    rope_kv_write: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-    attention_mask: AttentionMask
-    decode_attention: DecodeAttention
     rope_attention: RopeAttention
-    sampler: Callable[[int, int, torch.device], Sample]
-    step_tail: Callable[[ModelConfig, Sample, torch.device], StepTailOp]
+    sampler: MakeSampler
+    step_tail: MakeStepTail
 
 
 def torch_ops() -> Ops:
-    """Every operation in plain torch: what a CPU runs and what the kernels are compared with."""
+    """Every operation in torch: what a CPU runs and what the kernels are compared with."""
     return Ops(
         embed_columns=embed_columns,
         rms_norm=rms_norm,
@@ -108,9 +78,6 @@ def torch_ops() -> Ops:
         linear=linear,
         linear_swiglu=linear_swiglu,
         swiglu=swiglu,
-        rope_kv_write=rope_kv_write,
-        attention_mask=attention_mask,
-        decode_attention=decode_attention,
         rope_attention=rope_attention,
         sampler=Sampler,
         step_tail=StepTail,

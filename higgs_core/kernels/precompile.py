@@ -17,11 +17,10 @@ import torch
 from transformers.models.higgs_audio_v2.configuration_higgs_audio_v2 import HiggsAudioV2Config
 
 from higgs_core.config import ModelConfig
-from higgs_core.kernels import gemv, rms_norm, rope_kv, swiglu
-from higgs_core.kernels.compiling import build_launch_stubs, compiling
-from higgs_core.kernels.decode_attention import decode_attention_triton
+from higgs_core.kernels import gemv, rms_norm, swiglu
+from higgs_core.kernels.cross_compile import build_launch_stubs, compiling
 from higgs_core.kernels.embed_columns import embed_columns_triton
-from higgs_core.kernels.rope_attention import RopeAttention
+from higgs_core.kernels.rope_attention import TritonRopeAttention
 from higgs_core.kernels.sampler import TritonSampler
 from higgs_core.kernels.step_tail import TritonStepTail
 from higgs_core.params import MAX_RAS_WINDOW
@@ -41,7 +40,7 @@ def launch_all(
     dtype: torch.dtype,
     *,
     rows: tuple[int, ...] = _ROWS,
-    max_kv_lengths: tuple[int, ...] = _MAX_KV_LENGTHS,
+    max_kv_length: tuple[int, ...] = _MAX_KV_LENGTHS,
     processors: tuple[int, ...] = _PROCESSORS,
     configs: tuple[gemv.GemvConfig, ...] = gemv.CONFIGS,
 ) -> None:
@@ -49,10 +48,10 @@ def launch_all(
     with torch.device("meta"):
         for count in rows:
             _launch_simple(config, dtype, count)
-            for bound in max_kv_lengths:
+            for bound in max_kv_length:
                 for processor_count in processors:
                     _launch_attention(config, dtype, count, bound, processor_count)
-        for count in range(1, gemv.MOST_ROWS + 1):
+        for count in range(1, gemv.MAX_ROWS + 1):
             for each in configs:
                 _launch_linear(config, dtype, count, each)
 
@@ -82,10 +81,8 @@ def _launch_attention(config: ModelConfig, dtype: torch.dtype, rows: int, max_kv
     qkv, angle = torch.empty(rows, config.qkv_size, dtype=dtype), torch.empty(rows, config.head_dim, dtype=dtype)
     cache = torch.empty(rows, config.num_kv_heads, max_kv_length + 1, config.head_dim, dtype=dtype)
     positions = torch.empty(rows, dtype=torch.int64)
-    query = rope_kv.rope_kv_write_triton(qkv, angle, angle, cache, cache, positions)
-    decode_attention_triton(query, cache, cache, positions, max_kv_length, processors=processors)
-    whole = RopeAttention(rows, config.num_kv_heads, processors, qkv.device)
-    whole(qkv, angle, angle, cache, cache, positions, positions, max_kv_length)
+    attention = TritonRopeAttention(rows, config.num_kv_heads, processors, qkv.device)
+    attention(angle, angle, positions, positions, max_kv_length, config.num_kv_heads)(qkv, cache, cache)
 
 
 def _launch_linear(config: ModelConfig, dtype: torch.dtype, rows: int, tiling: gemv.GemvConfig) -> None:

@@ -6,7 +6,7 @@ from functools import cache
 
 import torch
 
-from higgs_core.kernels.lang import jit, power_of_2, tl
+from higgs_core.kernels.optional_triton import jit, power_of_2, tl
 
 
 @cache

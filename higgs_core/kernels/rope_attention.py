@@ -1,36 +1,50 @@
-"""From a fused q-k-v row to what its queries attend to, in one kernel: rotation, KV write, split attention, merge.
+"""RoPE, KV write and attention of one decode step's layer: fused q-k-v rows in, attention output out.
 
-One launch takes the place of three. The new key and value never travel through memory: the split that they fall in
-takes them from registers. The split of a head that arrives last merges what the others found.
+The Triton kernel does in one launch what takes three otherwise: rotation and KV write, split attention, merge of the
+splits. The new key and value are not read back from the cache: the split that their position falls into takes them from
+registers. The last split of a head to finish merges the results of all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 
-from higgs_core.kernels.decode_attention import decode_attention
+from higgs_core.kernels.decode_attention import attention_mask, decode_attention
 from higgs_core.kernels.flash_decode import SplitPlan, attend_span, merged, span_of
-from higgs_core.kernels.lang import jit, tl
-from higgs_core.kernels.rope_kv import rope_kv_write, rotated
+from higgs_core.kernels.optional_triton import jit, tl
+from higgs_core.kernels.rope_kv import rope_kv_write, rotated, rotation
+
+LayerAttention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(qkv [B, (Hq + 2 Hkv) D], k_cache [S, Hkv, C, D], v_cache [S, Hkv, C, D]) -> attention output [B, Hq D].
+
+Writes the new keys and values into the caches. qkv must be contiguous.
+"""
 
 
 def rope_attention(
-    qkv: torch.Tensor,
     cos: torch.Tensor,
     sin: torch.Tensor,
-    k_cache: torch.Tensor,
-    v_cache: torch.Tensor,
     positions: torch.Tensor,
     lengths: torch.Tensor,
     max_kv_length: int,
-    mask: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """`rope_kv_write`, then `decode_attention` with the queries that it returns. Returns [B, Hq D].
+    kv_heads: int,
+) -> LayerAttention:
+    """The attention of one decode step, as a function to be called once per layer.
 
-    A row that speaks has lengths[b] == positions[b] + 1; one that does not may write anywhere beyond its length.
+    cos, sin: [B, D], both halves equal, in the model's dtype.  positions: int64 [B], where row b's key and value go.
+    lengths: int64 [B], 1 <= lengths <= max_kv_length.  Row b attends to positions 0..lengths[b] of slot b.
+    An active row has lengths[b] == positions[b] + 1; an inactive one may write anywhere at or beyond its length.
     """
-    query = rope_kv_write(qkv, cos, sin, k_cache, v_cache, positions)
-    return decode_attention(query, k_cache, v_cache, lengths, max_kv_length, mask)
+    mask, factors = attention_mask(lengths, max_kv_length, kv_heads, cos.dtype), rotation(cos, sin)
+
+    def attend(qkv: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> torch.Tensor:
+        query = rope_kv_write(qkv, factors, k_cache, v_cache, positions)
+        return decode_attention(query, k_cache, v_cache, mask)
+
+    return attend
 
 
 @jit
@@ -43,7 +57,7 @@ def _rope_attention_kernel(
     positions: tl.tensor,
     lengths: tl.tensor,
     partial: tl.tensor,
-    level: tl.tensor,
+    logsumexp: tl.tensor,
     arrivals: tl.tensor,
     out: tl.tensor,
     slot_stride: tl.tensor,
@@ -66,7 +80,7 @@ def _rope_attention_kernel(
     start = split * span
     end = tl.minimum(start + span, length)
 
-    # Every program rotates the key: it needs a few hundred bytes, and waiting for another would cost more.
+    # Every program rotates the key itself: that costs a few hundred bytes, less than waiting for another program.
     one = tl.zeros([1, 1], tl.int32)
     index = tl.arange(0, SIZE)[None, :]
     source = qkv + row * (HEADS + 2 * KV_HEADS) * SIZE
@@ -83,8 +97,8 @@ def _rope_attention_kernel(
         real = (member < GROUP)[:, None]
         head = kv_head * GROUP + member
         queries = rotated(source + head[:, None] * SIZE, cosine, sine, real, SIZE).to(dtype)
-        # The new position is the first that the softmax sees; the cache is read up to it and never at it.
-        own = (position >= start) & (position < end)
+        # The online softmax starts with the new position; from the cache only the positions before it are read.
+        holds_new = (position >= start) & (position < end)
         score = tl.sum(queries.to(tl.float32) * key.to(tl.float32), axis=1) * SCALE
         top, total, found = attend_span(
             queries,
@@ -92,9 +106,9 @@ def _rope_attention_kernel(
             v_cache + offset,
             start,
             tl.minimum(end, position),
-            tl.where(own, score, float("-inf")),
-            tl.where(own, tl.full([GROUP_BLOCK], 1.0, tl.float32), 0.0),
-            tl.where(own, tl.broadcast_to(value.to(tl.float32), [GROUP_BLOCK, SIZE]), 0.0),
+            tl.where(holds_new, score, float("-inf")),
+            tl.where(holds_new, tl.full([GROUP_BLOCK], 1.0, tl.float32), 0.0),
+            tl.where(holds_new, tl.broadcast_to(value.to(tl.float32), [GROUP_BLOCK, SIZE]), 0.0),
             SCALE,
             SIZE,
             BLOCK,
@@ -106,44 +120,55 @@ def _rope_attention_kernel(
             tl.store(out + head[:, None] * SIZE + index, found.to(dtype), mask=real)
         else:
             tl.store(partial + (head[:, None] * SPLITS + split) * SIZE + index, found, mask=real)
-            tl.store(level + head * SPLITS + split, top + tl.log2(total), mask=member < GROUP)
-            # All threads have stored before one of them announces it; who sees the last announcement sees the stores.
+            tl.store(logsumexp + head * SPLITS + split, top + tl.log2(total), mask=member < GROUP)
+            # The barrier and acq_rel order every thread's stores before the count, so that the program that counts last
+            # sees the results of all splits.
             tl.debug_barrier()
             arrival = arrivals + row * KV_HEADS + kv_head
             if tl.atomic_add(arrival, 1, sem="acq_rel", scope="gpu") == active - 1:
                 for query in tl.static_range(GROUP):
                     at = row * HEADS + kv_head * GROUP + query
-                    result = merged(partial + at * SPLITS * SIZE, level + at * SPLITS, active, SPLITS, SIZE)
+                    result = merged(partial + at * SPLITS * SIZE, logsumexp + at * SPLITS, active, SPLITS, SIZE)
                     tl.store(out + at * SIZE + tl.arange(0, SIZE), result.to(dtype))
                 tl.store(arrival, 0)
 
 
-class RopeAttention:
+class TritonRopeAttention:
     """As `rope_attention`, in one kernel; D must be a power of two. Calls must follow one another on one stream."""
 
     def __init__(self, rows: int, kv_heads: int, processors: int, device: torch.device) -> None:
-        """rows: the largest batch.  processors: multiprocessors to fill."""
+        """rows: the largest batch.  processors: multiprocessors of the device."""
         self._processors = processors
         self._arrivals = torch.zeros(rows, kv_heads, dtype=torch.int32, device=device)
 
     def __call__(
         self,
-        qkv: torch.Tensor,
         cos: torch.Tensor,
         sin: torch.Tensor,
-        k_cache: torch.Tensor,
-        v_cache: torch.Tensor,
         positions: torch.Tensor,
         lengths: torch.Tensor,
         max_kv_length: int,
-        mask: torch.Tensor | None = None,
+        kv_heads: int,
+    ) -> LayerAttention:
+        return partial(self._launch, cos, sin, positions, lengths, max_kv_length)
+
+    def _launch(
+        self,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        positions: torch.Tensor,
+        lengths: torch.Tensor,
+        max_kv_length: int,
+        qkv: torch.Tensor,
+        k_cache: torch.Tensor,
+        v_cache: torch.Tensor,
     ) -> torch.Tensor:
         (rows, size), kv_heads = cos.shape, k_cache.shape[1]
         heads = qkv.shape[1] // size - 2 * kv_heads
         plan = SplitPlan.choose(rows, heads, kv_heads, size, max_kv_length, qkv.dtype, self._processors)
         out = qkv.new_empty(rows, heads * size)
         partial = qkv.new_empty(rows, heads, plan.splits, size, dtype=torch.float32)
-        level = qkv.new_empty(rows, heads, plan.splits, dtype=torch.float32)
+        logsumexp = qkv.new_empty(rows, heads, plan.splits, dtype=torch.float32)
         _rope_attention_kernel[(plan.splits, kv_heads, rows)](
             qkv,
             cos,
@@ -153,7 +178,7 @@ class RopeAttention:
             positions,
             lengths,
             partial,
-            level,
+            logsumexp,
             self._arrivals,
             out,
             k_cache.stride(0),

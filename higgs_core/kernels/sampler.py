@@ -1,15 +1,15 @@
 """The audio sampler in one kernel: temperature, top-k, top-p, one draw and RAS, a program each row and codebook.
 
-The torch function is `higgs_core.sampling.sampler.Sampler`. Noise and rules are the same, and so are the tokens, but
-for sums of probabilities that land on top_p to the last bit. Where torch sorts, the kernel bisects for the score from
-which tokens are kept, over the bits of fp32 numbers in an order-preserving integer form.
+The torch function is `higgs_core.sampling.sampler.Sampler`. Noise and rules are the same, and so are the tokens, except
+where a sum of probabilities equals top_p to the last bit. Where torch sorts, the kernel finds the lowest score that is
+kept by bisection, over fp32 numbers mapped to integers of the same order.
 """
 
 from __future__ import annotations
 
 import torch
 
-from higgs_core.kernels.lang import jit, jit_for_any_alignment, power_of_2, tl
+from higgs_core.kernels.optional_triton import jit, jit_for_any_alignment, power_of_2, tl
 from higgs_core.sampling.sampler import SamplerRows
 
 
@@ -23,7 +23,7 @@ def _mix64(z: tl.tensor) -> tl.tensor:
 
 @jit
 def _gumbel(key: tl.tensor, counter: tl.tensor) -> tl.tensor:
-    """Standard Gumbel noise of draws `counter` (from 1) of the step that `key` stands for."""
+    """Standard Gumbel noise of the draws `counter` (from 1) of a step; `key` is a hash of its seed and number."""
     bits = _mix64(key + counter.to(tl.uint64) * 0x9E3779B97F4A7C15) >> 41
     uniform = (bits.to(tl.float32) + 0.5) * 1.1920928955078125e-07  # 2 ** -23
     return -tl.log(-tl.log(uniform))
@@ -31,13 +31,15 @@ def _gumbel(key: tl.tensor, counter: tl.tensor) -> tl.tensor:
 
 @jit
 def _ordered(score: tl.tensor) -> tl.tensor:
-    """int32 in the order of fp32 `score`."""
-    bits = (score + 0.0).to(tl.int32, bitcast=True)  # -0.0 becomes 0.0, which it ties with
+    """fp32 `score` as int32 of the same order."""
+    bits = (score + 0.0).to(tl.int32, bitcast=True)  # -0.0 becomes 0.0, its equal
     return tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
 
 
-# The first column of a segment is sampled for one row alone, from the middle of these.
-@jit_for_any_alignment("window", "temperatures", "top_ks", "top_ps", "ras_windows", "ras_max_repeats", "seeds", "steps")
+# The first column of a segment is sampled for one row alone, whose elements may lie at any address.
+@jit_for_any_alignment(
+    "window", "temperatures", "top_ks", "top_ps", "ras_windows", "ras_max_num_repeats", "seeds", "steps"
+)
 def _sampler_kernel(
     logits: tl.tensor,
     window: tl.tensor,
@@ -45,7 +47,7 @@ def _sampler_kernel(
     top_ks: tl.tensor,
     top_ps: tl.tensor,
     ras_windows: tl.tensor,
-    ras_max_repeats: tl.tensor,
+    ras_max_num_repeats: tl.tensor,
     seeds: tl.tensor,
     steps: tl.tensor,
     tokens: tl.tensor,
@@ -105,15 +107,15 @@ def _sampler_kernel(
         choice = tl.where(real & (order >= kept), scores + _gumbel(key, counter), float("-inf"))
     token = tl.argmax(choice, axis=0)
 
-    # RAS: drawn again from the raw logits if it is in the recent columns too often.
+    # RAS: draw again from the raw logits if the token is too frequent in the recent columns.
     ras_window = tl.load(ras_windows + row)
     age = tl.arange(0, WINDOW)
     recent = tl.load(window + row * window_stride + (WINDOW - 1 - age) * CODEBOOKS + codebook)
     repeats = tl.sum(((recent == token) & (age < ras_window)).to(tl.int32), axis=0)
-    if repeats >= tl.load(ras_max_repeats + row):
+    if repeats >= tl.load(ras_max_num_repeats + row):
         counter = (CODEBOOKS + codebook) * CODES + code + 1
         token = tl.argmax(tl.where(real, raw + _gumbel(key, counter), float("-inf")), axis=0)
-    # Logits that are not numbers must not become an index beyond the embedding.
+    # With NaN logits argmax may exceed the vocabulary; the next step uses the token as an index.
     tl.store(tokens + row * CODEBOOKS + codebook, tl.minimum(token, CODES - 1).to(tl.int64))
 
 
@@ -125,11 +127,11 @@ class TritonSampler:
         self._codes = codebook_size
 
     def __call__(
-        self, logits: torch.Tensor, window: torch.Tensor, rows: SamplerRows, step: torch.Tensor, candidates: int
+        self, logits: torch.Tensor, window: torch.Tensor, rows: SamplerRows, step: torch.Tensor, max_top_k: int
     ) -> torch.Tensor:
         """logits: fp32 [B, Q, V], contiguous.  window: int64 [B, W, Q], oldest first, W a power of two.
 
-        rows, step: of B rows.  `candidates` does not matter here.  Returns int64 [B, Q].
+        rows, step: of B rows.  max_top_k is not needed here.  Returns int64 [B, Q].
         """
         count, columns = logits.shape[0], window.shape[1]
         tokens = torch.empty(count, self._codebooks, dtype=torch.int64, device=logits.device)
@@ -140,7 +142,7 @@ class TritonSampler:
             rows.top_k,
             rows.top_p,
             rows.ras_window,
-            rows.ras_max_repeat,
+            rows.ras_win_max_num_repeat,
             rows.seed,
             step,
             tokens,

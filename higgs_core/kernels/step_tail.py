@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from higgs_core.config import ModelConfig
-from higgs_core.kernels.lang import jit_for_any_alignment, power_of_2, tl
+from higgs_core.kernels.optional_triton import jit_for_any_alignment, power_of_2, tl
 from higgs_core.sampling.decode_state import COLUMN, SEGMENT_ENDED, DecodeState
 from higgs_core.sampling.step_tail import Sample
 
@@ -32,7 +32,7 @@ def _step_tail_kernel(
     WIDTH: tl.constexpr,
     WINDOW: tl.constexpr,
 ) -> None:
-    """One program a row. WIDTH: CODEBOOKS as a power of two."""
+    """One program a row. WIDTH: CODEBOOKS rounded up to a power of two."""
     row = tl.program_id(0).to(tl.int64)
     codebook = tl.arange(0, WIDTH)
     real = codebook < CODEBOOKS
@@ -56,7 +56,7 @@ def _step_tail_kernel(
     line = window + row * WINDOW * CODEBOOKS + codebook[None, :]
     older = (age < WINDOW - 1) & real[None, :]
     shifted = tl.load(line + (age + 1) * CODEBOOKS, mask=older, other=0)
-    tl.debug_barrier()  # everything is read before anything is moved
+    tl.debug_barrier()  # no thread writes before all have read
     tl.store(line + age * CODEBOOKS, shifted, mask=older)
     tl.store(window + (row * WINDOW + WINDOW - 1) * CODEBOOKS + codebook, token, mask=real)
     tl.store(column + row * CODEBOOKS + codebook, token, mask=real)
@@ -77,9 +77,9 @@ class TritonStepTail:
         self._sample = sample
         self._config = config
 
-    def __call__(self, state: DecodeState, logits: torch.Tensor, candidates: int) -> None:
+    def __call__(self, state: DecodeState, logits: torch.Tensor, max_top_k: int) -> None:
         """state: views of the rows that ran.  logits: float32 [B, Q, codebook_size]."""
-        tokens = self._sample(logits, state.window, state.sampler, state.step, candidates)
+        tokens = self._sample(logits, state.window, state.sampler, state.step, max_top_k)
         codebooks = self._config.num_codebooks
         _step_tail_kernel[(tokens.shape[0],)](
             tokens,

@@ -8,8 +8,8 @@ from functools import partial
 
 import torch
 
-from higgs_core.kernels.gemv import CONFIGS, MOST_ROWS, GemvConfig
-from higgs_core.kernels.lang import cdiv
+from higgs_core.kernels.gemv import CONFIGS, MAX_ROWS, GemvConfig
+from higgs_core.kernels.optional_triton import cdiv
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def fastest(
     """The rows and shapes at which some configuration beats the library, and which."""
     plan = {}
     for shape in dict.fromkeys(shapes):
-        for rows in range(1, MOST_ROWS + 1):
+        for rows in range(1, MAX_ROWS + 1):
             x = torch.randn(rows, shape[1], device=device, dtype=dtype)
             library_seconds = timer(partial(library, x), device, shape, dtype)
             times = {c: timer(_with(gemv, x, c), device, shape, dtype) for c in CONFIGS}

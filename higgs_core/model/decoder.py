@@ -41,7 +41,7 @@ class Decoder:
         config, ops, eps = self.config, self._ops, self.config.rms_norm_eps
         cos, sin = self._cos[positions], self._sin[positions]  # [B, D]
         residual = self._embed_columns(columns)  # [B, H]
-        mask = ops.attention_mask(lengths, max_kv_length, config.num_kv_heads, residual.dtype)
+        attend = ops.rope_attention(cos, sin, positions, lengths, max_kv_length, config.num_kv_heads)
         pending = None  # the last MLP's output, added to the residual by the next norm's kernel
         for number, layer in enumerate(self.weights.layers):
             audio = layer.audio
@@ -51,11 +51,8 @@ class Decoder:
                 normed = ops.rms_norm(residual, audio.attention_norm, eps)
             else:
                 normed, residual = ops.add_rms_norm(pending, residual, audio.attention_norm, eps)
-            keys, values = self.cache.keys[number], self.cache.values[number]
             qkv = ops.linear(normed, layer.qkv)  # [B, (Hq + 2 Hkv) D]
-            attended = ops.rope_attention(
-                qkv, cos, sin, keys, values, positions, lengths, max_kv_length, mask
-            )  # [B, Hq D]
+            attended = attend(qkv, self.cache.keys[number], self.cache.values[number])  # [B, Hq D]
             normed, residual = ops.add_rms_norm(ops.linear(attended, layer.output), residual, audio.mlp_norm, eps)
             pending = ops.linear(ops.linear_swiglu(normed, audio.gate_up), audio.down)
         return self.audio_logits(self._final_norm(pending, residual))

@@ -10,8 +10,8 @@ from higgs_core.config import ModelConfig
 class KVCache:
     """Keys and values of every layer, slot and position.
 
-    keys[layer], values[layer]: [S, Hkv, C + 1, D]. The last is the dummy position: rows of a decode step that are not
-    active write there, so that every row of a batch may run the same code.
+    keys[layer], values[layer]: [S, Hkv, C + 1, D]. The last is the dummy position: inactive rows of a decode
+    step write there, so that every row of a batch can run the same code.
     """
 
     def __init__(self, config: ModelConfig, slots: int, context: int, device: torch.device, dtype: torch.dtype) -> None:
@@ -19,18 +19,18 @@ class KVCache:
         self._all = torch.zeros(shape, device=device, dtype=dtype)  # zeros: a masked position must not be NaN
         self.keys = [self._all[layer, 0] for layer in range(config.num_layers)]
         self.values = [self._all[layer, 1] for layer in range(config.num_layers)]
-        # Which positions hold audio columns: layers that audio passes by must not attend to them.
+        # Which positions hold audio columns: layers that skip audio (`audio_paths`) must not attend to them.
         self.is_audio = torch.zeros(slots, context + 1, device=device, dtype=torch.bool)
         self.slots = slots
         self.context = context
 
     @property
     def dummy_position(self) -> int:
-        """The position that no query attends to."""
+        """The position that is written but never read."""
         return self.context
 
     def mark(self, slot: int, start: int, length: int, audio_index: torch.Tensor) -> None:
-        """Note which of `length` positions from `start` on hold audio columns; audio_index: int64 [A], from start."""
+        """Note which of `length` positions from `start` on hold audio columns. audio_index: int64 [A], from `start`."""
         written = self.is_audio[slot, start : start + length]
         written.fill_(False)
         written.index_fill_(0, audio_index, True)  # assigning by index would make the host wait for a GPU
@@ -60,4 +60,5 @@ class KVCache:
 
     @staticmethod
     def nbytes_per_position(config: ModelConfig, dtype: torch.dtype) -> int:
+        """Bytes of one slot's keys and values at one position, all layers."""
         return config.num_layers * 2 * config.num_kv_heads * config.head_dim * dtype.itemsize

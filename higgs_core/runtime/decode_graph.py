@@ -1,4 +1,4 @@
-"""Runs decode steps: on a GPU captured in one CUDA graph per (rows, KV length, candidates), on a CPU plainly.
+"""Runs decode steps: on a GPU captured in one CUDA graph per (rows, KV length, max_top_k), on a CPU plainly.
 
 A step is the embedding of the columns, the layers, the audio head and the step tail. It reads and writes the state's
 tensors in place and never waits for the host.
@@ -15,7 +15,7 @@ import torch
 from higgs_core.kernels.ops import StepTailOp
 from higgs_core.model.decoder import Decoder
 from higgs_core.sampling.decode_state import DecodeState
-from higgs_core.sampling.sampler import FEW_CANDIDATES
+from higgs_core.sampling.sampler import FAST_TOP_K
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class StepShape:
 
     rows: int
     max_kv_length: int
-    candidates: int
+    max_top_k: int
 
 
 class StepRunner:
@@ -46,13 +46,13 @@ class StepRunner:
         self._graphs: dict[StepShape, torch.cuda.CUDAGraph] = {}
         self._pool: Any = None  # the graphs share their memory; one runs at a time
 
-    def shape(self, rows: int, max_kv_length: int, candidates: int) -> StepShape:
+    def shape(self, rows: int, max_kv_length: int, max_top_k: int) -> StepShape:
         """The smallest shape of a step that covers so many rows and positions."""
         if self._capture:
             max_kv_length = max(1 << (max_kv_length - 1).bit_length(), _MIN_KV_LENGTH)
         else:
             max_kv_length = -(-max_kv_length // _KV_LENGTH_STEP) * _KV_LENGTH_STEP
-        return StepShape(self.batch_rows(rows), min(max_kv_length, self._decoder.cache.context), candidates)
+        return StepShape(self.batch_rows(rows), min(max_kv_length, self._decoder.cache.context), max_top_k)
 
     def batch_rows(self, rows: int) -> int:
         """How many rows a step runs that has to cover so many."""
@@ -61,9 +61,9 @@ class StepRunner:
         slots = self._decoder.cache.slots
         return min(next((bucket for bucket in ROW_BUCKETS if bucket >= rows), slots), slots)
 
-    def run(self, rows: int, max_kv_length: int, candidates: int) -> None:
+    def run(self, rows: int, max_kv_length: int, max_top_k: int) -> None:
         """One decode step of rows 0..rows. Rows that are not active emit nothing and stay where they are."""
-        shape = self.shape(rows, max_kv_length, candidates)
+        shape = self.shape(rows, max_kv_length, max_top_k)
         if not self._capture:
             self._step(shape)
             return
@@ -77,7 +77,7 @@ class StepRunner:
             return 0
         slots = self._decoder.cache.slots
         rows = [bucket for bucket in ROW_BUCKETS if bucket < 2 * slots]
-        wanted = {self.shape(min(n, slots), length, FEW_CANDIDATES) for n in rows for length in _USUAL_KV_LENGTHS}
+        wanted = {self.shape(min(n, slots), length, FAST_TOP_K) for n in rows for length in _USUAL_KV_LENGTHS}
         for shape in sorted(wanted - self._graphs.keys(), key=lambda shape: (-shape.rows, -shape.max_kv_length)):
             self._graphs[shape] = self._captured(shape)
         return len(wanted)
@@ -93,7 +93,7 @@ class StepRunner:
         lengths = (state.position + 1).where(state.active, 1)
         logits = self._decoder.decode_step(state.column, state.position, lengths, shape.max_kv_length)
         state.position.add_(state.active)
-        self._step_tail(state, logits, shape.candidates)
+        self._step_tail(state, logits, shape.max_top_k)
 
     def _captured(self, shape: StepShape) -> torch.cuda.CUDAGraph:
         """Capturing runs the step twice to warm kernels up, so every row is inactive meanwhile."""

@@ -15,7 +15,7 @@ from higgs_core.runtime.generation import Generation, Status
 from higgs_core.runtime.slots import Slots
 from higgs_core.runtime.step_output import StepOutputs
 from higgs_core.sampling.decode_state import DecodeState
-from higgs_core.sampling.sampler import candidates_for
+from higgs_core.sampling.sampler import max_top_k_for
 
 
 class DecodeStep:
@@ -49,8 +49,8 @@ class DecodeStep:
             return
         rows = max(generation.slot for generation in launchable) + 1
         max_kv_length = max(generation.position for generation in launchable) + 1
-        candidates = candidates_for([g.params for g in launchable], self._config.codebook_size)
-        self._runner.run(rows, max_kv_length, candidates)
+        max_top_k = max_top_k_for([g.params for g in launchable], self._config.codebook_size)
+        self._runner.run(rows, max_kv_length, max_top_k)
         row_to_request: list[Generation | None] = [None] * rows
         for generation in launchable:
             row_to_request[generation.slot] = generation
@@ -64,7 +64,7 @@ class DecodeStep:
         slot = generation.slot
         self._state.begin_segment(slot, generation.ras_history(), generation.position, generation.step)
         row = self._state.rows(slot, slot + 1)
-        self._step_tail(row, logits, candidates_for([generation.params], self._config.codebook_size))
+        self._step_tail(row, logits, max_top_k_for([generation.params], self._config.codebook_size))
         generation.segment_position = generation.position
         generation.status = Status.SPEAKING
         self._outputs.send(row.emitted, [generation])

@@ -1,7 +1,7 @@
-"""Counter-based noise: the draw of (seed, step, codebook, token) is a pure function, whatever else is in the batch.
+"""Counter-based noise: a draw depends on (seed, step, codebook, token) only, not on what else is in the batch.
 
-SplitMix64's output function over a counter (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators",
-2014), in wrapping 64-bit arithmetic, which torch's int64 is.
+SplitMix64's output function over a counter. Source: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number
+Generators", 2014. Its arithmetic is modulo 2**64, as that of torch's int64 is.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ _KEEP_23 = (1 << 23) - 1
 
 
 def mix64(z: torch.Tensor) -> torch.Tensor:
-    """SplitMix64's finalizer, elementwise on int64; `& keep` makes torch's arithmetic shift a logical one."""
+    """SplitMix64's finalizer, elementwise on int64. The masks make torch's arithmetic shifts logical ones."""
     z = (z ^ ((z >> 30) & _KEEP_34)) * _MULTIPLIER_1
     z = (z ^ ((z >> 27) & _KEEP_37)) * _MULTIPLIER_2
     return z ^ ((z >> 31) & _KEEP_33)
 
 
 def gumbel(seed: torch.Tensor, step: torch.Tensor, counters: torch.Tensor) -> torch.Tensor:
-    """Standard Gumbel noise; argmax(log p + noise) is one draw from p (the exponential race).
+    """Standard Gumbel noise; argmax(log p + noise) is one draw from p (the Gumbel-max trick).
 
     seed, step: int64 [B].  counters: int64 [N], `(1 + index) * GAMMA` of each draw of a step (see `draw_counters`).
     Returns float32 [B, N].
     """
     key = mix64(mix64(seed + GAMMA) + step * GAMMA)
     z = key[:, None] + counters
-    # mix64 in place: the one large tensor of a step.
+    # As mix64, but in place: this is the only large tensor of a step.
     z.bitwise_xor_((z >> 30).bitwise_and_(_KEEP_34)).mul_(_MULTIPLIER_1)
     z.bitwise_xor_((z >> 27).bitwise_and_(_KEEP_37)).mul_(_MULTIPLIER_2)
-    # The last xor-shift leaves bits 33 and above as they are, and the top 23 are all that is used.
+    # Only the top 23 bits are used, which the last xor-shift would leave as they are.
     uniform = (z >> 41).bitwise_and_(_KEEP_23).to(torch.float32).add_(0.5).mul_(2.0**-23)
     return uniform.log_().neg_().log_().neg_()
 

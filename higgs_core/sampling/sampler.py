@@ -1,4 +1,4 @@
-"""The sampler: temperature, top-k, top-p, one draw a codebook, RAS. Tensors only, no host sync, parameters per row.
+"""The sampler: temperature, top-k, top-p, one draw per codebook, RAS; parameters per row, no synchronisation.
 
 RAS (repetition-aware sampling): Chen et al., "VALL-E 2" (2024), section 3.1, as Boson AI applies it to delayed columns.
 """
@@ -12,12 +12,11 @@ import torch
 from higgs_core.params import MAX_RAS_WINDOW, GenerationParams
 from higgs_core.sampling.noise import draw_counters, gumbel
 
-FEW_CANDIDATES = 64
-"""Up to this top-k the sampler looks at so many candidates instead of sorting the whole vocabulary."""
+FAST_TOP_K = 64
+"""Up to this top-k the sampler finds so many best scores instead of sorting the whole vocabulary."""
 
-COLDEST = 1e-6
-"""A temperature below is greedy: logits divided by it would overflow."""
-OFF = 2**31
+_MIN_TEMPERATURE = 1e-6  # below it sampling is greedy: logits divided by it would overflow
+_TOP_K_OFF = 2**31  # more than any vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +27,27 @@ class SamplerRows:
     top_k: torch.Tensor  # int64 [B], the vocabulary's size or more is off
     top_p: torch.Tensor  # float32 [B], 1 is off
     ras_window: torch.Tensor  # int64 [B], 0 is off
-    ras_max_repeat: torch.Tensor  # int64 [B]
+    ras_win_max_num_repeat: torch.Tensor  # int64 [B]
     seed: torch.Tensor  # int64 [B]
 
     @classmethod
     def allocate(cls, slots: int, device: torch.device) -> SamplerRows:
-        whole, real = torch.zeros(slots, dtype=torch.int64), torch.zeros(slots, dtype=torch.float32)
-        return cls(*(t.to(device, copy=True) for t in (real, whole + 1, real + 1, whole, whole + 1, whole)))
+        """Rows of greedy sampling without RAS."""
+
+        def integers(value: int) -> torch.Tensor:
+            return torch.full((slots,), value, dtype=torch.int64, device=device)
+
+        def floats(value: float) -> torch.Tensor:
+            return torch.full((slots,), value, dtype=torch.float32, device=device)
+
+        return cls(
+            temperature=floats(0),
+            top_k=integers(1),
+            top_p=floats(1),
+            ras_window=integers(0),
+            ras_win_max_num_repeat=integers(1),
+            seed=integers(0),
+        )
 
     def rows(self, start: int, stop: int) -> SamplerRows:
         """Views of some rows."""
@@ -42,20 +55,20 @@ class SamplerRows:
 
     def set(self, slot: int, params: GenerationParams, seed: int) -> None:
         """Write one request's parameters."""
-        # fill_ and not an assignment, which would make the host wait for the GPU.
-        self.temperature[slot].fill_(params.temperature if params.temperature >= COLDEST else 0.0)
-        self.top_k[slot].fill_(params.top_k or OFF)
+        # fill_, as an assignment would make the host wait for the GPU.
+        self.temperature[slot].fill_(params.temperature if params.temperature >= _MIN_TEMPERATURE else 0.0)
+        self.top_k[slot].fill_(params.top_k or _TOP_K_OFF)
         self.top_p[slot].fill_(1.0 if params.top_p is None else params.top_p)
         self.ras_window[slot].fill_(params.ras_window)
-        self.ras_max_repeat[slot].fill_(params.ras_win_max_num_repeat)
+        self.ras_win_max_num_repeat[slot].fill_(params.ras_win_max_num_repeat)
         self.seed[slot].fill_(seed)
 
 
 class Sampler:
-    """Holds the constants of the audio sampler, so that a step allocates only what it must."""
+    """The audio sampler. Its constant tensors are made once, so that a step allocates as little as possible."""
 
     def __init__(self, num_codebooks: int, codebook_size: int, device: torch.device) -> None:
-        self._counters = draw_counters(2 * num_codebooks * codebook_size, device)  # stage 0: draw, stage 1: RAS
+        self._counters = draw_counters(2 * num_codebooks * codebook_size, device)  # first half: draw, second half: RAS
         self._shape = (2, num_codebooks, codebook_size)
         self._age = torch.arange(MAX_RAS_WINDOW - 1, -1, -1, device=device)[:, None]  # [W, 1], newest column has age 0
 
@@ -65,46 +78,46 @@ class Sampler:
         window: torch.Tensor,  # int64 [B, W, Q], oldest column first, -1 where there is none
         rows: SamplerRows,
         step: torch.Tensor,  # int64 [B]
-        candidates: int,
+        max_top_k: int,
     ) -> torch.Tensor:  # int64 [B, Q]
         noise = gumbel(rows.seed, step, self._counters).view(-1, *self._shape)
-        scores = filtered_scores(logits, rows, candidates)
+        scores = apply_temperature_top_k_top_p(logits, rows, max_top_k)
         sampled = (rows.temperature > 0)[:, None, None]
         tokens = torch.where(sampled, scores + noise[:, 0], scores).argmax(-1)
         redrawn = (logits + noise[:, 1]).argmax(-1)
         counted = self._age < rows.ras_window[:, None, None]
         repeats = ((window == tokens[:, None]) & counted).sum(1)
-        return torch.where(repeats >= rows.ras_max_repeat[:, None], redrawn, tokens)
+        return torch.where(repeats >= rows.ras_win_max_num_repeat[:, None], redrawn, tokens)
 
 
-def filtered_scores(logits: torch.Tensor, rows: SamplerRows, candidates: int) -> torch.Tensor:
-    """Temperature, then top-k, then top-p, each codebook on its own.
+def apply_temperature_top_k_top_p(logits: torch.Tensor, rows: SamplerRows, max_top_k: int) -> torch.Tensor:
+    """Temperature, then top-k, then top-p, each codebook by itself.
 
-    logits: float32 [B, Q, V].  candidates: the largest top_k of the batch or more; V when it is off anywhere.
-    Returns float32 [B, Q, V] with -inf where a token is out. Tokens tied with the last kept one stay in.
+    logits: float32 [B, Q, V].  max_top_k: at least the largest top_k of the batch; V when it is off in any row.
+    Returns float32 [B, Q, V], -inf for the tokens that are left out. Tokens tied with the last kept one are kept.
     """
     per_row = (slice(None), None, None)
     scores = logits / torch.where(rows.temperature > 0, rows.temperature, 1.0)[per_row]
-    best = scores.topk(candidates, dim=-1).values  # [B, Q, K], descending
-    last = (rows.top_k.clamp(max=candidates) - 1)[per_row]
+    best = scores.topk(max_top_k, dim=-1).values  # [B, Q, K], descending
+    last = (rows.top_k.clamp(max=max_top_k) - 1)[per_row]
     kth = best.gather(-1, last.expand(*best.shape[:2], 1))
     probabilities = best.masked_fill(best < kth, -torch.inf).softmax(-1)
-    before = probabilities.cumsum(-1) - probabilities  # probability of strictly better candidates
-    # Sums of fp32 probabilities pass 1 early, so "off" must not be a comparison.
+    before = probabilities.cumsum(-1) - probabilities  # probability of the better tokens
+    # A sum of fp32 probabilities can reach 1 before its last term, so top_p 1 (off) needs a case of its own.
     within = (before < rows.top_p[per_row]) | (rows.top_p >= 1)[per_row]
     kept = (within & (probabilities > 0)).sum(-1, keepdim=True)
     threshold = best.gather(-1, (kept - 1).clamp_(min=0))
     return scores.masked_fill(scores < threshold, -torch.inf)
 
 
-def candidates_for(params: list[GenerationParams], vocabulary: int) -> int:
-    """How many candidates `filtered_scores` must look at for these requests."""
+def max_top_k_for(params: list[GenerationParams], vocabulary: int) -> int:
+    """The `max_top_k` of a batch of these requests: FAST_TOP_K where that is enough, else the whole vocabulary."""
     needed = max((p.top_k or vocabulary for p in params), default=1)
-    return FEW_CANDIDATES if needed <= FEW_CANDIDATES <= vocabulary else vocabulary
+    return FAST_TOP_K if needed <= FAST_TOP_K <= vocabulary else vocabulary
 
 
 class TextSampler:
-    """Draws one text token of one row; audio placeholders, which mean nothing as text, are never drawn."""
+    """Draws one text token of one row. forbidden: ids of tokens that are never drawn, such as audio placeholders."""
 
     def __init__(self, vocabulary: int, forbidden: tuple[int, ...], device: torch.device) -> None:
         self._counters = draw_counters(vocabulary, device)
@@ -113,6 +126,6 @@ class TextSampler:
     def __call__(self, logits: torch.Tensor, rows: SamplerRows, step: torch.Tensor) -> torch.Tensor:
         """logits: float32 [1, V], rows and step of one row. Returns int64 [1]."""
         logits = logits.index_fill(-1, self._forbidden, -torch.inf)
-        scores = filtered_scores(logits[:, None], rows, logits.shape[-1])[:, 0]
-        noisy = scores + gumbel(rows.seed, step, self._counters)
-        return torch.where(rows.temperature[:, None] > 0, noisy, scores).argmax(-1)
+        scores = apply_temperature_top_k_top_p(logits[:, None], rows, logits.shape[-1])[:, 0]
+        with_noise = scores + gumbel(rows.seed, step, self._counters)
+        return torch.where(rows.temperature[:, None] > 0, with_noise, scores).argmax(-1)

@@ -27,9 +27,9 @@ class StepTail:
         self._codebooks = config.num_codebooks
         self._codebook = torch.arange(config.num_codebooks, device=device)  # [Q]
 
-    def __call__(self, state: DecodeState, logits: torch.Tensor, candidates: int) -> None:
+    def __call__(self, state: DecodeState, logits: torch.Tensor, max_top_k: int) -> None:
         """state: views of the rows that ran.  logits: float32 [B, Q, codebook_size]."""
-        tokens = self._sample(logits, state.window, state.sampler, state.step, candidates)
+        tokens = self._sample(logits, state.window, state.sampler, state.step, max_top_k)
         # Delay head: at the s-th sampled column codebooks beyond s hold stream BOS.
         tokens = tokens.masked_fill(self._codebook > state.sampled[:, None], self._bos)
         # End: a running countdown moves one codebook on; else the first codebook that holds EOS starts one.

@@ -20,7 +20,7 @@ from typing import Literal
 from higgs_core.errors import RequestError
 from higgs_core.text.markup import EVENT, INSTRUCTION, UNBROKEN
 from higgs_core.text.speaker_tags import TAG, speaker_tags
-from higgs_core.text.speech_length import CJK, CJK_WORDS, SOUTH_EAST_ASIAN, SOUTH_EAST_ASIAN_WORDS
+from higgs_core.text.speech_length import CJK, CJK_WORDS, MAX_PIECE_WORDS, SOUTH_EAST_ASIAN, SOUTH_EAST_ASIAN_WORDS
 
 ChunkMethod = Literal["auto", "none", "word", "sentence", "speaker"]
 
@@ -95,7 +95,7 @@ def written_words(token: str) -> float:
 def cut(
     script: str,
     method: ChunkMethod = "auto",
-    max_words: int = 100,
+    max_words: int = MAX_PIECE_WORDS,
     max_turns: int = 1,
     *,
     measure: Measure = written_words,

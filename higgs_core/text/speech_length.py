@@ -20,7 +20,9 @@ ROOM_COLUMNS = 75
 """Given to every piece beside its words: silence before and after, and the columns of the delay pattern."""
 
 _FEWEST_COLUMNS_PER_WORD = 2.5  # 600 words a minute; the fastest voice takes 6.4
-_LONGEST_PIECE_WORDS = 100  # more than this in one generation drifts and loses words
+MAX_PIECE_WORDS = 100
+"""With more words in one generation the voice drifts and words are lost."""
+
 
 CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 SOUTH_EAST_ASIAN = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
@@ -82,7 +84,7 @@ def words_that_fit(columns: int, *, at_least: int) -> int:
     at_least: words that a piece may hold in any case.
     """
     fitting = (columns - ROOM_COLUMNS) // COLUMNS_PER_WORD
-    return min(max(fitting, at_least), _LONGEST_PIECE_WORDS)
+    return min(max(fitting, at_least), MAX_PIECE_WORDS)
 
 
 def _fewest_words(text: str) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
 
+from higgs_core.audio import MAX_SECONDS, MIN_SECONDS
+
 PREFIX = "HIGGS_AUDIO_"
 
 
@@ -28,8 +30,8 @@ class Limits(BaseModel):
     # ... of its reference clips ...
     max_references: int = Field(16, ge=0, le=64, description="0 to 64")
     max_reference_bytes: int = Field(20_000_000, ge=1_000, le=100_000_000, description="1000 to 100000000")
-    min_reference_seconds: float = Field(0.3, ge=0, le=10, description="0 to 10")
-    max_reference_seconds: float = Field(60.0, ge=1, le=300, description="1 to 300")
+    min_reference_seconds: float = Field(MIN_SECONDS, ge=0, le=10, description="0 to 10")
+    max_reference_seconds: float = Field(MAX_SECONDS, ge=1, le=300, description="1 to 300")
     max_download_timeout: float = Field(300.0, gt=0, le=3600, description="above 0 and at most 3600")
     max_redirects: int = Field(3, ge=0, le=10, description="0 to 10")
     # ... and of its result, where the platform drops anything larger.

@@ -12,14 +12,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from higgs_core import repositories
 from higgs_core.errors import SettingsError
-from higgs_core.params import MAX_COUNT, MAX_RAS_WINDOW
+from higgs_core.params import (
+    COUNT_RANGE,
+    DEFAULT_RAS_WIN_LEN,
+    DEFAULT_RAS_WIN_MAX_NUM_REPEAT,
+    DEFAULT_TEMPERATURE,
+    DEFAULT_TOP_K,
+    DEFAULT_TOP_P,
+    MAX_COUNT,
+    MAX_RAS_WINDOW,
+    MAX_TEMPERATURE,
+    MAX_TOP_P,
+    MIN_TOP_K,
+    RAS_WINDOW_RANGE,
+    TEMPERATURE_RANGE,
+    TOP_K_RANGE,
+    TOP_P_RANGE,
+)
 from serverless.config.limits import PREFIX, Limits
 from serverless.config.s3 import BUCKET_NAME, S3Config
 from serverless.config.types import (
+    CountOrOff,
     Device,
     Dtype,
     Folder,
@@ -28,9 +45,7 @@ from serverless.config.types import (
     Mode,
     OptionalFloat,
     ResponseFormat,
-    TopK,
     WebAddress,
-    WindowLength,
 )
 
 TINY_MODEL = "tiny"
@@ -57,19 +72,24 @@ class Settings(Limits):
     audio_tokenizer_revision: str | None = Field(None, description="a branch, tag or commit of the codec's repository")
     device: Device = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:<index>")
     torch_dtype: Dtype = Field("auto", description="auto, float32 (fp32), float16 (fp16) or bfloat16 (bf16)")
-    hf_token: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"), description="a hub access token"
-    )
 
     # What a request gets when it does not say.
     system_prompt: str = Field(DEFAULT_SYSTEM_PROMPT, description="any text, or blank for no system turn")
     # A hundred words take the slowest voice 2 013 steps; 2 600 leave them the room that a piece's cap has for them.
     max_new_tokens: int = Field(2600, ge=1, description="1 to HIGGS_AUDIO_MAX_CONTEXT")
-    temperature: float = Field(0.3, ge=0, le=10, description="0 (greedy) to 10")
-    top_p: OptionalFloat = Field(0.95, gt=0, le=1, description="above 0 and at most 1, or blank for off")
-    top_k: TopK = Field(50, ge=-1, le=MAX_COUNT, description=f"1 to {MAX_COUNT}, or 0, -1 or blank for off")
-    ras_win_len: WindowLength = Field(7, le=MAX_RAS_WINDOW, description=f"at most {MAX_RAS_WINDOW}, 0 or blank for off")
-    ras_win_max_repeat: int = Field(2, ge=1, le=MAX_COUNT, description=f"1 to {MAX_COUNT}")
+    temperature: float = Field(DEFAULT_TEMPERATURE, ge=0, le=MAX_TEMPERATURE, description=TEMPERATURE_RANGE)
+    top_p: OptionalFloat = Field(DEFAULT_TOP_P, gt=0, le=MAX_TOP_P, description=f"{TOP_P_RANGE}, or blank for off")
+    top_k: CountOrOff = Field(DEFAULT_TOP_K, ge=MIN_TOP_K, le=MAX_COUNT, description=f"{TOP_K_RANGE} or blank for off")
+    ras_win_len: CountOrOff = Field(
+        DEFAULT_RAS_WIN_LEN, le=MAX_RAS_WINDOW, description=f"{RAS_WINDOW_RANGE}, 0 or blank for off"
+    )
+    ras_win_max_num_repeat: int = Field(
+        DEFAULT_RAS_WIN_MAX_NUM_REPEAT,
+        validation_alias=f"{PREFIX}RAS_WIN_MAX_REPEAT",
+        ge=1,
+        le=MAX_COUNT,
+        description=COUNT_RANGE,
+    )
     response_format: ResponseFormat = Field("wav", description="wav, flac, mp3, opus or pcm")
     download_timeout: float = Field(30.0, gt=0, description="above 0 and at most HIGGS_AUDIO_MAX_DOWNLOAD_TIMEOUT")
 
@@ -196,12 +216,7 @@ class Settings(Limits):
 
 def variables() -> dict[str, str]:
     """Every variable that Settings reads, with what it may hold."""
-    allowed: dict[str, str] = {}
-    for field in Settings.model_fields.values():
-        alias = field.validation_alias
-        names = alias.choices if isinstance(alias, AliasChoices) else [alias]
-        allowed |= {str(name): field.description or "" for name in names}
-    return allowed
+    return {str(field.validation_alias): field.description or "" for field in Settings.model_fields.values()}
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:

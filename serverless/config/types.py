@@ -65,8 +65,7 @@ def is_web_address(value: str) -> bool:
 
 
 OptionalFloat = Annotated[float | None, BeforeValidator(_none_when_blank)]
-TopK = Annotated[int | None, BeforeValidator(_none_when_blank), AfterValidator(_none_when_off)]
-WindowLength = Annotated[int | None, BeforeValidator(_none_when_blank), AfterValidator(_none_when_off)]
+CountOrOff = Annotated[int | None, BeforeValidator(_none_when_blank), AfterValidator(_none_when_off)]
 Device = Annotated[str, BeforeValidator(_lower)]
 Dtype = Annotated[Literal["auto", "float32", "float16", "bfloat16"], BeforeValidator(_full_dtype)]
 ResponseFormat = Annotated[Literal["wav", "flac", "mp3", "opus", "pcm"], BeforeValidator(_lower)]

@@ -128,7 +128,7 @@ def _model(request: Request) -> dict[str, Any]:
             "top_p": settings.top_p,
             "top_k": settings.top_k,
             "ras_win_len": settings.ras_win_len,
-            "ras_win_max_num_repeat": settings.ras_win_max_repeat,
+            "ras_win_max_num_repeat": settings.ras_win_max_num_repeat,
             "response_format": settings.response_format,
         },
     }

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from higgs_core.params import DEFAULT_STOP_STRINGS, MAX_COUNT, MAX_RAS_WINDOW, MAX_SEED
+from higgs_core.params import (
+    DEFAULT_STOP_STRINGS,
+    MAX_COUNT,
+    MAX_RAS_WINDOW,
+    MAX_SEED,
+    MAX_TEMPERATURE,
+    MAX_TOP_P,
+    TOP_K_OFF,
+)
 from higgs_core.prompt.chatml import Role
 from higgs_core.speech.request import MAX_RETRIES
 from higgs_core.text.chunking import ChunkMethod
@@ -156,11 +164,11 @@ class RequestFields(Table):
 
     # Sampling.
     max_new_tokens = Field(integer(1, "max_context"), setting="max_new_tokens_ceiling")
-    temperature = Field(number(0, 10), setting="temperature")
-    top_p = Field(off(number(0, 1, above=True)), setting="top_p", blank=sent)
-    top_k = Field(off(integer(1, MAX_COUNT), also=(0, -1)), setting="top_k", blank=sent)
+    temperature = Field(number(0, MAX_TEMPERATURE), setting="temperature")
+    top_p = Field(off(number(0, MAX_TOP_P, above=True)), setting="top_p", blank=sent)
+    top_k = Field(off(integer(1, MAX_COUNT), also=TOP_K_OFF), setting="top_k", blank=sent)
     ras_win_len = Field(off(integer(None, MAX_RAS_WINDOW)), setting="ras_win_len", blank=sent)
-    ras_win_max_num_repeat = Field(integer(1, MAX_COUNT), setting="ras_win_max_repeat")
+    ras_win_max_num_repeat = Field(integer(1, MAX_COUNT), setting="ras_win_max_num_repeat")
     seed = Field(integer(0, MAX_SEED), default=None)
     stop_strings = Field[tuple[str, ...]](stop_strings, default=DEFAULT_STOP_STRINGS, blank=is_empty)
     force_audio_gen = Field(switch, default=True)

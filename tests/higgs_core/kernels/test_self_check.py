@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from higgs_core.kernels import device_ops, lang, ops_for, torch_ops
+from higgs_core.kernels import ops_for, optional_triton, select_ops, torch_ops
 from higgs_core.kernels.self_check import checked
 from tests.helpers.kernel_shapes import model_config
 
@@ -95,7 +95,7 @@ def test_tokens_may_differ_in_a_draw_or_two_but_no_more(caplog: pytest.LogCaptur
 def test_a_gpu_without_triton_gets_torch_and_one_warning(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_ops, "HAS_TRITON", False)
+    monkeypatch.setattr(select_ops, "HAS_TRITON", False)
     assert ops_for(model_config(), torch.device("cuda"), torch.bfloat16) == torch_ops()
     (record,) = caplog.records
     assert "Triton is not installed" in record.getMessage()
@@ -103,17 +103,19 @@ def test_a_gpu_without_triton_gets_torch_and_one_warning(
 
 def test_every_module_loads_and_its_torch_function_runs_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)  # an import of it fails
-    bare = load_again("lang")
+    bare = load_again("optional_triton")
     assert not bare.HAS_TRITON
-    monkeypatch.setitem(sys.modules, "higgs_core.kernels.lang", bare)
-    modules = {file.stem: load_again(file.stem) for file in Path(lang.__file__).parent.glob("*.py")}
+    monkeypatch.setitem(sys.modules, "higgs_core.kernels.optional_triton", bare)
+    modules = {file.stem: load_again(file.stem) for file in Path(optional_triton.__file__).parent.glob("*.py")}
     assert {"rms_norm", "rope_attention", "sampler", "step_tail"} <= modules.keys()
     assert modules["swiglu"].swiglu(torch.ones(1, 4)).shape == (1, 2)
 
 
 def load_again(name: str) -> ModuleType:
     """A second copy of a module of `higgs_core.kernels`, under a name of its own."""
-    spec = importlib.util.spec_from_file_location(f"bare_{name}", Path(lang.__file__).with_name(f"{name}.py"))
+    spec = importlib.util.spec_from_file_location(
+        f"bare_{name}", Path(optional_triton.__file__).with_name(f"{name}.py")
+    )
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
 from higgs_core.kernels import ops_for, torch_ops
+from higgs_core.kernels.decode_attention import attention_mask, decode_attention
+from higgs_core.kernels.rope_kv import rope_kv_write, rotation
 from tests.helpers.kernel_shapes import DTYPES, ROWS, angles, assert_close, model_config, random
 
 OPS = torch_ops()
@@ -61,7 +63,7 @@ def test_rope_is_rotate_half_and_each_row_writes_its_own_place(rows: int, dtype:
     for row in range(rows):
         expected_k[row, :, positions[row]] = key[row]
         expected_v[row, :, positions[row]] = value[row]
-    assert_close(OPS.rope_kv_write(qkv, cos, sin, k, v, positions), query)
+    assert_close(rope_kv_write(qkv, rotation(cos, sin), k, v, positions), query)
     assert_close(k, expected_k)
     assert torch.equal(v, expected_v)
 
@@ -72,12 +74,10 @@ def test_rope_is_rotate_half_and_each_row_writes_its_own_place(rows: int, dtype:
 def test_decode_attention_looks_at_each_rows_own_length(
     rows: int, heads: int, kv_heads: int, size: int, dtype: torch.dtype
 ) -> None:
-    used = 64
+    max_kv_length = 64
     q, (k, v) = random(rows, heads, size, dtype=dtype), random(2, rows + 1, kv_heads, 70, size, dtype=dtype)
-    lengths = torch.randint(1, used + 1, (rows,))
-    got = OPS.decode_attention(q, k, v, lengths, used)
-    mask = OPS.attention_mask(lengths, used, kv_heads, dtype)
-    assert torch.equal(got, OPS.decode_attention(q, k, v, lengths, used, mask))
+    lengths = torch.randint(1, max_kv_length + 1, (rows,))
+    got = decode_attention(q, k, v, attention_mask(lengths, max_kv_length, kv_heads, dtype))
     for row, length in enumerate(lengths):
         keys, values = k[row, :, :length].float(), v[row, :, :length].float()
         expected = F.scaled_dot_product_attention(q[row, :, None].float(), keys, values, enable_gqa=True)
@@ -89,9 +89,9 @@ def test_rope_attention_sees_the_position_that_it_writes(dtype: torch.dtype) -> 
     qkv, (cos, sin) = random(3, 160, dtype=dtype), angles(3, 16, dtype)
     caches = random(2, 3, 2, 65, 16, dtype=dtype)
     (k, v), positions = caches.clone(), torch.tensor([0, 30, 63])
-    query = OPS.rope_kv_write(qkv, cos, sin, k, v, positions)
-    expected = OPS.decode_attention(query, k, v, positions + 1, 64)
-    got = OPS.rope_attention(qkv, cos, sin, *caches, positions, positions + 1, 64)
+    query = rope_kv_write(qkv, rotation(cos, sin), k, v, positions)
+    expected = decode_attention(query, k, v, attention_mask(positions + 1, 64, 2, dtype))
+    got = OPS.rope_attention(cos, sin, positions, positions + 1, 64, 2)(qkv, *caches)
     assert torch.equal(got, expected)
     assert torch.equal(got[0].view(6, 16), v[0, :, 0].repeat_interleave(3, dim=0))  # one position: its own value
 

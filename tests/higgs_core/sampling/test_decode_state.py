@@ -359,7 +359,7 @@ def test_a_request_that_takes_a_slot_is_silent_until_its_segment_begins() -> Non
     turn(state, sampler, step_tail, [real(0)])
     assert state.emitted[0, -1] == IDLE
     rows = state.sampler
-    assert [int(rows.top_k[0]), int(rows.ras_window[0]), int(rows.ras_max_repeat[0]), int(rows.seed[0])] == [
+    assert [int(rows.top_k[0]), int(rows.ras_window[0]), int(rows.ras_win_max_num_repeat[0]), int(rows.seed[0])] == [
         9,
         3,
         2,

@@ -11,12 +11,12 @@ from transformers.generation.logits_process import TemperatureLogitsWarper, TopK
 
 from higgs_core.params import MAX_RAS_WINDOW, GenerationParams
 from higgs_core.sampling.sampler import (
-    FEW_CANDIDATES,
+    FAST_TOP_K,
     Sampler,
     SamplerRows,
     TextSampler,
-    candidates_for,
-    filtered_scores,
+    apply_temperature_top_k_top_p,
+    max_top_k_for,
 )
 from tests.helpers.chi_square import assert_fits
 
@@ -101,7 +101,7 @@ def test_draws_of_different_seeds_follow_the_distribution_over_the_real_vocabula
     for start in range(0, requests, batch):
         rows = rows_of([params] * batch, list(range(start, start + batch)))
         step = torch.full((batch,), 17)
-        found.append(sampler(logits.expand(batch, 2, -1), silence(batch, 2), rows, step, FEW_CANDIDATES))
+        found.append(sampler(logits.expand(batch, 2, -1), silence(batch, 2), rows, step, FAST_TOP_K))
     tokens = torch.cat(found)
     expected = plain_distribution(logits, params)
     for codebook in range(2):
@@ -127,9 +127,7 @@ def test_temperature_0_is_argmax_whatever_the_filters_and_the_seed(params: Gener
     greedy = replace(params, temperature=0.0)
     logits = torch.randn(16, CODEBOOKS, CODES, generator=torch.Generator().manual_seed(4))
     rows = rows_of([greedy] * 16, list(range(16)))
-    tokens = Sampler(CODEBOOKS, CODES, CPU)(
-        logits, silence(16), rows, torch.arange(16), candidates_for([greedy], CODES)
-    )
+    tokens = Sampler(CODEBOOKS, CODES, CPU)(logits, silence(16), rows, torch.arange(16), max_top_k_for([greedy], CODES))
     assert torch.equal(tokens, logits.argmax(-1))
 
 
@@ -139,7 +137,7 @@ def test_a_temperature_next_to_0_is_as_good_as_greedy(temperature: float) -> Non
     logits = torch.randn(4, CODEBOOKS, CODES, generator=torch.Generator().manual_seed(5)) * 5
     best = logits.topk(2).values
     logits.scatter_(-1, logits.argmax(-1, keepdim=True), best[..., :1] + 0.1)  # no near tie, which 0.001 may still lose
-    tokens = Sampler(CODEBOOKS, CODES, CPU)(logits, silence(4), rows_of([params] * 4), torch.arange(4), FEW_CANDIDATES)
+    tokens = Sampler(CODEBOOKS, CODES, CPU)(logits, silence(4), rows_of([params] * 4), torch.arange(4), FAST_TOP_K)
     assert torch.equal(tokens, logits.argmax(-1))
 
 
@@ -157,8 +155,8 @@ def test_what_is_kept_is_what_transformers_keeps(temperature: float, top_k: int 
         expected = TopKLogitsWarper(top_k)(None, expected)
     if top_p is not None:
         expected = TopPLogitsWarper(top_p)(None, expected)
-    for candidates in {candidates_for([params], CODES), CODES}:
-        scores = filtered_scores(logits[None], rows_of([params]), candidates)[0]
+    for candidates in {max_top_k_for([params], CODES), CODES}:
+        scores = apply_temperature_top_k_top_p(logits[None], rows_of([params]), candidates)[0]
         kept = scores.isfinite()
         assert torch.equal(scores[kept], expected[kept])
         if top_p is None:
@@ -171,15 +169,16 @@ def test_what_is_kept_is_what_transformers_keeps(temperature: float, top_k: int 
 
 def test_filters_are_each_rows_own() -> None:
     logits = torch.randn(len(MIXTURE), CODEBOOKS, CODES, generator=torch.Generator().manual_seed(7))
-    together = filtered_scores(logits, rows_of(MIXTURE), CODES)
+    together = apply_temperature_top_k_top_p(logits, rows_of(MIXTURE), CODES)
     for row, params in enumerate(MIXTURE):
-        assert torch.equal(together[row], filtered_scores(logits[row : row + 1], rows_of([params]), CODES)[0])
+        alone = apply_temperature_top_k_top_p(logits[row : row + 1], rows_of([params]), CODES)
+        assert torch.equal(together[row], alone[0])
 
 
 def test_tokens_tied_with_the_last_kept_one_stay_in() -> None:
     logits = torch.tensor([[[3.0, 2.0, 2.0, 2.0, 1.0, 0.0]]])
     for params in (replace(PLAIN, top_k=2), replace(PLAIN, top_p=0.5)):
-        kept = filtered_scores(logits, rows_of([params], codes=6), 6)[0, 0].isfinite()
+        kept = apply_temperature_top_k_top_p(logits, rows_of([params], codes=6), 6)[0, 0].isfinite()
         assert kept.tolist() == [True, True, True, True, False, False]
 
 
@@ -199,27 +198,27 @@ def test_few_candidates_give_the_tokens_that_the_whole_vocabulary_gives() -> Non
     logits = torch.randn(96, CODEBOOKS, CODES, generator=generator) * 2
     window = torch.randint(0, CODES, (96, MAX_RAS_WINDOW, CODEBOOKS), generator=generator)
     sampler, step = Sampler(CODEBOOKS, CODES, CPU), torch.arange(96)
-    assert candidates_for(params, CODES) == FEW_CANDIDATES
-    few, whole = (sampler(logits, window, rows, step, count) for count in (FEW_CANDIDATES, CODES))
+    assert max_top_k_for(params, CODES) == FAST_TOP_K
+    few, whole = (sampler(logits, window, rows, step, count) for count in (FAST_TOP_K, CODES))
     assert torch.equal(few, whole)
 
 
 @pytest.mark.parametrize(
     ("top_ks", "vocabulary", "expected"),
     [
-        ([50], CODES, FEW_CANDIDATES),
-        ([1, FEW_CANDIDATES], CODES, FEW_CANDIDATES),
-        ([50, FEW_CANDIDATES + 1], CODES, CODES),
+        ([50], CODES, FAST_TOP_K),
+        ([1, FAST_TOP_K], CODES, FAST_TOP_K),
+        ([50, FAST_TOP_K + 1], CODES, CODES),
         ([50, None], CODES, CODES),
         ([10**6], CODES, CODES),
         ([50], 20, 20),
-        ([50], FEW_CANDIDATES, FEW_CANDIDATES),
+        ([50], FAST_TOP_K, FAST_TOP_K),
     ],
 )
 def test_the_widest_row_decides_how_many_candidates_are_looked_at(
     top_ks: list[int | None], vocabulary: int, expected: int
 ) -> None:
-    assert candidates_for([replace(PLAIN, top_k=top_k) for top_k in top_ks], vocabulary) == expected
+    assert max_top_k_for([replace(PLAIN, top_k=top_k) for top_k in top_ks], vocabulary) == expected
 
 
 # --- whose noise it is
@@ -231,7 +230,7 @@ def test_a_requests_tokens_do_not_depend_on_batch_or_row(batch: int) -> None:
     logits = torch.randn(batch, CODEBOOKS, CODES, generator=torch.Generator().manual_seed(10))
     params = replace(PLAIN, temperature=0.9, top_k=40, top_p=0.9)
     mine = torch.randn(CODEBOOKS, CODES, generator=torch.Generator().manual_seed(11))
-    alone = sampler(mine[None], silence(1), rows_of([params], [4242]), torch.tensor([33]), FEW_CANDIDATES)
+    alone = sampler(mine[None], silence(1), rows_of([params], [4242]), torch.tensor([33]), FAST_TOP_K)
     for row in range(batch):
         crowd = logits.index_copy(0, torch.tensor([row]), mine[None])
         company = [params if at == row else replace(PLAIN, top_k=None) for at in range(batch)]
@@ -296,7 +295,7 @@ def test_ras_counts_each_rows_own_window_codebook_by_codebook(token: int, temper
         torch.tensor(windows),
         rows_of(params, list(range(rows_count))),
         torch.arange(rows_count),
-        FEW_CANDIDATES,
+        FAST_TOP_K,
     )
     redrawn_rows = 0
     for row, param in enumerate(params):

@@ -178,7 +178,7 @@ def test_what_a_request_leaves_open_comes_from_the_settings() -> None:
         top_p=None,
         top_k=3,
         ras_win_len=None,
-        ras_win_max_repeat=9,
+        ras_win_max_num_repeat=9,
         response_format="flac",
         download_timeout=1.5,
     )

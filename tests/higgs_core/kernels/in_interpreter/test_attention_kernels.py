@@ -1,15 +1,14 @@
-"""Rotation, KV cache write and split attention in Triton's interpreter."""
+"""RoPE, KV write and split attention in one kernel, in Triton's interpreter."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from higgs_core.kernels.decode_attention import decode_attention, decode_attention_triton
 from higgs_core.kernels.flash_decode import SplitPlan
-from higgs_core.kernels.rope_attention import RopeAttention, rope_attention
-from higgs_core.kernels.rope_kv import rope_kv_write, rope_kv_write_triton
-from tests.helpers.kernel_shapes import DTYPES, ROWS_AND_DTYPES, angles, assert_close, random
+from higgs_core.kernels.ops import RopeAttention
+from higgs_core.kernels.rope_attention import TritonRopeAttention, rope_attention
+from tests.helpers.kernel_shapes import DTYPES, angles, assert_close, random
 
 HEADS, KV_HEADS, SIZE = 6, 2, 16
 CONTEXT, USED = 131, 128
@@ -37,77 +36,76 @@ def lengths_of(rows: int) -> torch.Tensor:
     return torch.tensor([*EDGES[: rows - 1], USED]) if rows < len(EDGES) else torch.tensor(EDGES)
 
 
-@pytest.mark.parametrize(("rows", "dtype"), ROWS_AND_DTYPES)
-def test_rope_kv_write_leaves_the_rest_of_the_cache_alone(rows: int, dtype: torch.dtype) -> None:
-    qkv, (cos, sin) = random(rows, (HEADS + 2 * KV_HEADS) * SIZE, dtype=dtype), angles(rows, SIZE, dtype)
-    k, v = caches(rows, dtype)
-    expected_k, expected_v = k.clone(), v.clone()
-    positions = torch.randint(0, CONTEXT, (rows,))
-    expected = rope_kv_write(qkv, cos, sin, expected_k, expected_v, positions)
-    assert_close(rope_kv_write_triton(qkv, cos, sin, k, v, positions), expected)
-    assert_close(k, expected_k)
-    assert torch.equal(v, expected_v)
-
-
-@pytest.mark.parametrize(("rows", "processors", "dtype"), VARIETY)
-def test_decode_attention_of_ragged_lengths(rows: int, processors: int, dtype: torch.dtype) -> None:
-    q, (k, v), lengths = random(rows, HEADS, SIZE, dtype=dtype), caches(rows, dtype), lengths_of(rows)
-    for slot, length in enumerate(lengths):
-        k[slot, :, length:] = torch.nan  # nothing beyond a row's length may be looked at
-        v[slot, :, length:] = torch.nan
-    got = decode_attention_triton(q, k, v, lengths, USED, processors=processors)
-    k, v = k.nan_to_num(), v.nan_to_num()
-    assert_close(got, decode_attention(q, k, v, lengths, USED))
-
-
-@pytest.mark.parametrize("group", [1, 5, 20])
-def test_decode_attention_of_other_group_sizes(group: int) -> None:
-    q, (k, v), lengths = random(2, KV_HEADS * group, SIZE), caches(2, torch.float32), torch.tensor([70, 3])
-    got = decode_attention_triton(q, k, v, lengths, USED, processors=ALL_SPLITS)
-    assert_close(got, decode_attention(q, k, v, lengths, USED))
+def run(
+    attention: RopeAttention,
+    qkv: torch.Tensor,
+    caches: list[torch.Tensor],
+    positions: torch.Tensor,
+    lengths: torch.Tensor,
+    turn: tuple[torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
+    """One layer of one step; `turn` is cos and sin."""
+    return attention(*turn, positions, lengths, USED, KV_HEADS)(qkv, *caches)
 
 
 @pytest.mark.parametrize(("rows", "processors", "dtype"), VARIETY)
 def test_rope_attention_is_rotation_write_and_attention(rows: int, processors: int, dtype: torch.dtype) -> None:
-    qkv, (cos, sin) = random(rows, (HEADS + 2 * KV_HEADS) * SIZE, dtype=dtype), angles(rows, SIZE, dtype)
+    qkv, turn = random(rows, (HEADS + 2 * KV_HEADS) * SIZE, dtype=dtype), angles(rows, SIZE, dtype)
     k, v = caches(rows, dtype)
     expected_k, expected_v = k.clone(), v.clone()
     lengths = lengths_of(rows)
     positions = lengths - 1
-    k[torch.arange(rows), :, positions] = torch.nan  # what lay there before must not be read
-    whole = RopeAttention(rows, KV_HEADS, processors, torch.device("cpu"))
-    expected = rope_attention(qkv, cos, sin, expected_k, expected_v, positions, lengths, USED)
-    assert_close(whole(qkv, cos, sin, k, v, positions, lengths, USED), expected)
-    assert_close(k, expected_k)
-    assert torch.equal(v, expected_v)
+    expected = run(rope_attention, qkv, [expected_k, expected_v], positions, lengths, turn)
+    for slot, position in enumerate(positions):
+        k[slot, :, position:USED] = torch.nan  # neither what lay at the new position nor what lies beyond is read
+        v[slot, :, position:USED] = torch.nan
+    kernel = TritonRopeAttention(rows, KV_HEADS, processors, torch.device("cpu"))
+    assert_close(run(kernel, qkv, [k, v], positions, lengths, turn), expected)
+    for slot, length in enumerate(lengths):
+        assert_close(k[slot, :, :length], expected_k[slot, :, :length])
+        assert torch.equal(v[slot, :, :length], expected_v[slot, :, :length])
+        assert torch.equal(k[slot, :, USED:], expected_k[slot, :, USED:])
+        assert k[slot, :, length:USED].isnan().all()  # nor is anything written beyond the new position
+        assert v[slot, :, length:USED].isnan().all()
+    assert torch.equal(k[rows:], expected_k[rows:])
 
 
-def test_rope_attention_gives_the_same_again() -> None:
-    qkv, (cos, sin), (k, v) = random(2, 160), angles(2, SIZE, torch.float32), caches(2, torch.float32)
+@pytest.mark.parametrize("group", [1, 5, 20])
+def test_rope_attention_of_other_group_sizes(group: int) -> None:
+    qkv, turn = random(2, (group + 2) * KV_HEADS * SIZE), angles(2, SIZE, torch.float32)
+    k, v = caches(2, torch.float32)
+    lengths = torch.tensor([70, 3])
+    kernel = TritonRopeAttention(2, KV_HEADS, ALL_SPLITS, torch.device("cpu"))
+    expected = run(rope_attention, qkv, [k.clone(), v.clone()], lengths - 1, lengths, turn)
+    assert_close(run(kernel, qkv, [k, v], lengths - 1, lengths, turn), expected)
+
+
+def test_every_layer_of_a_step_gives_the_same_for_the_same_input() -> None:
+    qkv, turn = random(2, 160), angles(2, SIZE, torch.float32)
     lengths = torch.tensor([USED, 40])
-    whole = RopeAttention(2, KV_HEADS, ALL_SPLITS, torch.device("cpu"))
-    once, again = (whole(qkv, cos, sin, k, v, lengths - 1, lengths, USED) for _ in range(2))
-    assert torch.equal(once, again)
+    kernel = TritonRopeAttention(2, KV_HEADS, ALL_SPLITS, torch.device("cpu"))
+    layer = kernel(*turn, lengths - 1, lengths, USED, KV_HEADS)
+    k, v = caches(2, torch.float32)
+    assert torch.equal(layer(qkv, k, v), layer(qkv, k, v))
 
 
-def test_a_row_that_is_inactive_writes_to_the_dummy_position_and_disturbs_nobody() -> None:
-    qkv, (cos, sin) = random(3, (HEADS + 2 * KV_HEADS) * SIZE), angles(3, SIZE, torch.float32)
+def test_an_inactive_row_writes_to_scratch_and_leaves_the_others_alone() -> None:
+    qkv, turn = random(3, (HEADS + 2 * KV_HEADS) * SIZE), angles(3, SIZE, torch.float32)
     k, v = caches(3, torch.float32)
     before = k.clone()
     positions, lengths = torch.tensor([69, CONTEXT - 1, 4]), torch.tensor([70, 1, 5])
-    whole = RopeAttention(3, KV_HEADS, ALL_SPLITS, torch.device("cpu"))
-    expected = rope_attention(qkv, cos, sin, k.clone(), v.clone(), positions, lengths, USED)
-    got = whole(qkv, cos, sin, k, v, positions, lengths, USED)
-    assert_close(got, expected)
+    kernel = TritonRopeAttention(3, KV_HEADS, ALL_SPLITS, torch.device("cpu"))
+    expected = run(rope_attention, qkv, [k.clone(), v.clone()], positions, lengths, turn)
+    assert_close(run(kernel, qkv, [k, v], positions, lengths, turn), expected)
     assert torch.equal(k[1, :, : CONTEXT - 1], before[1, :, : CONTEXT - 1])
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4, 8, 32])
-@pytest.mark.parametrize("used", [64, 512, 8192])
-def test_a_plan_fills_the_card_and_covers_every_length(rows: int, used: int) -> None:
-    plan = SplitPlan.choose(rows, 24, 8, 128, used, torch.bfloat16, processors=132)
+@pytest.mark.parametrize("max_kv_length", [64, 512, 8192])
+def test_a_plan_fills_the_gpu_and_covers_every_length(rows: int, max_kv_length: int) -> None:
+    plan = SplitPlan.choose(rows, 24, 8, 128, max_kv_length, torch.bfloat16, processors=132)
     programs = rows * 8 * plan.splits
-    most = rows * 8 * max(used // plan.block, 1)
+    most = rows * 8 * max(max_kv_length // plan.block, 1)
     assert programs >= min(132, most)
     assert plan.splits & (plan.splits - 1) == 0
-    assert (plan.group, plan.group_block) == (3, 16)
+    assert plan.group_block == 16

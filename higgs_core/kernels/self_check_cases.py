@@ -1,4 +1,4 @@
-"""What the kernels are compared with torch on at start: the model's own shapes, ragged rows, edges of ranges."""
+"""Inputs for the check of each kernel at start: the model's own shapes, ragged rows, bounds of the parameters."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import torch
 
 from higgs_core.config import ModelConfig
 from higgs_core.kernels.self_check import Case
-from higgs_core.params import MAX_RAS_WINDOW
+from higgs_core.params import MAX_RAS_WINDOW, MAX_SEED
 
 _ROWS = (1, 2, 5)
 _MAX_KV_LENGTH = 512
 
 
 class Cases:
-    """Random tensors in the shapes of a model on a device, the same at every start."""
+    """Random inputs in the shapes of a model on a device, the same at every start."""
 
     def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
         self._config, self._device, self._dtype = config, device, dtype
         self._generator = torch.Generator().manual_seed(0)
-        # A host draws a weight's millions of numbers in a second, a GPU in no time.
-        self._many = self._generator if device.type == "cpu" else torch.Generator(device).manual_seed(0)
+        # Large tensors are drawn on the device itself: a weight's millions of numbers take a second on the host.
+        self._on_device = self._generator if device.type == "cpu" else torch.Generator(device).manual_seed(0)
 
     def embed(self) -> Iterator[Case]:
         """columns, table."""
@@ -46,20 +46,8 @@ class Cases:
         for rows in _ROWS:
             yield (self._random(rows, 2 * self._config.intermediate_size),)
 
-    def rope(self) -> Iterator[Case]:
-        """qkv, cos, sin, k_cache, v_cache, positions."""
-        for *arguments, _, _ in self.rope_attention():
-            yield tuple(arguments)
-
-    def attention(self) -> Iterator[Case]:
-        """q, k_cache, v_cache, lengths, max_kv_length."""
-        config = self._config
-        for _, _, _, k_cache, v_cache, _, lengths, max_kv_length in self.rope_attention():
-            query = self._random(len(lengths), config.num_heads, config.head_dim)
-            yield query, k_cache, v_cache, lengths, max_kv_length
-
     def rope_attention(self) -> Iterator[Case]:
-        """qkv, cos, sin, k_cache, v_cache, positions, lengths, max_kv_length; the last of several rows is inactive."""
+        """qkv, k_cache, v_cache, cos, sin, positions, lengths, max_kv_length; the last of several rows is inactive."""
         config = self._config
         for rows in _ROWS:
             angle = torch.rand(rows, config.head_dim // 2, generator=self._generator).mul(6).repeat(1, 2)
@@ -71,7 +59,7 @@ class Cases:
             if rows > 1:
                 lengths[-1], positions[-1] = 1, _MAX_KV_LENGTH
             qkv = self._random(rows, config.qkv_size)
-            yield qkv, cos, sin, self._random(*cache), self._random(*cache), positions, lengths, _MAX_KV_LENGTH
+            yield qkv, self._random(*cache), self._random(*cache), cos, sin, positions, lengths, _MAX_KV_LENGTH
 
     def linear(self, plan: Iterable[tuple[int, int, int]]) -> Iterator[Case]:
         """x, weight for rows, out and in of a plan."""
@@ -86,14 +74,14 @@ class Cases:
         top_k = torch.tensor([codes, codes, few, 5, 1, codes], device=self._device)
         top_p = torch.tensor([1.0, 0.9, 0.95, 1.0, 0.5, 1.0], device=self._device)
         ras_window = torch.tensor([7, 0, 7, MAX_RAS_WINDOW, 1, 3], device=self._device)
-        ras_max_repeat = torch.tensor([2, 1, 2, 1, 1, 1], device=self._device)
+        ras_win_max_num_repeat = torch.tensor([2, 1, 2, 1, 1, 1], device=self._device)
         rows = len(temperature)
         for _ in range(3):
             logits = torch.randn(rows, codebooks, codes, generator=self._generator).mul(4)
-            logits[..., :4] += 8  # so that recent columns repeat
+            logits[..., :4] += 8  # so that RAS finds repeats in the window
             window = self._integers(-1, 4, rows, MAX_RAS_WINDOW, codebooks)
-            seed, step = self._integers(0, 2**63 - 1, rows), self._integers(0, 4096, rows)
-            parameters = (temperature, top_k, top_p, ras_window, ras_max_repeat, seed)
+            seed, step = self._integers(0, MAX_SEED, rows), self._integers(0, 4096, rows)
+            parameters = (temperature, top_k, top_p, ras_window, ras_win_max_num_repeat, seed)
             yield logits.to(self._device), window, step, *parameters
 
     def step_tail(self) -> Iterator[Case]:
@@ -112,7 +100,8 @@ class Cases:
             yield tokens, column, position, window, step, sampled, reach, active, emitted
 
     def _random(self, *shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=self._many, device=self._many.device).to(self._device, self._dtype)
+        generator = self._on_device
+        return torch.randn(shape, generator=generator, device=generator.device).to(self._device, self._dtype)
 
     def _integers(self, low: int, high: int, *shape: int) -> torch.Tensor:
         return torch.randint(low, high, shape, generator=self._generator).to(self._device)

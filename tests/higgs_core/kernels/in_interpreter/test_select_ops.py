@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from higgs_core.kernels import check_cases, device_ops, gemv, rms_norm, rope_kv, swiglu
-from higgs_core.kernels.device_ops import kernel_ops
+from higgs_core.kernels import gemv, rms_norm, select_ops, self_check_cases, swiglu
 from higgs_core.kernels.embed_columns import embed_columns_triton
 from higgs_core.kernels.ops import Ops, torch_ops
-from higgs_core.kernels.rope_attention import RopeAttention
+from higgs_core.kernels.rope_attention import LayerAttention, TritonRopeAttention
 from higgs_core.kernels.sampler import TritonSampler
+from higgs_core.kernels.select_ops import kernel_ops
 from higgs_core.kernels.step_tail import TritonStepTail
 from higgs_core.kernels.tuning import PlannedLinear
 from tests.helpers.kernel_shapes import model_config, random
@@ -25,8 +25,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _short_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter is slow; what the cases hold stays the same."""
-    monkeypatch.setattr(check_cases, "_MAX_KV_LENGTH", 64)
-    monkeypatch.setattr(check_cases, "_ROWS", (2,))
+    monkeypatch.setattr(self_check_cases, "_USED", 64)
+    monkeypatch.setattr(self_check_cases, "_ROWS", (2,))
 
 
 def start(timer: Callable[..., float] | None = None) -> Ops:
@@ -49,12 +49,10 @@ def test_every_kernel_is_on_where_it_agrees(caplog: pytest.LogCaptureFixture) ->
     assert ops.rms_norm is rms_norm.rms_norm_triton
     assert ops.add_rms_norm is rms_norm.add_rms_norm_triton
     assert ops.swiglu is swiglu.swiglu_triton
-    assert ops.rope_kv_write is rope_kv.rope_kv_write_triton
-    assert isinstance(ops.rope_attention, RopeAttention)
+    assert isinstance(ops.rope_attention, TritonRopeAttention)
     assert ops.sampler is TritonSampler
     assert ops.step_tail is TritonStepTail
     assert ops.embed_columns is embed_columns_triton
-    assert ops.attention_mask(torch.tensor([3]), 64, 1, torch.float32) is None
 
 
 def test_a_broken_kernel_is_switched_off_by_name_and_the_others_stay(
@@ -68,19 +66,19 @@ def test_a_broken_kernel_is_switched_off_by_name_and_the_others_stay(
     assert ops.rms_norm is rms_norm.rms_norm_triton
 
 
-def test_attention_in_one_kernel_falls_back_to_its_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken(RopeAttention):
-        def __call__(self, *arguments: Any) -> torch.Tensor:
-            return super().__call__(*arguments).roll(1, -1)
+def test_attention_that_is_off_falls_back_to_torch(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(TritonRopeAttention):
+        def __call__(self, *arguments: Any) -> LayerAttention:
+            attend = super().__call__(*arguments)
+            return lambda *layer: attend(*layer).roll(1, -1)
 
-    monkeypatch.setattr(device_ops, "RopeAttention", Broken)
-    ops, plain = start(), torch_ops()
-    assert ops.decode_attention is not plain.decode_attention
-    qkv, half = random(1, 80), random(1, 16)
-    k, v = random(2, 1, 1, 65, 16)
-    where, length = torch.tensor([7]), torch.tensor([8])
-    got = ops.rope_attention(qkv, half, half, k, v, where, length, 64)
-    torch.testing.assert_close(got, plain.rope_attention(qkv, half, half, k.clone(), v.clone(), where, length, 64))
+    monkeypatch.setattr(select_ops, "TritonRopeAttention", Broken)
+    with caplog.at_level(logging.WARNING):
+        ops = start()
+    assert ops.rope_attention is torch_ops().rope_attention
+    assert "The RoPE with attention kernel is off" in caplog.text
 
 
 def test_a_sampler_that_draws_otherwise_is_switched_off(
@@ -90,7 +88,7 @@ def test_a_sampler_that_draws_otherwise_is_switched_off(
         def __call__(self, *arguments: Any) -> torch.Tensor:
             return (super().__call__(*arguments) + 1) % 20
 
-    monkeypatch.setattr(device_ops, "TritonSampler", Shifted)
+    monkeypatch.setattr(select_ops, "TritonSampler", Shifted)
     with caplog.at_level(logging.WARNING):
         ops = start()
     assert ops.sampler is torch_ops().sampler

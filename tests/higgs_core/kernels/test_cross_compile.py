@@ -13,7 +13,7 @@ import torch
 
 import higgs_core.kernels
 from higgs_core.kernels import gemv
-from higgs_core.kernels.compiling import compiling
+from higgs_core.kernels.cross_compile import compiling
 from higgs_core.kernels.precompile import CAPABILITIES, launch_all
 from tests.helpers.kernel_shapes import model_config
 

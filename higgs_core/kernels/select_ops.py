@@ -1,0 +1,156 @@
+"""Selects the operations of a decode step on a device: each Triton kernel that passes its check there, else torch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+
+from higgs_core.config import ModelConfig
+from higgs_core.kernels import gemv, rms_norm, swiglu
+from higgs_core.kernels.embed_columns import embed_columns_triton
+from higgs_core.kernels.ops import MakeSampler, MakeStepTail, Ops, RopeAttention, Tensor, torch_ops
+from higgs_core.kernels.optional_triton import HAS_TRITON
+from higgs_core.kernels.rope_attention import TritonRopeAttention
+from higgs_core.kernels.sampler import TritonSampler
+from higgs_core.kernels.self_check import Case, checked
+from higgs_core.kernels.self_check_cases import Cases
+from higgs_core.kernels.step_tail import TritonStepTail
+from higgs_core.kernels.tuning import ConfiguredLinear, Linear, PlannedLinear, Shape, Timer, fastest, seconds_in_a_graph
+from higgs_core.sampling.decode_state import DecodeState
+from higgs_core.sampling.sampler import SamplerRows
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_MAX_ROWS = 1024  # of a batch; sizes a small buffer
+
+
+def ops_for(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Ops:
+    """The operations of a decode step on `device`, for tensors of `dtype`."""
+    if device.type != "cuda":
+        return torch_ops()
+    if not HAS_TRITON:
+        log.warning("Triton is not installed, so every kernel is off; install triton for full speed")
+        return torch_ops()
+    with torch.inference_mode(), torch.cuda.device(device):
+        processors = torch.cuda.get_device_properties(device).multi_processor_count
+        ops = kernel_ops(config, device, dtype, processors, seconds_in_a_graph)
+        torch.cuda.empty_cache()  # frees the weights that were used for timing
+        return ops
+
+
+def kernel_ops(config: ModelConfig, device: torch.device, dtype: torch.dtype, processors: int, timer: Timer) -> Ops:
+    """The kernels that agree with their torch functions on `device`; GEMV where `timer` finds it faster.
+
+    processors: multiprocessors of the device.
+    """
+    cases, plain = Cases(config, device, dtype), torch_ops()
+    codebooks, codes, kv_heads = config.num_codebooks, config.codebook_size, config.num_kv_heads
+    gated = checked("SwiGLU", swiglu.swiglu_triton, plain.swiglu, cases.gated())
+    hidden, inner = config.hidden_size, config.intermediate_size
+    square = (
+        (config.qkv_size, hidden),
+        (hidden, config.num_heads * config.head_dim),
+        (hidden, inner),
+        (codebooks * codes, hidden),
+    )
+    triton_sampler: MakeSampler = TritonSampler
+    triton_step_tail: MakeStepTail = TritonStepTail
+    planned = partial(_planned, cases=cases, device=device, dtype=dtype, timer=timer)
+    return Ops(
+        embed_columns=checked("column embedding", embed_columns_triton, plain.embed_columns, cases.embed()),
+        rms_norm=checked("RMSNorm", rms_norm.rms_norm_triton, plain.rms_norm, cases.norm()),
+        add_rms_norm=checked(
+            "RMSNorm with residual", rms_norm.add_rms_norm_triton, plain.add_rms_norm, cases.add_norm()
+        ),
+        linear=planned("GEMV", plain.linear, gemv.linear_triton, square),
+        linear_swiglu=planned(
+            "GEMV with SwiGLU",
+            lambda x, gate_up: gated(plain.linear(x, gate_up)),
+            gemv.linear_swiglu_triton,
+            ((2 * inner, hidden),),
+        ),
+        swiglu=gated,
+        rope_attention=_one_of(
+            "RoPE with attention",
+            TritonRopeAttention(_MAX_ROWS, kv_heads, processors, device),
+            plain.rope_attention,
+            partial(_one_layer, kv_heads=kv_heads),
+            cases.rope_attention(),
+        ),
+        sampler=_one_of(
+            "sampler",
+            triton_sampler,
+            plain.sampler,
+            partial(_one_draw, codebooks=codebooks, codes=codes, device=device),
+            cases.sampler(),
+        ),
+        step_tail=_one_of(
+            "end of step",
+            triton_step_tail,
+            plain.step_tail,
+            partial(_one_step_tail, config=config, device=device),
+            cases.step_tail(),
+        ),
+    )
+
+
+def _planned(
+    name: str,
+    library: Linear,
+    kernel: ConfiguredLinear,
+    shapes: tuple[Shape, ...],
+    *,
+    cases: Cases,
+    device: torch.device,
+    dtype: torch.dtype,
+    timer: Timer,
+) -> Linear:
+    try:
+        plan = fastest(library, kernel, shapes, device, dtype, timer)
+    except Exception as error:  # as in `checked`: no failure here may stop the engine
+        log.debug("Timing the %s kernel failed", name, exc_info=error)
+        log.warning("The %s kernel is off: timing it fails with %s", name, type(error).__name__)
+        return library
+    return checked(name, PlannedLinear(library, kernel, plan), library, cases.linear(plan))
+
+
+def _one_of(
+    name: str, kernel: T, reference: T, as_function: Callable[[T], Callable[..., Any]], cases: Iterable[Case]
+) -> T:
+    """As `checked`, for kernels that `as_function` turns into functions of a case's arguments."""
+    function = as_function(kernel)
+    return kernel if checked(name, function, as_function(reference), cases) is function else reference
+
+
+def _one_layer(attention: RopeAttention, *, kv_heads: int) -> Callable[..., Tensor]:
+    def attend(
+        qkv: Tensor,
+        k_cache: Tensor,
+        v_cache: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        positions: Tensor,
+        lengths: Tensor,
+        max_kv_length: int,
+    ) -> Tensor:
+        return attention(cos, sin, positions, lengths, max_kv_length, kv_heads)(qkv, k_cache, v_cache)
+
+    return attend
+
+
+def _one_draw(make: MakeSampler, *, codebooks: int, codes: int, device: torch.device) -> Callable[..., Tensor]:
+    sample = make(codebooks, codes, device)
+    return lambda logits, window, step, *rows: sample(logits, window, SamplerRows(*rows), step, codes)
+
+
+def _one_step_tail(make: MakeStepTail, *, config: ModelConfig, device: torch.device) -> Callable[..., None]:
+    def step_tail(tokens: Tensor, *state: Tensor) -> None:
+        parts: tuple[Any, ...] = (*state, SamplerRows.allocate(tokens.shape[0], device))
+        make(config, lambda *_: tokens, device)(DecodeState(*parts), tokens, 1)
+
+    return step_tail
