@@ -18,7 +18,7 @@ from higgs_core.checkpoint.locate import locate
 from higgs_core.checkpoint.tiny import write_tiny
 from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.config import ModelConfig
-from higgs_core.engine_config import AUTO, DTYPES, EngineConfig
+from higgs_core.engine_config import AUTO, DTYPES, TINY, EngineConfig
 from higgs_core.errors import ModelLoadError
 from higgs_core.kernels import ops_for
 from higgs_core.model.decoder import Decoder
@@ -36,7 +36,6 @@ from higgs_core.sampling.decode_state import DecodeState
 
 log = logging.getLogger(__name__)
 
-TINY = "tiny"
 _SHARE_OF_FREE_MEMORY = 0.8  # the rest: activations of prefill, the codec's work, the allocator's slack
 _PREFIX_SHARE = 0.1  # of the KV cache's bytes, for prefixes that come again
 

@@ -10,6 +10,8 @@ from higgs_core.errors import ModelLoadError
 if TYPE_CHECKING:
     import torch
 
+TINY = "tiny"
+"""The name of the built-in checkpoint, which has random weights."""
 AUTO = "auto"
 DTYPES = {
     "fp32": "float32",

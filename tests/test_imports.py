@@ -33,6 +33,7 @@ WITHOUT_TORCH = [
     "params",
     "repositories",
     "rates",
+    "engine_config",
     "cancellation",
     "contained_files",
     "text",

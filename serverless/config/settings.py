@@ -15,6 +15,7 @@ from typing import Any, Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from higgs_core import repositories
+from higgs_core.engine_config import TINY, EngineConfig
 from higgs_core.errors import SettingsError
 from higgs_core.params import (
     COUNT_RANGE,
@@ -48,7 +49,6 @@ from serverless.config.types import (
     WebAddress,
 )
 
-TINY_MODEL = "tiny"
 DEFAULT_SYSTEM_PROMPT = (
     "Generate audio following instruction.\n\n"
     "<|scene_desc_start|>\nAudio is recorded from a quiet room.\n<|scene_desc_end|>"
@@ -198,20 +198,22 @@ class Settings(Limits):
     def health_port(self) -> int:
         return self.port if self.port_health is None else self.port_health
 
-    def engine_options(self) -> dict[str, Any]:
-        """The arguments of `HiggsAudioEngine.from_pretrained`. The tiny model brings its own codec and tokenizer."""
-        tiny = self.model_id == TINY_MODEL
-        return {
-            "model": self.model_id,
-            "audio_tokenizer": None if tiny else self.audio_tokenizer_id,
-            "tokenizer": None if tiny else self.tokenizer_id,
-            "revision": self.model_revision,
-            "audio_tokenizer_revision": self.audio_tokenizer_revision,
-            "device": self.device,
-            "dtype": self.torch_dtype,
-            "max_batch_size": self.max_concurrency,
-            "max_context": self.max_context,
-        }
+    def engine_config(self, *, max_waiting: int, progress: bool) -> EngineConfig:
+        """What the engine is loaded from. The tiny model brings its own codec and tokenizer."""
+        tiny = self.model_id == TINY
+        return EngineConfig(
+            model=self.model_id,
+            audio_tokenizer=None if tiny else self.audio_tokenizer_id,
+            tokenizer=None if tiny else self.tokenizer_id,
+            revision=self.model_revision,
+            audio_tokenizer_revision=self.audio_tokenizer_revision,
+            device=self.device,
+            dtype=self.torch_dtype,
+            max_batch_size=self.max_concurrency,
+            max_context=self.max_context,
+            max_waiting=max_waiting,
+            progress=progress,
+        )
 
 
 def variables() -> dict[str, str]:

@@ -32,11 +32,11 @@ def boot_engine(settings: Settings) -> HiggsAudioEngine:
     from higgs_core.engine import HiggsAudioEngine
 
     started = time.perf_counter()
-    engine = HiggsAudioEngine.from_pretrained(
-        **settings.engine_options(),
+    config = settings.engine_config(
         max_waiting=WAITING_PIECES_PER_JOB * (settings.max_concurrency + settings.max_queued_requests),
         progress=sys.stderr.isatty(),
     )
+    engine = HiggsAudioEngine.from_config(config)
     loaded = time.perf_counter()
     try:
         engine.warm_up()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from higgs_core.engine_config import EngineConfig
 from higgs_core.errors import SettingsError
 from serverless.config.settings import DEFAULT_SYSTEM_PROMPT, Settings, unknown_variables, variables
 
@@ -273,19 +274,18 @@ def test_the_system_prompt_is_builtin_until_the_operator_sets_one() -> None:
 
 
 def test_the_tiny_model_is_loaded_with_its_own_codec() -> None:
-    assert Settings(model_id="tiny").engine_options()["audio_tokenizer"] is None
-    options = Settings(max_concurrency=3, device="cpu", torch_dtype="float32").engine_options()
-    assert options == {
-        "model": "bosonai/higgs-audio-v2-generation-3B-base",
-        "audio_tokenizer": "bosonai/higgs-audio-v2-tokenizer",
-        "tokenizer": None,
-        "revision": None,
-        "audio_tokenizer_revision": None,
-        "device": "cpu",
-        "dtype": "float32",
-        "max_batch_size": 3,
-        "max_context": 8192,
-    }
+    assert Settings(model_id="tiny").engine_config(max_waiting=1, progress=False).audio_tokenizer is None
+    settings = Settings(max_concurrency=3, device="cpu", torch_dtype="float32")
+    assert settings.engine_config(max_waiting=4, progress=True) == EngineConfig(
+        model="bosonai/higgs-audio-v2-generation-3B-base",
+        audio_tokenizer="bosonai/higgs-audio-v2-tokenizer",
+        device="cpu",
+        dtype="float32",
+        max_batch_size=3,
+        max_context=8192,
+        max_waiting=4,
+        progress=True,
+    )
 
 
 def test_a_misspelt_variable_is_pointed_out() -> None:
