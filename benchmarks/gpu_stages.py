@@ -36,6 +36,7 @@ from higgs_core import AudioContent, HiggsAudioEngine
 from higgs_core.build import Assembled
 from higgs_core.checkpoint.load import load_model
 from higgs_core.codec.audio_codec import AudioCodec
+from higgs_core.rates import SAMPLING_RATE
 from tests.helpers.transformers_twin import prompt_of
 
 
@@ -125,7 +126,7 @@ class Run:
         if engine._parts.codec is None:
             self.report.add("first audio", left_out="no codec here")
             return
-        samples = int(self.plan.reference_seconds * engine.sampling_rate)
+        samples = int(self.plan.reference_seconds * SAMPLING_RATE)
         noise = np.random.default_rng(0)
 
         def clip() -> AudioContent:

@@ -141,7 +141,7 @@ def random_parts(
 ) -> Assembled:
     """Everything that an engine runs on, around a random model."""
     config, weights = random_model(architecture, device, dtype, text_head=text_head)
-    model = LoadedModel(architecture.name, config, weights, tokenizer(), codec, random_weights=True)
+    model = LoadedModel(config, weights, tokenizer(), codec, random_weights=True)
     return build(model, slots, context)
 
 

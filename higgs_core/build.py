@@ -42,9 +42,8 @@ _PREFIX_SHARE = 0.1  # of the KV cache's bytes, for prefixes that come again
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A checkpoint in memory. codec: None when only codes are wanted.  random_weights: what it speaks is noise."""
+    """A checkpoint in memory. codec: None when only codes are wanted.  random_weights: its audio is noise."""
 
-    name: str
     config: ModelConfig
     weights: DecoderWeights
     tokenizer: HiggsTokenizer
@@ -69,7 +68,6 @@ class Assembled:
     postprocess: Postprocess
     codec: AudioCodec | None
     device: torch.device
-    name: str
     random_weights: bool
 
 
@@ -122,7 +120,7 @@ def _load(config: EngineConfig, folders: _Folders, device: torch.device) -> Load
         folders.model, device, _dtype(config.dtype), progress=config.progress and not tiny
     )
     codec = AudioCodec.from_folder(folders.codec, device) if folders.codec is not None else None
-    return LoadedModel(config.model, model_config, weights, tokenizer, codec, random_weights=tiny)
+    return LoadedModel(model_config, weights, tokenizer, codec, random_weights=tiny)
 
 
 def build(model: LoadedModel, max_batch_size: int, max_context: int) -> Assembled:
@@ -171,7 +169,6 @@ def build(model: LoadedModel, max_batch_size: int, max_context: int) -> Assemble
         postprocess=postprocess,
         codec=codec,
         device=device,
-        name=model.name,
         random_weights=model.random_weights,
     )
 

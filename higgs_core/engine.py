@@ -27,7 +27,7 @@ __all__ = ["AudioChunk", "AudioStream", "GenerationFuture", "GenerationResult", 
 
 log = logging.getLogger(__name__)
 
-_LEAST_ROOM = 16  # steps that a prompt must leave of the context, unless fewer were asked for
+_MIN_STEPS = 16  # that a prompt must leave room for in the context, unless fewer were asked for
 
 
 class HiggsAudioEngine:
@@ -83,10 +83,6 @@ class HiggsAudioEngine:
         return cls(assemble(config), max_waiting=config.max_waiting)
 
     @property
-    def model_name(self) -> str:
-        return self._parts.name
-
-    @property
     def device(self) -> torch.device:
         return self._parts.device
 
@@ -99,12 +95,8 @@ class HiggsAudioEngine:
         return self._parts.decoder.cache.context
 
     @property
-    def sampling_rate(self) -> int:
-        return SAMPLING_RATE
-
-    @property
     def random_weights(self) -> bool:
-        """True for "tiny": whatever it speaks is noise."""
+        """True for "tiny": its audio is noise."""
         return self._parts.random_weights
 
     @property
@@ -162,7 +154,7 @@ class HiggsAudioEngine:
         return stream
 
     def warm_up(self) -> None:
-        """Speak once, so that kernels, graphs and the codec are ready before the first request.
+        """Generate once, so that kernels, graphs and the codec are ready before the first request.
 
         Raises HiggsError when what comes out is not finite.
         """
@@ -207,7 +199,7 @@ class HiggsAudioEngine:
             sample, parts.tokenizer, parts.config, self._encode_clip, force_audio=params.force_audio_gen
         )
         timeline.reference = time.perf_counter() - started
-        if self.max_context - prompt.length < min(_LEAST_ROOM, params.max_new_tokens):
+        if self.max_context - prompt.length < min(_MIN_STEPS, params.max_new_tokens):
             raise PromptTooLongError(
                 f"The prompt takes {prompt.length} positions and the context has {self.max_context}; shorten the text "
                 "or use fewer or shorter references (25 positions a second)."

@@ -85,7 +85,6 @@ def test_whatever_runs_on_it_says_that_it_is_noise(caplog: pytest.LogCaptureFixt
         HiggsAudioEngine.from_pretrained("tiny", device="cpu", max_batch_size=1, max_context=128) as engine,
     ):
         assert engine.random_weights
-        assert engine.model_name == "tiny"
     assert "random weights: what it speaks is noise" in caplog.text
 
 

@@ -8,22 +8,29 @@ import pytest
 
 from higgs_core import GenerationParams, HiggsAudioEngine
 from higgs_core.runtime.step_output import STEPS_IN_FLIGHT
-from tests.golden import CASES, CHECKPOINTS, FOLDER
+from tests.golden import CASES, CHECKPOINTS, GoldenCase
 from tests.helpers.patience import PATIENCE
 
 
 @pytest.fixture(params=CHECKPOINTS)
-def late_engine(request: pytest.FixtureRequest) -> Iterator[HiggsAudioEngine]:
+def cases(request: pytest.FixtureRequest) -> list[GoldenCase]:
+    """All cases of one checkpoint."""
+    return [case for case in CASES if case.checkpoint == request.param]
+
+
+@pytest.fixture
+def late_engine(cases: list[GoldenCase]) -> Iterator[HiggsAudioEngine]:
     """Three slots, so that requests wait, join, end and move to lower rows while outputs are in flight."""
     with HiggsAudioEngine.from_pretrained(
-        str(FOLDER / request.param), device="cpu", max_batch_size=3, max_context=2048
+        str(cases[0].folder), device="cpu", max_batch_size=3, max_context=2048
     ) as engine:
         engine._parts.postprocess._outputs._max_in_flight = STEPS_IN_FLIGHT
         yield engine
 
 
-def test_every_golden_token_is_reproduced_when_outputs_are_read_late(late_engine: HiggsAudioEngine) -> None:
-    cases = [case for case in CASES if str(case.folder) == late_engine.model_name]
+def test_every_golden_token_is_reproduced_when_outputs_are_read_late(
+    late_engine: HiggsAudioEngine, cases: list[GoldenCase]
+) -> None:
     futures = [late_engine.submit(case.sample, case.params) for case in cases]
     for case, future in zip(cases, futures, strict=True):
         case.check(future.result(timeout=PATIENCE))
@@ -40,20 +47,18 @@ def launched(late_engine: HiggsAudioEngine, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_end_that_is_read_late_wastes_a_few_steps_at_most(
-    late_engine: HiggsAudioEngine, launched: list[tuple[int, ...]]
+    late_engine: HiggsAudioEngine, cases: list[GoldenCase], launched: list[tuple[int, ...]]
 ) -> None:
-    case = next(case for case in CASES if str(case.folder) == late_engine.model_name)
-    segments = late_engine.generate(case.sample, case.params).delayed_audio_columns
+    segments = late_engine.generate(cases[0].sample, cases[0].params).delayed_audio_columns
     needed = sum(columns.shape[1] - 2 for columns in segments)  # the first two columns come from prefill
     assert needed <= len(launched) <= needed + STEPS_IN_FLIGHT * len(segments)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 6])
 def test_a_request_that_its_cap_cuts_wastes_no_step(
-    late_engine: HiggsAudioEngine, launched: list[tuple[int, ...]], steps: int
+    late_engine: HiggsAudioEngine, cases: list[GoldenCase], launched: list[tuple[int, ...]], steps: int
 ) -> None:
-    case = next(case for case in CASES if str(case.folder) == late_engine.model_name)
-    result = late_engine.generate(case.sample, GenerationParams(max_new_tokens=steps, temperature=0.0))
+    result = late_engine.generate(cases[0].sample, GenerationParams(max_new_tokens=steps, temperature=0.0))
     assert result.finish_reason == "length"
     assert result.delayed_audio_columns[0].shape[1] == steps
     assert len(launched) == max(steps - 2, 0)
