@@ -92,7 +92,7 @@ def stream_speech(
     """
     session = SpeechSession(request, clips, engine.max_context, engine.count_tokens)
     client = ClientBuffer(speed, clock, live=live and request.retries is None)
-    yield from _chunks(session, engine.stream, client, cancel, on_progress)
+    return _chunks(session, engine.stream, client, cancel, on_progress)
 
 
 def _chunks(
