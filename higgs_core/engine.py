@@ -95,6 +95,11 @@ class HiggsAudioEngine:
         return self._parts.decoder.cache.context
 
     @property
+    def sampling_rate(self) -> int:
+        """Of every waveform that it takes and gives, in Hz; the chunks of a stream do not say it themselves."""
+        return SAMPLING_RATE
+
+    @property
     def random_weights(self) -> bool:
         """True for "tiny": its audio is noise."""
         return self._parts.random_weights

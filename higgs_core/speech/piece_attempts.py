@@ -47,7 +47,7 @@ class FinishedPiece:
     sent_too_early: bool
 
 
-def check(result: GenerationResult, length: SpeechLength | None, *, ras: bool, trim: bool) -> Attempt:
+def check_generation(result: GenerationResult, length: SpeechLength | None, *, ras: bool, trim: bool) -> Attempt:
     """Look for faults in a generation, and cut the silence at its end.
 
     length: the frames that the piece's text allows.  ras: repetition-aware sampling was on.

@@ -16,18 +16,17 @@ from numpy.typing import NDArray
 from higgs_core.params import MAX_SEED, GenerationParams, draw_seed
 from higgs_core.prompt.chatml import ChatMLSample, Message
 from higgs_core.prompt.size import CountTokens, most_positions
-from higgs_core.speech.piece_attempts import Attempt, FinishedPiece, check
+from higgs_core.speech.piece_attempts import Attempt, FinishedPiece, check_generation
 from higgs_core.speech.piece_context import PieceContext
 from higgs_core.speech.piece_faults import harm_of
 from higgs_core.speech.piece_warnings import warnings_about
 from higgs_core.speech.plan import Piece, plan_speech
 from higgs_core.speech.request import Clips, SpeechRequest
-from higgs_core.speech.result import SpeechResult, SpokenPiece, joined
+from higgs_core.speech.result import SpeechResult, joined
 
 if TYPE_CHECKING:
     from higgs_core.engine import GenerationResult
 
-__all__ = ["SpeechResult", "SpeechSession", "SpokenPiece", "piece_seed", "retry_seed"]
 
 _COLUMNS_PER_WORD = 10  # 150 words a minute: only a guess at how far a running piece is
 _MOST_OF_A_PIECE = 0.95  # what a guess may claim before the piece has ended
@@ -129,7 +128,7 @@ class SpeechSession:
         Raises ModelLoadError when the engine generated codes but has no codec to decode them.
         """
         ras = self.request.params.ras_window > 0
-        attempt = check(result, self._piece.length, ras=ras, trim=self.request.trim)
+        attempt = check_generation(result, self._piece.length, ras=ras, trim=self.request.trim)
         wanted_again = bool(attempt.faults) and self.may_retry
         self._attempts.append(attempt)
         if sent:

@@ -18,8 +18,9 @@ from higgs_core.cancellation import CancelToken
 from higgs_core.errors import BusyError, DeviceMemoryError, GenerationCancelled
 from higgs_core.speech.progress import OnProgress, Progress, ProgressTracker
 from higgs_core.speech.request import Clips, SpeechRequest
+from higgs_core.speech.result import SpeechResult, SpokenPiece
 from higgs_core.speech.send_buffer import ClientBuffer, Clock, SendBuffer
-from higgs_core.speech.session import SpeechResult, SpeechSession, SpokenPiece
+from higgs_core.speech.session import SpeechSession
 
 if TYPE_CHECKING:
     from higgs_core.engine import AudioStream, GenerationFuture, GenerationResult, HiggsAudioEngine
