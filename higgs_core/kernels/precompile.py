@@ -40,7 +40,7 @@ def launch_all(
     dtype: torch.dtype,
     *,
     rows: tuple[int, ...] = _ROWS,
-    max_kv_length: tuple[int, ...] = _MAX_KV_LENGTHS,
+    max_kv_lengths: tuple[int, ...] = _MAX_KV_LENGTHS,
     processors: tuple[int, ...] = _PROCESSORS,
     configs: tuple[gemv.GemvConfig, ...] = gemv.CONFIGS,
 ) -> None:
@@ -48,7 +48,7 @@ def launch_all(
     with torch.device("meta"):
         for count in rows:
             _launch_simple(config, dtype, count)
-            for bound in max_kv_length:
+            for bound in max_kv_lengths:
                 for processor_count in processors:
                     _launch_attention(config, dtype, count, bound, processor_count)
         for count in range(1, gemv.MAX_ROWS + 1):

@@ -23,6 +23,7 @@ from serverless.service.service import SpeechService
 from tests.helpers.checkpoints import INDEX, SINGLE, write_shards
 from tests.helpers.loopback_hub import LoopbackHub
 from tests.helpers.paths import ROOT
+from tests.helpers.service import answer as answer_to
 
 NEW_NAME = "bosonai/higgs-tts-2-3b-base"
 JOB = {"script": "A short sentence.", "max_new_tokens": 40, "seed": 1}
@@ -62,7 +63,7 @@ def booted(**settings: Any) -> Iterator[SpeechService]:
 
 def spoken(service: SpeechService) -> dict[str, Any]:
     assert service.load_error is None
-    answer = asyncio.run(service.run(JOB, job_id="job-1"))
+    answer = asyncio.run(answer_to(service, JOB))
     assert "error" not in answer, answer
     return answer
 
@@ -113,7 +114,7 @@ def test_a_download_that_breaks_off_is_an_error_once_and_a_whole_model_the_next_
     with booted() as service:
         assert service.load_error is not None
         assert "cannot be downloaded: the hub did not answer as expected" in service.load_error
-        answer = asyncio.run(service.run(JOB, job_id="job-1"))
+        answer = asyncio.run(answer_to(service, JOB))
         assert answer["code"] == "model_not_loaded"
     hub.breaks.clear()
     with booted() as service:

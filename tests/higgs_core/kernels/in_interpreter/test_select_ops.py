@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _short_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter is slow; what the cases hold stays the same."""
-    monkeypatch.setattr(self_check_cases, "_USED", 64)
+    monkeypatch.setattr(self_check_cases, "_MAX_KV_LENGTH", 64)
     monkeypatch.setattr(self_check_cases, "_ROWS", (2,))
 
 
