@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from serverless.references.bounded_connector import BoundedConnector
 from serverless.references.fetch_guard import FetchGuard, FetchRefused
@@ -79,10 +80,10 @@ class _Download:
                 raise FetchRefused("TLS failed, or the certificate is not valid") from None
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
                 continue
-            except aiohttp.ClientPayloadError:
-                raise self._broken("the transfer broke off") from None
-            except aiohttp.ClientError:
+            except (aiohttp.ClientResponseError, HttpProcessingError):
                 raise self._broken("the answer is not HTTP") from None
+            except (aiohttp.ClientError, OSError):
+                raise self._broken("the transfer broke off") from None
         raise FetchRefused("no connection could be made")
 
     async def _answer(self, response: aiohttp.ClientResponse) -> tuple[str | None, bytes]:

@@ -252,7 +252,16 @@ def test_every_status_but_200_is_refused(status: str) -> None:
         get(server.url)
 
 
-@pytest.mark.parametrize("junk", [b"", b"\x00" * 100, b"HTTP/9.9 abc\r\n\r\n", b"SSH-2.0-OpenSSH\r\n", b"+OK\r\n" * 50])
+@pytest.mark.parametrize(
+    "junk",
+    [
+        *(b"", b"\x00" * 100, b"HTTP/9.9 abc\r\n\r\n", b"SSH-2.0-OpenSSH\r\n", b"+OK\r\n" * 50),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nR\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nR\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n1\r\nR\r\n0\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nR",
+    ],
+)
 def test_what_is_not_http_is_refused(junk: bytes) -> None:
     with Server(lambda connection: connection.send(junk)) as server, pytest.raises(FetchRefused):
         get(server.url)
