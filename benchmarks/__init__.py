@@ -1,1 +1,1 @@
-"""Speed of the engine, measured beside transformers on the same weights. Random weights are enough for speed."""
+"""Benchmarks of the engine against transformers on the same weights, which are random."""

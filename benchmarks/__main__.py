@@ -1,6 +1,6 @@
-"""`python -m benchmarks`: the engine beside transformers on this machine.
+"""`python -m benchmarks`: the engine against transformers on this machine.
 
-On a CPU two models of the released depth that fit any machine; with a GPU the full size, as benchmarks.gpu.
+On a CPU: two small models with as many layers as the released one. On a GPU: the full size, as benchmarks.gpu.
 """
 
 from __future__ import annotations

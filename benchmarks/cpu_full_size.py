@@ -1,6 +1,6 @@
 """`python -m benchmarks.cpu_full_size`: one second of audio from the full-size model on a CPU, in bf16.
 
-Needs about 14 GB of memory; prints its figures as JSON. The weights are random, so what it speaks is noise.
+Needs about 14 GB of memory; prints its figures as JSON. The weights are random, so the audio is noise.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
     figures = {
         "parameters": sum(tensor.numel() for tensor in parts.weights._tensors()),
         "weight_gigabytes": parts.weights.nbytes / 1e9,
-        "seconds_to_make": loaded,
+        "seconds_to_build": loaded,
         "audio_seconds": FRAMES / 25,
         "steps": steps,
         "ms_per_step": speed.ms_per_step,

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.gpu`: is it right on this GPU, and how fast is the full-size model on it?
+"""`python -m benchmarks.gpu`: correctness on this GPU, and the speed of the full-size model.
 
-Needs torch, transformers and numpy, and nothing else. Checks come first, then speed; every figure is in the JSON file
-as soon as it is known, and stages that would not fit the time are left out by name. `--dry-run-cpu` runs the same
+Needs only torch, transformers and numpy. Checks come first, then speed; every figure is written to the JSON file at
+once, and stages that would start too late are reported as left out. `--dry-run-cpu` runs the same
 stages on a small model in seconds.
 """
 

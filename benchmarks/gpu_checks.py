@@ -28,7 +28,7 @@ from tests.helpers.patience import PATIENCE
 from tests.helpers.transformers_twin import prompt_inputs, prompt_of, transformers_twin
 
 Row = dict[str, Any]
-_CARD_PATIENCE = 120.0  # seconds; a card that hangs must leave time for the other stages
+_GPU_PATIENCE = 120.0  # seconds; a GPU that hangs must leave time for the other stages
 ROWS = (1, 2, 3, 8)
 
 
@@ -41,7 +41,7 @@ def golden_tokens(device: torch.device) -> Iterator[Row]:
         ) as engine:
             cases = [case for case in CASES if case.checkpoint == checkpoint]
             futures = [engine.submit(case.sample, case.params) for case in cases]
-            wait = PATIENCE if device.type == "cpu" else _CARD_PATIENCE
+            wait = PATIENCE if device.type == "cpu" else _GPU_PATIENCE
             for case, future in zip(cases, futures, strict=True):
                 try:
                     case.check(future.result(timeout=wait))
@@ -86,7 +86,7 @@ def kernels(parts: Assembled) -> Iterator[Row]:
 
 
 def captured_steps(parts: Assembled, steps: int = 24) -> Iterator[Row]:
-    """The same columns from a captured step and from the plain one, step after step, a row ending on the way."""
+    """Captured steps give the same columns as plain ones, also when rows become inactive on the way."""
     runner, cache = parts.runner, parts.decoder.cache
     decoder, state, step_tail = runner._decoder, runner._state, runner._step_tail
     with torch.inference_mode():
@@ -99,7 +99,7 @@ def captured_steps(parts: Assembled, steps: int = 24) -> Iterator[Row]:
                 cache._all.copy_(kv)
                 for slot in range(cache.slots):
                     state.deactivate(slot, cache.dummy_position)
-                _wake(parts, rows, columns, positions, steps)
+                _activate(parts, rows, columns, positions, steps)
                 tried = StepRunner(decoder, state, step_tail, capture=capture)
                 shape = runner.shape(rows, int(positions.max()) + steps + 1, FAST_TOP_K)
                 columns_out = []
@@ -186,8 +186,8 @@ def _random_inputs(parts: Assembled, rows: int) -> tuple[torch.Tensor, torch.Ten
     return columns, positions
 
 
-def _wake(parts: Assembled, rows: int, columns: torch.Tensor, positions: torch.Tensor, steps: int) -> None:
-    """Rows in mid-speech with different parameters."""
+def _activate(parts: Assembled, rows: int, columns: torch.Tensor, positions: torch.Tensor, steps: int) -> None:
+    """Make rows active in the middle of a segment, with different parameters."""
     state = parts.runner._state
     for row in range(rows):
         params = sampled(steps) if row != 1 else GenerationParams(temperature=0.0)
@@ -203,7 +203,7 @@ def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 @contextlib.contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """Sentences that the kernels' loggers warn with meanwhile."""
+    """Warnings that the kernels' loggers emit inside."""
     found: list[str] = []
 
     class Collect(logging.Handler):

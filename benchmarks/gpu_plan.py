@@ -1,4 +1,4 @@
-"""Sizes of a run on a GPU, and of the dry run that takes the same way on a CPU in seconds."""
+"""Sizes of a run on a GPU, and of the dry run of the same stages on a CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.models import FULL_SIZE, SMALLEST, Architecture
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes of a run. steps: of a request of ours; transformers' are fewer because its steps are all alike and slow."""
+    """Sizes of a run. steps: per request to the engine; transformers gets fewer, as its steps are slow."""
 
     architecture: Architecture
     checked: Architecture

@@ -1,4 +1,4 @@
-"""The stages of a run on a GPU: checks, then speed. Each adds its figures to the report as soon as it has them."""
+"""The stages of a run on a GPU: checks, then speed. Each adds its figures to the report at once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.helpers.transformers_twin import prompt_of
 
 
 class Run:
-    """The stages in order, the most telling first."""
+    """The stages in order, the most important first."""
 
     def __init__(self, plan: Plan, report: Report) -> None:
         self.plan = plan
@@ -76,7 +76,7 @@ class Run:
         self._checked(plan.checked.name, gpu_checks.low_precision(parts))
 
     def steps(self, parts: Assembled, engine: HiggsAudioEngine) -> None:
-        """ms a step through the whole engine and bare, and what share of the memory's bandwidth that is."""
+        """ms per step of the whole engine and of bare steps, and the share of the memory bandwidth that they use."""
         plan = self.plan
         self._bandwidth = copy_bandwidth(plan.device, plan.copied_bytes)
         self.report.add("bandwidth", copied_terabytes_per_second=self._bandwidth / 1e12)
@@ -122,7 +122,7 @@ class Run:
             )
 
     def first_audio(self, engine: HiggsAudioEngine) -> None:
-        """From the call to the first chunk: a reference never seen, the same one again, and none."""
+        """Time from the call to the first chunk: with a new reference, with a cached one and with none."""
         if engine._parts.codec is None:
             self.report.add("first audio", left_out="no codec here")
             return
@@ -173,7 +173,7 @@ class Run:
         self.report.add("peak memory", **figures)
 
     def loading(self, parts: Assembled) -> None:
-        """Seconds to load the same weights from disk, after the file left the page cache and while it is there."""
+        """Seconds to load the same weights from disk, with the files absent from the page cache and present in it."""
         with tempfile.TemporaryDirectory(prefix="higgs-benchmark-") as scratch:
             folder = Path(scratch)
             started = time.perf_counter()
@@ -204,7 +204,7 @@ class Run:
         codec: AudioCodec | None = None
         try:
             codec = random_codec(plan.device, full_size=plan.full_codec)
-        except Exception as error:  # whatever it is, the rest can be measured without a codec
+        except Exception as error:  # the other stages can be measured without a codec
             self.report.add("codec", left_out=f"{type(error).__name__}: {error}"[:300])
         started = time.perf_counter()
         parts = random_parts(

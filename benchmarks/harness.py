@@ -1,4 +1,4 @@
-"""Times the real engine, and transformers' `generate` on the same weights, turn and turn about in one process."""
+"""Times the engine and transformers' `generate` on the same weights, alternately in one process."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def random_codes(seconds: float, seed: int = 0) -> AudioContent:
 def engine_speed(engine: HiggsAudioEngine, sample: ChatMLSample, batch: int, steps: int) -> Speed:
     """`batch` requests at once, each of `steps` steps.
 
-    A step's time is that of the request which began to speak last, so that nobody's prefill is in it.
+    A step's time is that of the request which began to speak last, so that it includes no prefill.
     """
     started = time.perf_counter()
     futures = [engine.submit(sample, sampled(steps, seed)) for seed in range(batch)]
@@ -68,13 +68,13 @@ def engine_speed(engine: HiggsAudioEngine, sample: ChatMLSample, batch: int, ste
     wall = time.perf_counter() - started
     for result in results:
         if result.finish_reason != "length" or result.delayed_audio_columns[0].shape[1] != steps:
-            raise RuntimeError("a request of the benchmark ended early, so its time means nothing")
+            raise RuntimeError("a request of the benchmark ended early, so its time is not valid")
     decoding = min(result.timings["decode"] for result in results)
     return Speed(1000 * decoding / (steps - 2), steps, wall)  # two steps are the synthetic column and prefill's own
 
 
 class _StepClock(StoppingCriteria):
-    """Notes when each step of `generate` is over; by then it has read its tokens, so the device has finished it."""
+    """Notes when each step of `generate` ends; its tokens have been read by then, so the device has finished it."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -115,7 +115,7 @@ class TransformersSide:
 
 
 def in_turns(sides: dict[str, Callable[[], Speed]], rounds: int) -> dict[str, float]:
-    """Medians of ms per step, A B A B …, after one round that does not count."""
+    """Medians of ms per step, measured alternately (A B A B …) after one warm-up round."""
     measured: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
         for name, side in sides.items():
@@ -130,7 +130,7 @@ def audio_seconds_per_second(ms_per_step: float, batch: int) -> float:
 
 
 def bare_step_ms(parts: Assembled, rows: int, max_kv_length: int, steps: int) -> float:
-    """A step launched back to back without scheduler, outputs or requests: what the device alone needs.
+    """ms per step of steps launched back to back, without scheduler or requests: the time of the device alone.
 
     The engine on these parts must be idle; its rows are deactivated again afterwards.
     """
@@ -156,7 +156,7 @@ def bare_step_ms(parts: Assembled, rows: int, max_kv_length: int, steps: int) ->
 
 
 def step_nbytes(parts: Assembled, batch: int, positions: int) -> int:
-    """What one step of `batch` rows must read: the weights once and every row's keys and values."""
+    """Bytes that one step of `batch` rows must read: the weights once and every row's keys and values."""
     cache = parts.decoder.cache
     return parts.weights.audio_step_nbytes + batch * positions * cache.nbytes_per_slot_position
 

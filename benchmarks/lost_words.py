@@ -1,6 +1,6 @@
-"""`python -m benchmarks.lost_words`: words that the cap of a piece loses, for voices of every rate. Simulated.
+"""`python -m benchmarks.lost_words`: words lost at the step limit of a piece, for voices of different rates. Simulated.
 
-An engine that speaks at a given rate stops where its steps run out; what it had not said by then is lost.
+An engine that speaks at a given rate stops when its steps run out; the words not spoken by then are lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Random models of any size, made where they run: nothing is read from disk and nothing is downloaded."""
+"""Random models of any size, created on their device: nothing is read from disk or downloaded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LOGIT_SPREAD = 4.0
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of a decoder. Small ones keep the depth of the released model, because depth is what the host pays for."""
+    """Sizes of a decoder. Small ones have as many layers as the released model, which decide the host's time."""
 
     name: str
     hidden: int
@@ -66,10 +66,10 @@ SMALLEST = Architecture("smallest", 96, 160, 6, 2, 32, layers=3, vocabulary=512)
 def random_model(
     architecture: Architecture, device: torch.device | str, dtype: torch.dtype, *, text_head: bool = True, seed: int = 0
 ) -> tuple[ModelConfig, DecoderWeights]:
-    """Weights drawn where they will be used.
+    """Random weights, drawn on their device.
 
     The audio head's stream tokens have logit 0 among logits of a wide spread, so that neither is ever among the best 50
-    and speech lasts as long as it may: a benchmark decides its length itself.
+    and a segment always lasts until its step limit, which a benchmark sets.
     """
     config = architecture.config()
     weights = allocate(config, torch.device(device), dtype, text_head=text_head)
@@ -95,7 +95,7 @@ def _scale(name: str, width: int) -> float:
 
 
 def _fill(flat: torch.Tensor, block: torch.Tensor, start: int) -> int:
-    """Tile `flat` with the noise block from `start` on; returns where the next tensor goes on."""
+    """Fill `flat` with the noise block, repeated, from `start` on; returns the start for the next tensor."""
     done = 0
     while done < flat.shape[0]:
         piece = block[start : start + flat.shape[0] - done]
@@ -139,7 +139,7 @@ def random_parts(
     codec: AudioCodec | None = None,
     text_head: bool = True,
 ) -> Assembled:
-    """Everything that an engine runs on, around a random model."""
+    """The parts of an engine with a random model."""
     config, weights = random_model(architecture, device, dtype, text_head=text_head)
     model = LoadedModel(config, weights, tokenizer(), codec, random_weights=True)
     return build(model, slots, context)
@@ -150,7 +150,7 @@ def tokenizer() -> HiggsTokenizer:
 
 
 def save(architecture: Architecture, config: ModelConfig, weights: DecoderWeights, folder: Path) -> int:
-    """Write a checkpoint in transformers' names, a shard a layer; returns its bytes."""
+    """Write a checkpoint with transformers' names, one shard per layer; returns its bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer().save(folder)
     (folder / "config.json").write_text(json.dumps(architecture.raw_config()))
@@ -167,7 +167,7 @@ def save(architecture: Architecture, config: ModelConfig, weights: DecoderWeight
 
 @cache
 def _tiny_folder() -> Path:
-    """The built-in checkpoint's language model; kept until the process ends."""
+    """The folder of the tiny checkpoint's language model; removed when the process ends."""
     _scratch.append(tempfile.TemporaryDirectory(prefix="higgs-benchmark-"))
     return write_tiny(Path(_scratch[-1].name))[0]
 

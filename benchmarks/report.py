@@ -1,4 +1,4 @@
-"""What a benchmark found: a table on the screen, and JSON that is rewritten after every figure."""
+"""A benchmark's results: a table on the screen, and a JSON file that is rewritten after every row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 class Report:
-    """Rows under headings. Whatever was found before an interruption is in the file."""
+    """Rows under headings. The file holds all rows so far, also after an interruption."""
 
     def __init__(self, path: Path | None, device: torch.device) -> None:
         self._path = path

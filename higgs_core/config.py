@@ -13,12 +13,12 @@ BOSON_MODEL_TYPE = "higgs_audio"
 TRANSFORMERS_MODEL_TYPE = "higgs_audio_v2"
 
 AudioPath = Literal["dual", "shared", "skip"]
-"""A layer and an audio column: own MLP and norms, the text ones, or the column passes by (Boson's fast-forward)."""
+"""What an audio column runs in a layer: its own MLP and norms, those of text, or nothing (Boson's fast-forward)."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shapes and ids that the engine needs; `transformers` holds the rest (rope, dtype)."""
+    """Shapes and ids that the engine needs; `transformers` holds the rest, such as RoPE's parameters and the dtype."""
 
     transformers: HiggsAudioV2Config
     audio_paths: tuple[AudioPath, ...]
@@ -146,9 +146,7 @@ def _from_boson(raw: dict[str, Any]) -> tuple[HiggsAudioV2Config, tuple[AudioPat
         audio_stream_bos_id=raw["audio_stream_bos_id"],
         audio_stream_eos_id=raw["audio_stream_eos_id"],
         audio_token_id=raw["audio_out_token_idx"],
-        audio_delay_token_id=raw[
-            "audio_out_token_idx"
-        ],  # transformers' processor only; any id of the vocabulary will do
+        audio_delay_token_id=raw["audio_out_token_idx"],  # only for transformers' processor; any id will do
         audio_bos_token_id=raw["audio_out_bos_token_id"],
         dtype=raw.get("torch_dtype") or raw.get("dtype"),
     )

@@ -1,4 +1,4 @@
-"""Reading a file that someone else named, from folders that they may read and from nowhere else."""
+"""Reads a file whose path a client gave, but only from given folders."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 class FileRefused(Exception):
-    """Why a file is not read, in words without its path."""
+    """Why a file is not read. The message does not contain its path."""
 
 
 def read_inside(path: Path, folders: Sequence[Path], max_bytes: int) -> bytes:
     """The content of a regular file that lies, once every symbolic link is resolved, in one of `folders`.
 
-    Raises FileRefused. It opens nothing that lies outside, and never waits on a pipe or a device.
+    Raises FileRefused. Opens no file outside of them and never blocks on a pipe or a device.
     """
     try:
         real = path.resolve(strict=True)
@@ -25,7 +25,7 @@ def read_inside(path: Path, folders: Sequence[Path], max_bytes: int) -> bytes:
     if not allowed:
         raise FileRefused("it lies outside the allowed folders")
     try:
-        # Without following and without blocking: a link or a pipe may have taken the file's place since.
+        # O_NOFOLLOW and O_NONBLOCK: a link or a pipe may have replaced the file since it was checked.
         descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         raise FileRefused("it cannot be opened") from None
@@ -33,7 +33,7 @@ def read_inside(path: Path, folders: Sequence[Path], max_bytes: int) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise FileRefused("it is not a regular file")
         with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(max_bytes + 1)  # whatever size was stated: a file may grow while it is read
+            data = file.read(max_bytes + 1)  # not by its stated size: a file may grow while it is read
     except OSError:
         raise FileRefused("it cannot be read") from None
     finally:

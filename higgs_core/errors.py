@@ -1,20 +1,20 @@
-"""Every failure the project reports, and what follows from each.
+"""Every error that the project reports, what causes it and what the worker does.
 
-    HiggsError                     whose fault   client reads         worker
-    ├── RequestError               client        the sentence         lives on
-    │   ├── ReferenceAudioError    client        the sentence         lives on
-    │   └── PromptTooLongError     client        the sentence         lives on
-    ├── BusyError                  nobody        the sentence         lives on
-    ├── GenerationCancelled        client        the sentence         lives on
-    ├── NoAudioError               model         the sentence         lives on
-    ├── DeliveryError              operator      the sentence         lives on
-    ├── DeviceMemoryError          operator      the sentence         lives on
-    ├── SettingsError              operator      never a client       does not boot
+    HiggsError                     caused by     client reads         worker
+    ├── RequestError               client        the sentence         continues
+    │   ├── ReferenceAudioError    client        the sentence         continues
+    │   └── PromptTooLongError     client        the sentence         continues
+    ├── BusyError                  load          the sentence         continues
+    ├── GenerationCancelled        client        the sentence         continues
+    ├── NoAudioError               model         the sentence         continues
+    ├── DeliveryError              operator      the sentence         continues
+    ├── DeviceMemoryError          operator      the sentence         continues
+    ├── SettingsError              operator      nothing              does not start
     ├── ModelLoadError             operator      the sentence         unhealthy
     └── EngineStoppedError         worker        the sentence         is recycled
 
-A sentence is one line that names the field, the value and the remedy. It never holds a path, an address, a key or the
-words of a request, so that it may travel to a client and into a log as it stands.
+A sentence is one line that names the field, the value and the remedy. It never contains a path, an address, a key or
+the text of a request, so that it can be sent to a client and written to a log as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import ClassVar
 
 
 class HiggsError(Exception):
-    """Base of the tree. `code` is stable and machine-readable; `field` and `hint` are None where they say nothing."""
+    """Base class. `code` is stable and machine-readable; `field` and `hint` are None where they do not apply."""
 
     code: ClassVar[str] = "internal_error"
     recycle_worker: ClassVar[bool] = False
@@ -72,7 +72,7 @@ class NoAudioError(HiggsError):
 
 
 class DeliveryError(HiggsError):
-    """The result exists but cannot be handed over."""
+    """The result exists but cannot be delivered."""
 
     code = "delivery_failed"
 
@@ -96,7 +96,7 @@ class ModelLoadError(HiggsError):
 
 
 class EngineStoppedError(HiggsError):
-    """The engine's thread ended or its device is poisoned; only a new process helps."""
+    """The engine's thread has ended or its device is unusable; only a new process helps."""
 
     code = "engine_stopped"
     recycle_worker = True

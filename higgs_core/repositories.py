@@ -1,4 +1,4 @@
-"""What is known of the hub repositories that this project loads: their names and their good revisions."""
+"""The hub repositories that this project loads: their names and the revisions that are known to work."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _NAMES = ((MODEL, "bosonai/higgs-tts-2-3b-base"),)
 """All names of one repository, the reported one first."""
 
 PINNED_REVISIONS = {
-    MODEL: "10840182ca4ad5d9d9113b60b9bb3c1ef1ba3f84",  # the last one in Boson's format, every tensor once
-    CODEC: "403fbacf2f60caaa102f893fdfabb694619b2417",  # transformers' format; main has held another model's weights
+    MODEL: "10840182ca4ad5d9d9113b60b9bb3c1ef1ba3f84",  # the last one in Boson's format; holds each tensor once
+    CODEC: "403fbacf2f60caaa102f893fdfabb694619b2417",  # transformers' format; main has held another model
 }
-"""Revisions that are known to hold what their name says; a revision that the caller gives goes before."""
+"""Revisions that are used unless the caller gives another."""
 
 
 def names_of(repository: str) -> tuple[str, ...]:

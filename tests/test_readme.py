@@ -110,7 +110,7 @@ def test_the_curl_command_sends_a_job_that_works(server: Running) -> None:
 
 def test_the_client_command_is_one_that_the_client_takes() -> None:
     command = shlex.split(block_with("bash", "serverless.client").replace("$ENDPOINT_ID", "abc"))
-    assert command[:3] == ["python", "-m", "serverless.client.__main__"]
+    assert command[:3] == ["python", "-m", "serverless.client"]
     usage = subprocess.run(
         [sys.executable, *command[1:3], "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout

@@ -1,4 +1,4 @@
-"""Bytes of audio files <-> float32 at 24 kHz: the face of audio_decode and audio_encode."""
+"""Audio files as bytes <-> float32 at 24 kHz."""
 
 from higgs_core.audio.decode import MAX_SECONDS, MIN_SECONDS, decode_audio, resample
 from higgs_core.audio.encode import (

@@ -1,7 +1,7 @@
-"""Bytes of a clip that anyone may have made -> checked float32 at 24 kHz.
+"""Bytes of an untrusted clip -> checked float32 at 24 kHz.
 
-What a header claims is never believed: sampling rate and channels are bounded before anything is allocated, and samples
-are read in blocks that stop at the limit, so neither a forged header nor hours of audio in a small file cost memory.
+Headers are not trusted: sampling rate and channels are bounded before anything is allocated, and samples are read in
+blocks up to the limit, so neither a forged header nor hours of audio in a small file use much memory.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def decode_audio(
 
 def resample(mono: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     """float32 [N] at `rate` Hz -> float32 [M] at 24 kHz, through a Kaiser-windowed sinc."""
-    # The filter bank grows with rate / gcd(rate, 24000): 4 GB for 44101 Hz. A rate rounded to 25 or 100 Hz bounds it to
-    # 9 MB and is off by less than 3 cents, which nobody hears; every usual rate is such a multiple already.
+    # The filter bank grows with rate / gcd(rate, 24000): 4 GB for 44101 Hz. Rounding the rate to 25 or 100 Hz bounds it
+    # to 9 MB and changes the pitch by less than 3 cents, which is inaudible; usual rates are such multiples already.
     step = 25 if rate < 48_000 else 100
     rate = round(rate / step) * step
     if rate == SAMPLING_RATE:
@@ -105,7 +105,7 @@ def _read_blocks(data: bytes, container: Container, origin: str, max_seconds: fl
                     raise _too_long(origin, max_seconds)
                 blocks.append(block.mean(axis=1))
             return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), sound.samplerate
-    except soundfile.LibsndfileError:  # all of it is the content's fault: the bytes lie in memory
+    except soundfile.LibsndfileError:  # the content's fault in any case, as the bytes are in memory
         raise ReferenceAudioError(
             f"{origin} looks like {container} audio but cannot be decoded.",
             field=origin,
@@ -144,7 +144,7 @@ def _check_samples(mono: NDArray[np.float32], rate: int, origin: str, min_second
             field=origin,
             hint="Send 3 to 30 seconds of clear speech.",
         )
-    peak = float(np.abs(mono).max())  # NaN and infinity come through
+    peak = float(np.abs(mono).max())  # NaN and infinity propagate
     if not np.isfinite(peak):
         raise ReferenceAudioError(
             f"{origin} holds samples that are not finite numbers (NaN or infinity).",

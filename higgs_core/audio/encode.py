@@ -1,4 +1,4 @@
-"""float32 at 24 kHz -> encoded bytes, at once or while the audio is generated."""
+"""float32 at 24 kHz -> encoded bytes, for complete audio or while it is generated."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def encode_audio(audio: NDArray[Any], fmt: str, wav_encoding: WavEncoding = "pcm
         whole = io.BytesIO()
         with open_sndfile(whole, "mp3") as sound:
             sound.write(_checked(audio))
-        return whole.getvalue()  # libsndfile has gone back to state length and encoder delay in the first frame
+        return whole.getvalue()  # libsndfile has written length and encoder delay into the first frame
     encoder = StreamEncoder(fmt, wav_encoding)
     try:
         return encoder.write(audio) + encoder.finish()
@@ -89,18 +89,18 @@ def wav_header(wav_encoding: WavEncoding, data_bytes: int | None) -> bytes:
 
 
 class StreamEncoder:
-    """Encodes audio as it comes: `write` and `finish` return the next bytes of one file, possibly none.
+    """Encodes audio as it arrives: `write` and `finish` return the next bytes of one file, possibly none.
 
-    All bytes joined decode to the audio that `encode_audio` gives, with these properties of a stream, whose first bytes
-    leave before its length is known:
+    All bytes joined decode to the same audio as those of `encode_audio`. As the first bytes are sent before the length
+    is known, they differ in this:
     wav: both sizes are 0xFFFFFFFF; libsndfile, ffmpeg, sox and Python's wave read such a file to its end.
-    mp3: the tag frame with length and encoder delay is left out, so a player puts that delay in front: 46 ms of
+    mp3: the tag frame with length and encoder delay is left out, so playback starts with that delay: 46 ms of
     silence.
-    opus: libsndfile hands out a page for each second of audio.
+    opus: libsndfile writes a page for each second of audio.
     flac: everything comes from `finish`. Its header must state length and checksum: without them libsndfile, and with
     it every common Python reader, refuses the file.
 
-    `close` frees what an unfinished encoder holds; call it in any case, also after `finish`.
+    `close` frees the encoder's resources; call it in any case, also after `finish`.
 
     Raises as `encode_audio` does.
     """

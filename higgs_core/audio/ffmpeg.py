@@ -1,7 +1,7 @@
-"""ffmpeg as a filter between two pipes, for what libsndfile cannot read or write (m4a, aac, webm).
+"""Decodes and encodes with ffmpeg, through pipes, what libsndfile cannot (m4a, aac, webm).
 
-ffmpeg never gets a name or an address: playlists and external references would make it fetch other files. The container
-and the decoders are forced, its output, time and largest allocation are bounded.
+ffmpeg never gets a file name or an address, as playlists and external references would make it fetch other files. The
+container and the decoders are forced; output, time and the largest allocation are bounded.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def decode_with_ffmpeg(
             field=origin,
             hint="Send wav, flac, mp3 or ogg.",
         )
-    # An mp4 often keeps its index at the end, so its pipe must be seekable: the cache protocol keeps what it has read.
+    # An mp4 often has its index at the end, so the input must be seekable: the cache protocol makes the pipe so.
     seekable = container is Container.MP4
     source = ["-read_ahead_limit", "-1", "-i", "cache:pipe:0"] if seekable else ["-i", "pipe:0"]
     bounds = f"-max_alloc {_LARGEST_ALLOCATION} -threads 1 -protocol_whitelist cache,pipe -codec_whitelist {_DECODERS}"
@@ -70,7 +70,7 @@ def decode_with_ffmpeg(
 
 
 class AacStream(FfmpegPipe):
-    """AAC in ADTS frames, encoded by ffmpeg while the audio comes in. Raises DeliveryError without ffmpeg."""
+    """AAC in ADTS frames, encoded by ffmpeg while the audio arrives. Raises DeliveryError without ffmpeg."""
 
     def __init__(self, sampling_rate: int) -> None:
         program = ffmpeg_path()

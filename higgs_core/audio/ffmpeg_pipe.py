@@ -1,4 +1,4 @@
-"""ffmpeg as a running filter: samples in while they are made, bytes out as soon as they are ready."""
+"""A running ffmpeg process: takes samples as they are generated, returns encoded bytes as they become ready."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def ffmpeg_path() -> str | None:
 
 
 class FfmpegPipe:
-    """float32 [n] at `sampling_rate` in, what `output` (ffmpeg's arguments) makes of it out.
+    """Takes float32 [n] at `sampling_rate`; returns the bytes that ffmpeg writes with the arguments `output`.
 
-    `close` ends ffmpeg whatever has been written. what: the task in an error's words ("encoding AAC").
+    `close` ends ffmpeg at any time. what: the task, for error messages ("encoding AAC").
     """
 
     def __init__(self, program: str, sampling_rate: int, output: Sequence[str], *, what: str, remedy: str) -> None:
@@ -44,7 +44,7 @@ class FfmpegPipe:
         self._reader.start()
 
     def write(self, audio: NDArray[np.float32]) -> bytes:
-        """Hand over samples in [-1, 1]; what ffmpeg has ready by now. Raises DeliveryError when ffmpeg has died."""
+        """Write samples in [-1, 1]; returns the bytes that are ready. Raises DeliveryError when ffmpeg has ended."""
         assert self._process.stdin is not None
         unsent = memoryview(audio.astype("<f4").tobytes())
         try:
@@ -55,7 +55,7 @@ class FfmpegPipe:
         return self._take()
 
     def finish(self) -> bytes:
-        """The rest. Raises DeliveryError when ffmpeg failed."""
+        """The remaining bytes. Raises DeliveryError when ffmpeg failed."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -68,7 +68,7 @@ class FfmpegPipe:
         return self._take()
 
     def close(self) -> None:
-        """End ffmpeg and its reader; harmless when called again."""
+        """End ffmpeg and the reader thread; may be called again."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         if self._process.poll() is None:

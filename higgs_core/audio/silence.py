@@ -1,7 +1,7 @@
-"""Silence at the end of a stretch of speech, found while the audio still comes. Imports no torch.
+"""Measures the silence at the end of speech while the audio still arrives. Imports no torch.
 
-A frame is silent when its energy is far below that of the loudest frame so far. What comes later makes no frame at the
-end sound, so a stream can be judged as it is spoken with the same outcome as the whole.
+A frame is silent when its energy is far below that of the loudest frame so far. Later audio never makes a silent frame
+count as sound, so measuring a stream piece by piece gives the same result as measuring all of it at once.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from higgs_core.rates import FRAME_SAMPLES
 
 NATURAL_FRAMES = 15
-"""Silence that speech may end in, 0.6 s; what is longer is cut to it."""
+"""Silence that is kept at the end of speech, 0.6 s; longer silence is cut to it."""
 
 LONG_FRAMES = 50
-"""Silence of 2 s, after which a model has hardly ended where its text did."""
+"""2 s; longer silence at the end suggests that the model stopped before the end of its text."""
 
 _SILENT_BELOW_LOUDEST = 0.01  # of the amplitude, -40 dB
 _SILENT_AMPLITUDE = 0.001  # -60 dB of full scale: silent whatever came before
 
 
 class SilenceMeter:
-    """Takes in audio piece by piece and knows how much silence it ends in."""
+    """Takes audio piece by piece and tells how much silence it ends with."""
 
     def __init__(self) -> None:
         self._rest: NDArray[Any] = np.zeros(0, np.float32)  # samples of a frame that is not complete
@@ -59,6 +59,6 @@ class SilenceMeter:
 
     @property
     def kept_samples(self) -> int:
-        """How many of the samples stay when longer silence at the end is cut. It never falls, whatever comes next."""
+        """Samples that are kept when longer silence at the end is cut. Later audio never lowers it."""
         samples = self._frames * FRAME_SAMPLES + len(self._rest)
         return min(samples, (self._sounding + NATURAL_FRAMES) * FRAME_SAMPLES)

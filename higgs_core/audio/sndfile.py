@@ -1,4 +1,4 @@
-"""flac, mp3 and opus by libsndfile, as a stream: it writes into a sink that is emptied after each write."""
+"""Encodes flac, mp3 and opus with libsndfile as a stream: it writes into a buffer that is emptied after each write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from higgs_core.rates import SAMPLING_RATE
 
 _SNDFILE_OPTIONS: Mapping[str, dict[str, Any]] = {
     "flac": {"format": "FLAC", "subtype": "PCM_16"},
-    # A constant rate lets a player tell the length of a stream whose first frame could not state it: 128 kbit/s.
+    # 128 kbit/s. At a constant rate a player can tell the length of a stream whose first frame does not state it.
     "mp3": {
         "format": "MP3",
         "subtype": "MPEG_LAYER_III",
@@ -31,7 +31,7 @@ def to_pcm16(audio: NDArray[Any]) -> NDArray[np.int16]:
 
 
 class SndfileStream:
-    """The next bytes of one file. flac comes whole at the end, when its header can state length and checksum."""
+    """One file as a stream. All of flac comes at the end, when its header can state length and checksum."""
 
     def __init__(self, fmt: str) -> None:
         self._flac = fmt == "flac"
@@ -51,9 +51,9 @@ class SndfileStream:
 
 
 class _ForwardSink:
-    """A file that only grows: bytes that were taken are gone, and writing over them does nothing.
+    """A file-like buffer whose start is taken away; writes to a part that was taken are ignored.
 
-    skip_first_write: libsndfile's first write of an mp3 only reserves the place of the tag frame.
+    skip_first_write: libsndfile's first write of an mp3 only reserves space for the tag frame.
     """
 
     def __init__(self, *, skip_first_write: bool) -> None:

@@ -1,4 +1,4 @@
-"""Which container a clip is, told from its first bytes. Names and announced types are never asked."""
+"""Detects a clip's container from its first bytes, never from its name or media type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads a language model from Boson's or transformers' format into the fused layout, and refuses what does not fit."""
+"""Loads a language model in Boson's or transformers' format into the fused weight layout and checks that it fits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Finds a checkpoint: a local folder, RunPod's model cache, the hub's cache on disk, and only then the hub.
 
-What lies on this machine whole is found without a word to the hub, so that its outage keeps no worker from booting. A
-repository that has been renamed is found under each of its names.
+A complete checkpoint on this machine is used without contacting the hub, so that a worker starts during the hub's
+outages too. A renamed repository is found under each of its names.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def locate(
 
 
 def _on_this_machine(wanted: _Wanted, runpod_cache: Path) -> Path | None:
-    """A whole snapshot. RunPod's cache and the hub's own have the same layout."""
+    """A complete snapshot. RunPod's cache and the hub's own have the same layout."""
     for snapshot in _snapshots(runpod_cache, wanted, any_revision=True):
         missing = wanted.missing_in(snapshot)
         if missing is not None:

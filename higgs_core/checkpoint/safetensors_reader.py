@@ -1,8 +1,8 @@
-"""Reads tensors of a checkpoint straight into the memory where they will stay.
+"""Reads tensors of a checkpoint directly into their destinations.
 
-`safetensors`' own reader makes each tensor as an object of its own first. Here a file's header says where the bytes of
-a tensor lie, and several threads read them into the destination itself (same dtype, host memory) or through a few
-small staging buffers (pinned for a GPU), so host memory stays bounded whatever the checkpoint's size.
+The reader of `safetensors` creates each tensor as a new object first. Here several threads read the bytes that a file's
+header states for a tensor into the destination itself (same dtype, host memory) or through a few small staging buffers
+(pinned for a GPU), so that host memory is bounded for a checkpoint of any size.
 Format: https://huggingface.co/docs/safetensors, "Format".
 """
 

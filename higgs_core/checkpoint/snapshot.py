@@ -1,4 +1,4 @@
-"""What makes a folder a whole checkpoint, and which file holds its weights. Imports no torch."""
+"""Whether a folder holds a complete checkpoint, and which files hold its weights. Imports no torch."""
 
 from __future__ import annotations
 

@@ -185,8 +185,8 @@ def _write_codec(folder: Path) -> None:
         model = HiggsAudioV2TokenizerModel(config).eval()
         for name, buffer in model.named_buffers():
             if name.endswith("codebook.embed"):
-                torch.nn.init.normal_(buffer)  # zeros until trained, which would make every code sound alike
-        model.acoustic_decoder.conv2.weight.data.mul_(8)  # loud enough to be heard
+                torch.nn.init.normal_(buffer)  # zeros by default, with which all codes would decode to the same audio
+        model.acoustic_decoder.conv2.weight.data.mul_(8)  # so that the output is loud enough to count as sound
     save_file(
         {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
         folder / "model.safetensors",

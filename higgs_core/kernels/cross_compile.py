@@ -1,4 +1,4 @@
-"""Compiles Triton kernels for a GPU that is not there."""
+"""Compiles Triton kernels for GPUs that this machine does not have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class _CompilingDriver:
-    """Stands in for the CUDA driver where only its target is asked for."""
+    """Takes the place of Triton's CUDA driver where only the target is needed."""
 
     def __init__(self, capability: int) -> None:
         self._capability = capability
@@ -26,7 +26,7 @@ class _CompilingDriver:
         return GPUTarget("cuda", self._capability, 32)
 
     def get_current_device(self) -> int:
-        return self._capability  # kernels are kept per device, so every target counts as one
+        return self._capability  # Triton caches kernels per device, so every target counts as a device
 
     def get_current_stream(self, device: int) -> int:
         return 0
@@ -36,7 +36,7 @@ class _CompilingDriver:
 def compiling(capability: int) -> Iterator[list[Any]]:
     """Inside, every launch of a Triton kernel compiles it for the capability (90 is 9.0) instead of running it.
 
-    Yields the list of compiled kernels, in the order of their launches, each once.
+    Yields the list of compiled kernels without duplicates, in the order of their first launches.
     """
     from triton.runtime import driver
     from triton.runtime.jit import JITFunction
@@ -59,7 +59,7 @@ def compiling(capability: int) -> Iterator[list[Any]]:
 
 
 def build_launch_stubs(kernels: list[Any]) -> None:
-    """Build the C functions with which Triton launches kernels, and its helper for the driver, into its cache.
+    """Build the C functions with which Triton launches kernels, and its driver utilities, into Triton's cache.
 
     Does nothing without a C compiler; the machine that runs the kernels then needs one.
     """
@@ -69,36 +69,36 @@ def build_launch_stubs(kernels: list[Any]) -> None:
         return
     from triton.backends.nvidia import driver
 
-    # One stub serves every compilation of a kernel whose arguments have the same types.
+    # Compilations of a kernel for the same argument types share a stub.
     distinct = {(kernel.src.fn.__name__, str(kernel.src.signature)): kernel for kernel in kernels}.values()
     builds = [driver.CudaUtils, *(partial(driver.CudaLauncher, kernel.src, kernel.metadata) for kernel in distinct)]
     with _empty_cuda_driver(compiler):
         for build in builds:
-            with suppress(ImportError):  # built and kept; only loading it needs the real driver
+            with suppress(ImportError):  # the file is in the cache; only loading it needs the real driver
                 build()
 
 
 @contextmanager
 def _empty_cuda_driver(compiler: str) -> Iterator[None]:
-    """Inside, Triton's stubs link to an empty library of the CUDA driver's name, as none may be installed."""
+    """Inside, Triton's stubs link to an empty library named like the CUDA driver, which may not be installed here."""
     from triton import knobs
     from triton.backends.nvidia import driver
 
-    def forget() -> None:
+    def clear_caches() -> None:
         driver.libcuda_dirs.cache_clear()
         driver.library_dirs.cache_clear()
 
-    quiet = logging.getLogger("triton.runtime.build")
-    level, before = quiet.level, knobs.nvidia.libcuda_path
+    build_log = logging.getLogger("triton.runtime.build")
+    level, before = build_log.level, knobs.nvidia.libcuda_path
     with tempfile.TemporaryDirectory() as folder:
         empty = [compiler, "-shared", "-x", "c", "/dev/null", "-Wl,-soname,libcuda.so.1", "-o", "libcuda.so.1"]
         subprocess.run(empty, cwd=folder, check=True)
         knobs.nvidia.libcuda_path = folder
-        quiet.setLevel(logging.CRITICAL)
-        forget()
+        build_log.setLevel(logging.CRITICAL)
+        clear_caches()
         try:
             yield
         finally:
             knobs.nvidia.libcuda_path = before
-            quiet.setLevel(level)
-            forget()
+            build_log.setLevel(level)
+            clear_caches()

@@ -1,4 +1,4 @@
-"""The audio input embedding: the sum over a column's codebooks."""
+"""The input embedding of an audio column: the sum of its codebooks' embeddings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _offsets(codebooks: int, codes: int, device: torch.device) -> torch.Tensor:
 
 
 def embed_columns(columns: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """columns: int64 [B, Q].  table: [Q V, H], codebook after codebook.  Returns [B, H]."""
+    """columns: int64 [B, Q].  table: [Q V, H], one codebook after another.  Returns [B, H]."""
     codebooks = columns.shape[1]
     return F.embedding(columns + _offsets(codebooks, table.shape[0] // codebooks, table.device), table).sum(-2)
 
@@ -33,7 +33,7 @@ def _embed_kernel(
     CODEBOOKS: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """One program a row and block of the hidden size."""
+    """One program per row and block of the hidden size."""
     row = tl.program_id(0).to(tl.int64)
     place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = place < width

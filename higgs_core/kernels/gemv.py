@@ -1,8 +1,8 @@
-"""Linear layers of one or two rows, alone and with SwiGLU after them, at the speed of reading the weights.
+"""Linear layers of one or two rows, alone or followed by SwiGLU, limited by the bandwidth of reading the weights.
 
-A library's matrix product gives a program many output features, so that a small layer leaves most of a large card idle.
-Here a program takes a few features and its warps split the inner dimension among themselves. Sums are fp32 and in a
-fixed order.
+A library's matrix product assigns many output features to a program, so that a small layer leaves most of a large GPU
+idle. Here a program computes a few features and its warps share the inner dimension. Sums are in fp32 and in a fixed
+order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def linear_swiglu(x: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class GemvConfig:
-    """tile: output features a program.  block: inner elements that it reads at once.  warps: of 32 threads."""
+    """tile: output features per program.  block: inner elements that it reads at once.  warps: of 32 threads."""
 
     tile: int
     block: int
@@ -34,9 +34,10 @@ class GemvConfig:
 
 
 CONFIGS = (GemvConfig(1, 1024, 4), GemvConfig(2, 1024, 4), GemvConfig(4, 1024, 4), GemvConfig(2, 512, 2))
-"""What is worth trying; which one wins depends on the card and the shape.
+"""The configurations that are timed; which one is fastest depends on the GPU and the shape.
 
-256 inner elements a warp: 16 bytes a thread and load, and all warps side by side, so that x needs no exchange.
+256 inner elements per warp are 16 bytes per thread and load, and all warps lie along the inner dimension, so that no
+warp needs another's part of x.
 """
 
 
@@ -56,10 +57,10 @@ def _dot(
     real = (feature < outer)[:, None]
     first = tl.zeros([TILE, BLOCK], tl.float32)
     second = tl.zeros([TILE, BLOCK], tl.float32)
-    for start in tl.static_range(0, INNER, BLOCK):  # unrolled, so that many loads are under way at once
+    for start in tl.static_range(0, INNER, BLOCK):  # unrolled, so that many loads are in flight at once
         place = start + tl.arange(0, BLOCK)
         inside = place < INNER
-        # Weights are read once a step, so they are the first to leave the cache.
+        # Weights are read once per step, so they should be the first to leave the cache.
         w = tl.load(line + place[None, :], mask=real & inside[None, :], other=0.0, eviction_policy="evict_first")
         w = w.to(tl.float32)
         first += w * tl.load(x + place, mask=inside, other=0.0).to(tl.float32)[None, :]
@@ -79,7 +80,7 @@ def _gemv_kernel(
     TILE: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """One program TILE output features, all rows."""
+    """One program per TILE output features, for all rows."""
     dtype = out.dtype.element_ty
     feature = tl.program_id(0) * TILE + tl.arange(0, TILE)
     first, second = _dot(x, weight, feature, outer, ROWS, INNER, TILE, BLOCK)
@@ -99,7 +100,7 @@ def _gated_gemv_kernel(
     TILE: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """One program TILE features of the gate and the same of the up projection, all rows."""
+    """One program per TILE features of the gate and the same features of the up projection, for all rows."""
     dtype = out.dtype.element_ty
     feature = tl.program_id(0) * TILE + tl.arange(0, TILE)
     up_half = gate_up + outer.to(tl.int64) * INNER

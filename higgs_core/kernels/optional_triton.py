@@ -1,4 +1,4 @@
-"""Where Triton comes from. A CPU build of torch ships without it, and then only the torch functions are used."""
+"""Triton, if it is installed. A CPU build of torch comes without it; then only the torch functions are used."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ try:
     import triton.language as tl
 
     HAS_TRITON = True
-except ImportError:  # the kernels below stay plain functions that nobody launches
+except ImportError:  # the kernels then stay plain functions that are never launched
     triton, tl = None, None
     HAS_TRITON = False
 
 
 def jit(function: Any) -> Any:
-    """`triton.jit` where there is Triton."""
+    """`triton.jit` if Triton is installed, else the function as it is."""
     return triton.jit(function) if HAS_TRITON else function
 
 
 def jit_for_any_alignment(*tensors: str) -> Callable[[Any], Any]:
-    """As `jit`, with one compilation for all addresses that these arguments may have."""
+    """As `jit`, but not compiled again for another alignment of these arguments' addresses."""
 
     def decorate(function: Any) -> Any:
         return triton.jit(function, do_not_specialize_on_alignment=tensors) if HAS_TRITON else function

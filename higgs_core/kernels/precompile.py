@@ -1,10 +1,9 @@
-"""Compiles every kernel for given GPUs on a machine without one, so that an image can carry them.
+"""Compiles every kernel for given GPUs on a machine without one, so that a container image can hold them.
 
     TRITON_CACHE_DIR=/where/the/worker/looks python -m higgs_core.kernels.precompile --capability 80 86 89 90 120
 
-The launchers run as in a decode step, but over tensors without storage and with a compile in place of each launch; so
-what lands in the cache is what the worker asks for. With a C compiler at hand the launch stubs are built too, and the
-worker then needs none.
+The launchers run as in a decode step, but on tensors without storage and compiling instead of launching, so that the
+cache holds what the worker will look up. With a C compiler the launch stubs are built too, and the worker needs none.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from higgs_core.sampling.sampler import SamplerRows
 log = logging.getLogger(__name__)
 
 CAPABILITIES = (80, 86, 89, 90, 120)
-_ROWS = (1, 2, 4, 5, 8, 16, 32)  # buckets of a decode step, and 5 of the check at start
+_ROWS = (1, 2, 4, 5, 8, 16, 32)  # batch sizes of captured decode steps; 5 is one of the check at start
 _MAX_KV_LENGTHS = (512, 1024, 2048, 4096, 8192)
-_PROCESSORS = (48, 58, 84, 108, 128, 132, 144, 170, 188)  # of the cards in use; only their magnitude matters
+_PROCESSORS = (48, 58, 84, 108, 128, 132, 144, 170, 188)  # of common GPUs; only the magnitude matters
 
 
 def launch_all(
@@ -44,7 +43,7 @@ def launch_all(
     processors: tuple[int, ...] = _PROCESSORS,
     configs: tuple[gemv.GemvConfig, ...] = gemv.CONFIGS,
 ) -> None:
-    """Call every launcher as a decode step of a model does, for every bucket of rows and length."""
+    """Call every launcher as a decode step of a model does, for every number of rows and bound of lengths."""
     with torch.device("meta"):
         for count in rows:
             _launch_simple(config, dtype, count)
@@ -64,13 +63,13 @@ def _launch_simple(config: ModelConfig, dtype: torch.dtype, rows: int) -> None:
     whole, real = torch.empty(rows, dtype=torch.int64), torch.empty(rows)
     logits = torch.empty(rows, config.num_codebooks, config.codebook_size)
     window = torch.empty(rows, MAX_RAS_WINDOW, config.num_codebooks, dtype=torch.int64)
-    rows_of = SamplerRows(real, whole, real, whole, whole, whole)
+    parameters = SamplerRows(real, whole, real, whole, whole, whole)
     column = torch.empty(rows, config.num_codebooks, dtype=torch.int64)
     emitted, active = (
         torch.empty(rows, config.num_codebooks + 1, dtype=torch.int64),
         torch.empty(rows, dtype=torch.bool),
     )
-    state = DecodeState(column, whole, window, whole, whole, whole, active, emitted, rows_of)
+    state = DecodeState(column, whole, window, whole, whole, whole, active, emitted, parameters)
     sample = TritonSampler(config.num_codebooks, config.codebook_size, logits.device)
     TritonStepTail(config, sample, logits.device)(state, logits, 1)
     table = torch.empty(config.num_codebooks * config.codebook_size, config.hidden_size, dtype=dtype)
@@ -100,7 +99,7 @@ def main() -> None:
     parser.add_argument("--capability", type=int, nargs="+", default=CAPABILITIES, help="90 is 9.0; default: all known")
     shapes = HiggsAudioV2Config()
     shapes.codebook_size = shapes.audio_stream_eos_id + 1
-    config = ModelConfig(shapes, audio_paths=(), eos_token_ids=())  # neither matters to a kernel
+    config = ModelConfig(shapes, audio_paths=(), eos_token_ids=())  # no kernel uses either
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for capability in parser.parse_args().capability:
         started = time.perf_counter()

@@ -11,7 +11,7 @@ from higgs_core.kernels.optional_triton import jit, power_of_2, tl
 
 @cache
 def _constants(width: int, eps: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    # As tensors: a Python number as an operand costs a torch call twice its time.
+    # As tensors: with a Python number as an operand a torch call takes twice as long.
     numbers = ((width * eps) ** 0.5, width**-0.5)
     floor, scale = (torch.full((), number, dtype=torch.float32, device=device) for number in numbers)
     return floor, scale
@@ -48,7 +48,7 @@ def _rms_norm_kernel(
     ADD: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """One program a row. With ADD, `residual` becomes residual + x and is what gets normed."""
+    """One program per row. With ADD, `residual` becomes residual + x and is what is normed."""
     dtype = out.dtype.element_ty
     row = tl.program_id(0).to(tl.int64) * width
     column = tl.arange(0, BLOCK)

@@ -70,7 +70,7 @@ def _rope_attention_kernel(
     SPLITS: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """One program a split, KV head and row. `arrivals` [B, Hkv] holds zeros before and after."""
+    """One program per split, KV head and row. `arrivals` [B, Hkv] holds zeros before and after."""
     GROUP: tl.constexpr = HEADS // KV_HEADS
     dtype = out.dtype.element_ty
     split, kv_head, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)

@@ -1,4 +1,4 @@
-"""The audio sampler in one kernel: temperature, top-k, top-p, one draw and RAS, a program each row and codebook.
+"""The audio sampler in one kernel: temperature, top-k, top-p, one draw and RAS; one program per row and codebook.
 
 The torch function is `higgs_core.sampling.sampler.Sampler`. Noise and rules are the same, and so are the tokens, except
 where a sum of probabilities equals top_p to the last bit. Where torch sorts, the kernel finds the lowest score that is
@@ -57,7 +57,7 @@ def _sampler_kernel(
     WINDOW: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """One program a row and codebook."""
+    """One program per row and codebook."""
     row, codebook = tl.program_id(0).to(tl.int64), tl.program_id(1)
     code = tl.arange(0, BLOCK)
     real = code < CODES

@@ -32,7 +32,7 @@ def _step_tail_kernel(
     WIDTH: tl.constexpr,
     WINDOW: tl.constexpr,
 ) -> None:
-    """One program a row. WIDTH: CODEBOOKS rounded up to a power of two."""
+    """One program per row. WIDTH: CODEBOOKS rounded up to a power of two."""
     row = tl.program_id(0).to(tl.int64)
     codebook = tl.arange(0, WIDTH)
     real = codebook < CODEBOOKS

@@ -18,14 +18,14 @@ def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
 
 @jit
 def silu_times(gate: tl.tensor, up: tl.tensor, dtype: tl.constexpr) -> tl.tensor:
-    """silu(gate) * up of fp32 values that hold `dtype` numbers, rounded as two torch calls would round it."""
+    """silu(gate) * up of `dtype` numbers given in fp32, rounded to `dtype` after each step as two torch calls would."""
     activated = (gate / (1.0 + tl.exp(-gate))).to(dtype)
     return (activated.to(tl.float32) * up).to(dtype)
 
 
 @jit
 def _swiglu_kernel(gate_up: tl.tensor, out: tl.tensor, width: tl.tensor, BLOCK: tl.constexpr) -> None:
-    """One program a row and block of columns."""
+    """One program per row and block of columns."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width

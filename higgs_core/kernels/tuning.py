@@ -1,4 +1,4 @@
-"""Finds by measurement which linear layers of one or two rows the GEMV kernels run faster than the library."""
+"""Measures which linear layers of one or two rows the GEMV kernels run faster than the library."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Linear = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 ConfiguredLinear = Callable[[torch.Tensor, torch.Tensor, GemvConfig], torch.Tensor]
 Timer = Callable[[Callable[[torch.Tensor], torch.Tensor], torch.device, Shape, torch.dtype], float]
 
-_WORTH_IT = 0.97  # of the library's time, below which a kernel is taken: less is noise
-_MOST_COPIES = 64  # of a weight; a model so small that these stay in the cache runs from the cache
+_MAX_TIME_RATIO = 0.97  # of the library's time: a smaller gain is within the noise
+_MAX_COPIES = 64  # of a weight; if even these fit into the cache, so does the model itself
 
 
 class PlannedLinear:
@@ -42,7 +42,7 @@ def fastest(
     dtype: torch.dtype,
     timer: Timer,
 ) -> dict[tuple[int, int, int], GemvConfig]:
-    """The rows and shapes at which some configuration beats the library, and which."""
+    """The fastest configuration for each number of rows and shape at which one beats the library."""
     plan = {}
     for shape in dict.fromkeys(shapes):
         for rows in range(1, MAX_ROWS + 1):
@@ -50,7 +50,7 @@ def fastest(
             library_seconds = timer(partial(library, x), device, shape, dtype)
             times = {c: timer(_with(gemv, x, c), device, shape, dtype) for c in CONFIGS}
             best = min(times, key=times.__getitem__)
-            if times[best] < _WORTH_IT * library_seconds:
+            if times[best] < _MAX_TIME_RATIO * library_seconds:
                 plan[rows, *shape] = best
             log.info(
                 "Linear %d x %d of %d rows: library %.1f us, own %.1f us",
@@ -69,10 +69,10 @@ def _with(gemv: ConfiguredLinear, x: torch.Tensor, config: GemvConfig) -> Callab
 def seconds_in_a_graph(
     call: Callable[[torch.Tensor], torch.Tensor], device: torch.device, shape: Shape, dtype: torch.dtype
 ) -> float:
-    """Seconds of one call among others in a CUDA graph, with weights that are not in the cache, as in a decode step."""
+    """Seconds per call in a CUDA graph whose weights are not in the L2 cache, as in a decode step."""
     cache = torch.cuda.get_device_properties(device).L2_cache_size
     out_features, in_features = shape
-    copies = min(cdiv(2 * cache, out_features * in_features * dtype.itemsize) + 1, _MOST_COPIES)
+    copies = min(cdiv(2 * cache, out_features * in_features * dtype.itemsize) + 1, _MAX_COPIES)
     weights = torch.empty(copies, out_features, in_features, device=device, dtype=dtype).normal_(std=in_features**-0.5)
     call(weights[0])
     torch.cuda.synchronize(device)

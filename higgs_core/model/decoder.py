@@ -34,7 +34,7 @@ class Decoder:
         self,
         columns: torch.Tensor,  # int64 [B, Q], the input of row b of the cache
         positions: torch.Tensor,  # int64 [B]
-        lengths: torch.Tensor,  # int64 [B], positions that row b may attend to, this one included
+        lengths: torch.Tensor,  # int64 [B], positions that row b attends to, this one included
         max_kv_length: int,  # an upper bound of lengths
     ) -> torch.Tensor:  # float32 [B, Q, codebook_size]
         """One audio column for rows 0..B of the cache."""
@@ -74,13 +74,13 @@ class Decoder:
         positions = torch.arange(start, start + length, device=x.device)
         for number, layer in enumerate(self.weights.layers):
             if layer.audio is None:
-                self._pass_audio_by(number, layer, slot, start, x, text_index)
+                self._run_text_only(number, layer, slot, start, x, text_index)
                 continue
             rows = ((layer.text, text_index), (layer.audio, audio_index))
             normed = torch.empty_like(x)
             for part, index in rows:
                 normed[index] = self._ops.rms_norm(x[index], part.attention_norm, eps)
-            x = x + self._attend(number, layer, slot, normed, positions, start, masked=None)
+            x = x + self._attend(number, layer, slot, normed, positions, start, visible=None)
             for part, index in rows:
                 x[index] += self._mlp(part, x[index])
         return self._ops.rms_norm(x[-1:], self.weights.norm, eps)
@@ -116,8 +116,8 @@ class Decoder:
         slot: int,
         normed: torch.Tensor,  # [N, H]
         positions: torch.Tensor,  # int64 [N]
-        start: int,  # attention may reach back to position 0; 0 here means that nothing came before
-        masked: torch.Tensor | None,  # bool [N, end], True where a query may look; None is plainly causal
+        start: int,  # position of the first query; the cache holds the positions before it
+        visible: torch.Tensor | None,  # bool [N, end], positions that each query attends to; None: all up to its own
     ) -> torch.Tensor:  # [N, H], without the residual
         config = self.config
         heads, kv_heads, size = config.num_heads, config.num_kv_heads, config.head_dim
@@ -131,37 +131,37 @@ class Decoder:
         keys, values = self.cache.keys[number][slot], self.cache.values[number][slot]  # [Hkv, C + 1, D]
         keys[:, positions] = key.transpose(0, 1)
         values[:, positions] = value.transpose(0, 1)
-        if masked is None and start > 0:
+        if visible is None and start > 0:
             end = start + count
-            masked = torch.arange(end, device=normed.device) <= positions[:, None]
+            visible = torch.arange(end, device=normed.device) <= positions[:, None]
         query = query.transpose(0, 1)  # [Hq, N, D]
-        if masked is None:
+        if visible is None:
             attended = F.scaled_dot_product_attention(
                 query[None], keys[None, :, :count], values[None, :, :count], is_causal=True, enable_gqa=True
             )
         else:
-            # Queries of a group as positions of one head: no fused kernel on a GPU takes a mask and enable_gqa, and
-            # the other way holds every score in fp32.
-            end = masked.shape[1]
+            # Queries of a group as positions of one head: no fused kernel on a GPU takes a mask together with
+            # enable_gqa, and the unfused one holds every score in fp32.
+            end = visible.shape[1]
             attended = F.scaled_dot_product_attention(
                 query.reshape(1, kv_heads, -1, size),
                 keys[None, :, :end],
                 values[None, :, :end],
-                attn_mask=masked.repeat(heads // kv_heads, 1),
+                attn_mask=visible.repeat(heads // kv_heads, 1),
             )
         attended = attended.reshape(heads, count, size).transpose(0, 1)
         return F.linear(attended.reshape(count, heads * size), layer.output)
 
-    def _pass_audio_by(
+    def _run_text_only(
         self, number: int, layer: LayerWeights, slot: int, start: int, x: torch.Tensor, text_index: torch.Tensor
     ) -> None:
-        """A fast-forward layer: text positions run it among themselves, audio positions keep their hidden state."""
+        """A layer that audio skips: text positions attend to text positions only, audio positions stay as they are."""
         if not text_index.shape[0]:
             return
         positions = text_index + start
         end = start + x.shape[0]
-        may_look = (torch.arange(end, device=x.device) <= positions[:, None]) & ~self.cache.is_audio[slot, :end]
+        visible = (torch.arange(end, device=x.device) <= positions[:, None]) & ~self.cache.is_audio[slot, :end]
         text = x[text_index]
         normed = self._ops.rms_norm(text, layer.text.attention_norm, self.config.rms_norm_eps)
-        text = text + self._attend(number, layer, slot, normed, positions, start, masked=may_look)
+        text = text + self._attend(number, layer, slot, normed, positions, start, visible=visible)
         x[text_index] = text + self._mlp(layer.text, text)

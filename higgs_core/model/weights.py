@@ -1,4 +1,4 @@
-"""The decoder's weights in the layout in which the device reads them: q+k+v in one matrix, gate+up in one matrix."""
+"""The decoder's weights in fused layout: q, k and v in one matrix, gate and up in one matrix."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FeedForward:
 
 @dataclass(frozen=True, eq=False)
 class LayerWeights:
-    """attention is shared; `audio` is None where audio columns pass the layer by, `text` itself where it is shared."""
+    """Attention is shared, the MLP may be. `audio` is None if audio skips the layer, `text` if they share it."""
 
     qkv: torch.Tensor  # [(Hq + 2 Hkv) D, H]
     output: torch.Tensor  # [H, Hq D]
@@ -44,7 +44,7 @@ class DecoderWeights:
 
     @property
     def audio_step_nbytes(self) -> int:
-        """Bytes that one audio decode step reads: neither text MLPs nor text head, and of embeddings a few rows."""
+        """Bytes that one audio decode step reads: no text MLPs, no text head, and only a few rows of the embeddings."""
         tensors = [self.norm, self.audio_head]
         for layer in self.layers:
             if layer.audio is not None:

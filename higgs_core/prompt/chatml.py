@@ -1,4 +1,4 @@
-"""A conversation as data: what the prompt builder reads and every front end writes. Imports no torch."""
+"""A conversation as data: the input of the prompt builder. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROLES: tuple[str, ...] = get_args(Role)
 
 @dataclass(frozen=True)
 class TextContent:
-    """Words, and the event and instruction tokens among them; nothing in them can become a control token."""
+    """Text, which may contain event and instruction tokens; nothing in it can become a control token."""
 
     text: str
 
@@ -27,7 +27,7 @@ class AudioContent:
 
     waveform: float32 [N] at 24 kHz, mono.
     codes: integers [8, T], already encoded, undelayed.
-    path: an audio file on this machine (trusted callers only: the serving edge checks paths before it comes here).
+    path: an audio file on this machine (from trusted callers only: the worker checks paths before).
     raw_audio: base64 of an encoded audio file.
 
     Raises RequestError when none or several are given.
@@ -81,7 +81,7 @@ class Message:
 class ChatMLSample:
     """The turns of one generation, in order.
 
-    shared_turns: how many leading turns other samples will repeat, whose prefill is worth keeping; None is all but the
+    shared_turns: how many leading turns other samples will repeat, so that their prefill is cached; None is all but the
     last. It changes what is reused, never what is generated.
     Raises RequestError when there is no turn or shared_turns names more than there are.
     """

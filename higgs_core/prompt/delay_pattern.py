@@ -1,4 +1,4 @@
-"""The delay pattern: codebook k speaks k columns late, so that one column holds codes of eight different moments.
+"""The delay pattern: codebook k is shifted by k columns, so that a column holds codes of eight different frames.
 
 Source: Copet et al., "Simple and Controllable Music Generation" (2023), section 2.2, as Boson AI applies it.
 """
@@ -9,11 +9,11 @@ import torch
 
 
 def delay(codes: torch.Tensor, stream_bos: int, stream_eos: int) -> torch.Tensor:
-    """Codes of a whole clip as the columns that stand for it in a prompt.
+    """The columns that represent a whole clip in a prompt.
 
     codes: integers [Q, T], undelayed, every entry a real code.
-    Returns int64 [Q, T + 2 + Q - 1]: a BOS frame, the clip, an EOS frame; codebook k shifted right by k, the left
-    triangle filled with BOS and the right one with EOS.
+    Returns int64 [Q, T + 2 + Q - 1]: a BOS frame, the clip, an EOS frame; codebook k shifted right by k, with BOS
+    before it and EOS after it.
     """
     num_codebooks, frames = codes.shape
     columns = torch.full((num_codebooks, frames + 2 + num_codebooks - 1), stream_eos, dtype=torch.long)
@@ -24,7 +24,7 @@ def delay(codes: torch.Tensor, stream_bos: int, stream_eos: int) -> torch.Tensor
 
 
 def undelay(columns: torch.Tensor) -> torch.Tensor:
-    """Columns [Q, C] back to frames [Q, C - Q + 1]; only frames whose eight codes are all there. Empty when C < Q."""
+    """Columns [Q, C] back to frames [Q, C - Q + 1]; only frames of which all codes are there. Empty if C < Q."""
     num_codebooks, count = columns.shape
     frames = max(count - num_codebooks + 1, 0)
     return torch.stack([columns[k, k : k + frames] for k in range(num_codebooks)])

@@ -1,8 +1,8 @@
 """A ChatML sample as positions of the language model, in Boson's layout.
 
-Every piece (turn prefix, each content part, turn suffix, generation postfix) is tokenised on its own; control tokens
-come in by id. Inside a system turn the first `<|scene_desc_start|>` and the last `<|scene_desc_end|>` after it are the
-scene block's own marks; every other spelling of a control token, there or elsewhere, is words.
+Every part (turn prefix, each content part, turn suffix, generation postfix) is tokenised separately; control tokens are
+inserted by id. Inside a system turn the first `<|scene_desc_start|>` and the last `<|scene_desc_end|>` after it are the
+scene block's own marks; every other spelling of a control token, there or elsewhere, is plain text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SCENE_END = CONTROL_TOKENS["scene_end"]
 class Prompt:
     """token_ids: unexpanded ids, one placeholder a clip (what usage counts).
 
-    positions [L]: ids with each placeholder repeated once a column of its clip.  is_audio: bool [L], where those are.
+    positions [L]: ids with each placeholder repeated for every column of its clip.  is_audio: bool [L], their places.
     columns [Q, A]: the columns of all clips in order, A = number of audio positions.
     history [Q, H]: the columns of assistant clips only, which the RAS window may reach into.
     prefix_length: positions of the turns that other samples share, such as the system turn and the references.
@@ -126,7 +126,7 @@ def _add_content(
 
 
 def _encode_system(texts: Sequence[str], tokenizer: HiggsTokenizer) -> list[list[int]]:
-    """Ids of a system turn's text parts, its scene marks as control tokens; a mark without its partner is words."""
+    """Ids of a system turn's text parts, its scene marks as control tokens; a mark without its partner is text."""
     control = tokenizer.control
     starts = [(part, text.index(_SCENE_START)) for part, text in enumerate(texts) if _SCENE_START in text]
     ends = [(part, text.rindex(_SCENE_END)) for part, text in enumerate(texts) if _SCENE_END in text]

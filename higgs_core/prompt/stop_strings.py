@@ -10,9 +10,9 @@ _TOKENS_PER_CHARACTER = 4  # a character is at most four bytes, and a byte is at
 
 
 def ends_text(ids: Sequence[int], stop_strings: Sequence[str], tokenizer: HiggsTokenizer) -> bool:
-    """Whether the tail of the generated text ids spells a stop string.
+    """Whether the end of the generated text contains a stop string.
 
-    Called after every token, so only a tail long enough to hold the longest stop string is looked at.
+    Called after every token, so it decodes only as many tokens as the longest stop string can take.
     """
     if not stop_strings:
         return False

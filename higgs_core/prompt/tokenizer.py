@@ -1,4 +1,4 @@
-"""Text to token ids with no way for text to become a control token, and control tokens by name."""
+"""Text to token ids, so that no text can become a control token; control tokens have names."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class ControlTokens:
 class HiggsTokenizer:
     """Wraps a checkpoint's fast tokenizer.
 
-    `encode` works on a copy of the tokenizer that has no added tokens at all, so that no spelling of a control token,
-    escaped or split over parts, can turn into one. The tokens of `markup.TEXT_TOKENS` are put in by their ids in the
-    vocabulary: a copy that kept them alone would number them anew. Raises ModelLoadError when a control token is
+    `encode` uses a copy of the tokenizer without any added tokens, so that no spelling of a control token, escaped or
+    split over parts, can become one. The tokens of `markup.TEXT_TOKENS` are inserted by their ids: a copy with these
+    alone would assign new ids. Raises ModelLoadError when a control token is
     missing.
     """
 
@@ -85,8 +85,8 @@ class HiggsTokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of words and of the event and instruction tokens among them; never a control token.
 
-        Like every fast tokenizer, it encodes the words before and after such a token on their own. In a vocabulary that
-        lacks the token its spelling is words. Raises RequestError for text that is not Unicode.
+        Like every fast tokenizer, it encodes the text before and after such a token separately. A token that the
+        vocabulary lacks is plain text. Raises RequestError for text that is not Unicode.
         """
         ids: list[int] = []
         for at, piece in enumerate(self._text_token.split(text)):

@@ -1,9 +1,9 @@
-"""Long text in pieces that the model speaks well: whole turns and sentences, evenly long.
+"""Splits a long text into pieces of similar length that the model speaks well: whole turns and sentences.
 
-A script is seen as *atoms*, the smallest stretches that may stand at the edge of a piece: a word with its punctuation,
+A script is a sequence of *atoms*, the smallest units that a cut never divides: a word with its punctuation,
 the speaker tag or instruction before it and the sound events written onto it, or one character of Chinese or Japanese.
-A piece is the script from one atom to another, untouched, so whatever the method, no word is lost or moved; only white
-space at a cut is dropped.
+A piece is the unchanged script from one atom to another, so no method loses or moves a word; only white space at a cut
+is dropped.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ _ABBREVIATIONS = frozenset(
 
 
 Span = tuple[int, int]
-"""From, to; of characters or of atoms."""
+"""Start and end (exclusive), of characters or of atoms."""
 
 
 class _Cut(IntEnum):
-    """How good a place between two atoms is for a cut; each level has all places of the levels above it."""
+    """How well a place between two atoms suits a cut; a cut at one level may also use the places of higher levels."""
 
     WORD = 0
     CLAUSE = 1
@@ -84,7 +84,7 @@ Measure = Callable[[str], float]
 
 
 def written_words(token: str) -> float:
-    """A token as one word, as people count them; Chinese and the like, which has no spaces, by its characters."""
+    """Words of a token: 1, or by its characters in a script without spaces, such as Chinese; 0 for punctuation."""
     if not any(character.isalnum() for character in token):
         return 0.0
     if _HAS_CJK.search(token):
@@ -169,8 +169,10 @@ class _Cutter:
         return self.pack(parts)
 
     def pack(self, parts: list[Span]) -> list[Span]:
-        """As few spans as max_words allows, and as even as that many can be: a last piece of two words is one that
-        the model tends to babble on."""
+        """As few spans as max_words allows, as equal in length as possible.
+
+        A last piece of only two words is one for which the model tends to generate extra speech.
+        """
         fewest = len(self.fill(parts, self.max_words))
         limits = range(1, self.max_words + 1)
         tightest = limits[
@@ -179,7 +181,7 @@ class _Cutter:
         return self.fill(parts, tightest)
 
     def fill(self, parts: list[Span], limit: float, max_parts: int | None = None) -> list[Span]:
-        """Neighbours joined for as long as they stay within the limits."""
+        """Neighbouring parts joined as long as they stay within the limits."""
         spans: list[Span] = []
         count = 0
         for part in parts:
@@ -194,9 +196,9 @@ class _Cutter:
 
 
 def _atoms(script: str, measure: Measure) -> list[_Atom]:
-    """Everything but white space, in order."""
+    """The atoms of a script, in order; together they hold everything but white space."""
     atoms: list[_Atom] = []
-    opening: int | None = None  # where the tags and instructions begin that stand before the next word
+    opening: int | None = None  # start of the tags and instructions before the next word
     for start, end in _tokens(script):
         token = script[start:end]
         if TAG.fullmatch(token) or INSTRUCTION.fullmatch(token):
@@ -204,7 +206,7 @@ def _atoms(script: str, measure: Measure) -> list[_Atom]:
             continue
         words = measure(token)
         written_on = bool(atoms) and atoms[-1].end == start and EVENT.fullmatch(token) is not None
-        if atoms and opening is None and (words == 0 or written_on):  # a lone dash or dots belong to the word before
+        if atoms and opening is None and (words == 0 or written_on):  # a lone dash belongs to the word before
             atoms[-1] = _Atom(atoms[-1].start, end, atoms[-1].words + words)
         else:
             atoms.append(_Atom(start if opening is None else opening, end, words))
@@ -215,14 +217,14 @@ def _atoms(script: str, measure: Measure) -> list[_Atom]:
 
 
 def _within(script: str, atom: _Atom, measure: Measure, most: int) -> Iterator[_Atom]:
-    """The atom, in parts of at most so many words if it is longer."""
+    """The atom, divided into parts of at most `most` words if it is longer."""
     if atom.words <= most:
         yield atom
         return
     edges = [*_edges_inside(script, atom), atom.end]
     start, first = atom.start, 0
     while first < len(edges):
-        reach = 1  # twice as far each time, so that the time is nearly linear however long the run is
+        reach = 1  # doubled each time, so that the time is nearly linear in the length of the run
         while first + reach < len(edges) and measure(script[start : edges[first + reach]]) <= most:
             reach *= 2
         candidates = range(first + 1, min(first + reach, len(edges)))
@@ -232,7 +234,7 @@ def _within(script: str, atom: _Atom, measure: Measure, most: int) -> Iterator[_
 
 
 def _edges_inside(script: str, atom: _Atom) -> Iterator[int]:
-    """Places between two characters as people see them, outside of tags and markup."""
+    """Places between two grapheme clusters, outside of tags and markup."""
     at = atom.start
     for whole in _TAG_OR_UNBROKEN.finditer(script, atom.start, atom.end):
         yield from _between_characters(script, at, whole.start())

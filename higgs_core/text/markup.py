@@ -1,7 +1,7 @@
 """Markup that a text may hold: sound events and instructions, which are tokens of the model's vocabulary.
 
 `<SE>[Laughter]</SE>` is a sound, `<SE_s>[Music]</SE_s>` begins one that `<SE_e>[Music]</SE_e>` ends, and an instruction
-tells how or what to generate and is not spoken. None of these tokens can open or close a turn.
+says how or what to generate and is not spoken. None of these tokens can open or close a turn.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ INSTRUCTION_START = "<|generation_instruction_start|>"
 INSTRUCTION_END = "<|generation_instruction_end|>"
 
 TEXT_TOKENS = ("<SE>", "</SE>", "<SE_s>", "</SE_s>", "<SE_e>", "</SE_e>", INSTRUCTION_START, INSTRUCTION_END)
-"""The only special tokens of the vocabulary that the words of a turn may spell."""
+"""The only special tokens of the vocabulary that the text of a turn may produce."""
 
 _EVENT = r"<(?P<kind>SE|SE_s|SE_e)>(?P<sound>[^<>]*)</(?P=kind)>"
-# The text between the marks holds no second start mark, so that a search never reads a part of the text twice.
+# No second start mark between the marks: otherwise a search could take quadratic time.
 _INSTRUCTION = rf"{re.escape(INSTRUCTION_START)}(?:(?!{re.escape(INSTRUCTION_START)}).)*?{re.escape(INSTRUCTION_END)}"
 
 EVENT = re.compile(_EVENT)
@@ -25,4 +25,4 @@ INSTRUCTION = re.compile(_INSTRUCTION, re.DOTALL)
 """An instruction with both of its marks."""
 
 UNBROKEN = re.compile(f"(?s:{_INSTRUCTION})|{_EVENT}")
-"""What a cut into pieces must not go through."""
+"""Markup that a cut into pieces must not divide."""

@@ -1,4 +1,4 @@
-"""Boson's text rules: what its own scripts do to a text before the model reads it.
+"""Text normalisation as Boson AI's own scripts do it before the model reads a text.
 
 Plain replacements only, so the time is linear in the text whatever it holds. Numbers, percent signs and currency stay
 as they are written; the model reads many of them wrongly, most of all in Chinese, and Boson AI advises to spell them
@@ -50,7 +50,7 @@ EVENT_TAGS = {
     "[cheering]": "<SE>[Cheering]</SE>",
     "[cough]": "<SE>[Cough]</SE>",
 }
-"""What a user may write for a sound, and how the model knows it."""
+"""What a user may write for a sound, and the model's markup for it."""
 
 ENDINGS = (".", "!", "?", ",", ";", '"', "'", "</SE_e>", "</SE>")
 """A text that ends in none of these gets a full stop."""

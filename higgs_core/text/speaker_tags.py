@@ -1,4 +1,4 @@
-"""Scripts for several voices: `[SPEAKER0] Hello.` and what follows up to the next tag is one turn."""
+"""Scripts for several voices. A turn is a tag such as `[SPEAKER0]` and the text up to the next tag."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bracketed(tag: str) -> str:
 
 
 def with_tag(text: str, tag: str | None) -> str:
-    """The text as words of this speaker. A text that names its speaker itself stays as it is."""
+    """The text with the speaker's tag in front, unless it starts with a tag already."""
     if not tag or not tag.strip() or leading_tag(text) or text.lstrip().startswith(bracketed(tag)):
         return text
     return f"{bracketed(tag)} {text}"
@@ -49,8 +49,8 @@ def dialogue_to_script(turns: Iterable[Turn]) -> str:
 def carry_tags(pieces: Sequence[str], first_tag: str | None = None) -> list[str]:
     """Pieces of one script, each starting with the tag in force where it was cut.
 
-    first_tag: the speaker before the script's first own tag. A piece is read without the text around it, so a cut in
-    the middle of a turn would otherwise lose the voice.
+    first_tag: the speaker before the script's first own tag. The model reads a piece without the text around it, so a
+    piece that starts in the middle of a turn would otherwise lose its voice.
     """
     spoken = []
     current = first_tag

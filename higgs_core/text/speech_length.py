@@ -17,7 +17,7 @@ COLUMNS_PER_WORD = 25
 """More than the slowest voice needs for a word, which is 20."""
 
 ROOM_COLUMNS = 75
-"""Given to every piece beside its words: silence before and after, and the columns of the delay pattern."""
+"""Added for every piece: silence before and after, and the columns of the delay pattern."""
 
 _FEWEST_COLUMNS_PER_WORD = 2.5  # 600 words a minute; the fastest voice takes 6.4
 MAX_PIECE_WORDS = 100
@@ -57,7 +57,7 @@ class SpeechLength:
 
 
 def speech_length(text: str) -> SpeechLength | None:
-    """The bounds for a text; None where the text does not tell: it is blank, or an instruction alone."""
+    """The bounds for a text; None if it is blank or holds nothing but instructions."""
     spoken = INSTRUCTION.sub(" ", text)
     if not spoken.strip():
         return None
@@ -66,7 +66,7 @@ def speech_length(text: str) -> SpeechLength | None:
 
 
 def spoken_words(text: str) -> float:
-    """Length of a text in English words of usual length, everything counted by what it takes to say.
+    """Length of a text in English words of usual length, by the time that it takes to speak.
 
     Speaker tags, sound events and instructions are not spoken and count nothing.
     """
@@ -74,21 +74,21 @@ def spoken_words(text: str) -> float:
 
 
 def timed_words(text: str) -> float:
-    """`spoken_words`, and sound events by the time that they are given: what a piece's share of its columns follows."""
+    """`spoken_words` plus the sound events, as words of the same duration; proportional to a piece's columns."""
     return spoken_words(text) + _sound_columns(text) / COLUMNS_PER_WORD
 
 
 def words_that_fit(columns: int, *, at_least: int) -> int:
-    """How many words of a text a piece may hold so that the slowest voice ends within so many columns.
+    """The words of a piece that the slowest voice speaks within `columns`, at most MAX_PIECE_WORDS.
 
-    at_least: words that a piece may hold in any case.
+    at_least: a lower bound of the result.
     """
     fitting = (columns - ROOM_COLUMNS) // COLUMNS_PER_WORD
     return min(max(fitting, at_least), MAX_PIECE_WORDS)
 
 
 def _fewest_words(text: str) -> float:
-    """The same at the least: "1,000,000" is two words, and an abbreviation may be said as one."""
+    """The fewest words that a text may be spoken as: "1,000,000" as one or two, an abbreviation as one."""
     return sum(min(_words_of(token), 1.0) for token in _spoken_tokens(text) if token.lastgroup != "symbol")
 
 

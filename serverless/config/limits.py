@@ -1,4 +1,4 @@
-"""Every limit of the edge: how much a client may send, and how much the platform lets through."""
+"""Limits of requests and results: what a client may send, and what the platform accepts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PREFIX = "HIGGS_AUDIO_"
 
 
 class Limits(BaseModel):
-    """The limits are settings like any other, named and bounded as serverless/config/settings.py says."""
+    """The limits, a part of Settings. Each is the variable HIGGS_AUDIO_<FIELD>."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -22,18 +22,18 @@ class Limits(BaseModel):
         alias_generator=AliasGenerator(validation_alias=lambda name: f"{PREFIX}{name.upper()}"),
     )
 
-    # Of a request ...
+    # Requests.
     max_request_bytes: int = Field(30_000_000, ge=1_000, le=30_000_000, description="1000 to 30000000")
     max_script_characters: int = Field(20_000, ge=1, le=1_000_000, description="1 to 1000000")
     max_message_parts: int = Field(512, ge=1, le=10_000, description="1 to 10000")
     max_queued_requests: int = Field(64, ge=0, le=10_000, description="0 to 10000")
-    # ... of its reference clips ...
+    # Reference clips.
     max_references: int = Field(16, ge=0, le=64, description="0 to 64")
     max_reference_bytes: int = Field(20_000_000, ge=1_000, le=100_000_000, description="1000 to 100000000")
     min_reference_seconds: float = Field(MIN_SECONDS, ge=0, le=10, description="0 to 10")
     max_reference_seconds: float = Field(MAX_SECONDS, ge=1, le=300, description="1 to 300")
     max_download_timeout: float = Field(300.0, gt=0, le=3600, description="above 0 and at most 3600")
     max_redirects: int = Field(3, ge=0, le=10, description="0 to 10")
-    # ... and of its result, where the platform drops anything larger.
+    # Results; the platform drops anything larger.
     max_inline_bytes: int = Field(18_000_000, ge=1_000, le=19_000_000, description="1000 to 19000000")
     max_stream_chunk_bytes: int = Field(700_000, ge=1_000, le=700_000, description="1000 to 700000")

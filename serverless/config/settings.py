@@ -1,7 +1,7 @@
-"""Everything that the environment can set, in one frozen object; the limits of the edge are among it.
+"""The worker's settings, read from the environment into one frozen object; the limits are a part of it.
 
-A field is the variable HIGGS_AUDIO_<FIELD> unless it names another. Its `description` is what an error says is allowed,
-so that a bound and its sentence stand on one line.
+A field is the variable HIGGS_AUDIO_<FIELD> unless it names another. Its `description` states the allowed values in
+errors, so that a bound and its sentence stand side by side.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _ECHOED_CHARACTERS = 60
 _BLANK_IS_A_VALUE = {
     PREFIX + name for name in ("SYSTEM_PROMPT", "TOP_P", "TOP_K", "RAS_WIN_LEN", "REFERENCE_DIRS")
 }  # blank turns each of them off; any other blank variable counts as not set
-_NEVER_ECHOED = {"BUCKET_ENDPOINT_URL"}  # may hold a password; the secrets themselves are texts that cannot be wrong
+_NEVER_ECHOED = {"BUCKET_ENDPOINT_URL"}  # may contain a password; secrets accept any text, so they are in no error
 
 
 class Settings(Limits):
@@ -73,9 +73,9 @@ class Settings(Limits):
     device: Device = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:<index>")
     torch_dtype: Dtype = Field("auto", description="auto, float32 (fp32), float16 (fp16) or bfloat16 (bf16)")
 
-    # What a request gets when it does not say.
+    # Defaults of a request's fields.
     system_prompt: str = Field(DEFAULT_SYSTEM_PROMPT, description="any text, or blank for no system turn")
-    # A hundred words take the slowest voice 2 013 steps; 2 600 leave them the room that a piece's cap has for them.
+    # The slowest voice takes 2013 steps for 100 words, the longest piece; 100 words may take 25 * 100 + 75 steps.
     max_new_tokens: int = Field(2600, ge=1, description="1 to HIGGS_AUDIO_MAX_CONTEXT")
     temperature: float = Field(DEFAULT_TEMPERATURE, ge=0, le=MAX_TEMPERATURE, description=TEMPERATURE_RANGE)
     top_p: OptionalFloat = Field(DEFAULT_TOP_P, gt=0, le=MAX_TOP_P, description=f"{TOP_P_RANGE}, or blank for off")
@@ -186,12 +186,12 @@ class Settings(Limits):
 
     @property
     def system_prompt_is_builtin(self) -> bool:
-        """Whether the operator left the system prompt alone, so that a better-suited built-in one may replace it."""
+        """Whether the operator kept the default system prompt, so that a better-suited built-in one may replace it."""
         return self.system_prompt == DEFAULT_SYSTEM_PROMPT
 
     @property
     def max_new_tokens_ceiling(self) -> int:
-        """The most steps of a piece whose request does not say how many; never more than fit."""
+        """Most steps of a piece whose request states no max_new_tokens; at most max_context."""
         return min(self.max_new_tokens, self.max_context)
 
     @property
@@ -222,7 +222,7 @@ def variables() -> dict[str, str]:
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """One sentence for each HIGGS_AUDIO_ variable that nothing reads: most are spelling mistakes."""
+    """One sentence for each HIGGS_AUDIO_ variable that is no setting; most are spelling mistakes."""
     known = variables()
     sentences = []
     for name in sorted(os.environ if environment is None else environment):
