@@ -1,5 +1,7 @@
-# make run    every file of test_inputs/ through the real handler, audio into output/ (MODEL=tiny: random weights, noise)
-# make serve  the HTTP server on PORT;  make test, check, bench: what they say
+# make run    every file of test_inputs/ through the real service, audio into output/ (MODEL=tiny: random weights, noise)
+# make serve  the HTTP server on PORT
+# make test   every test;  make test-fast: without those marked slow, in less than a minute on two cores
+# make check  lint, format and types;  make bench: speed beside transformers
 # Set-up happens once, in .venv, and again when the pins change.
 
 SHELL := /bin/bash
@@ -13,7 +15,11 @@ PORT ?= 8000
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.set-up
 
-.PHONY: run serve test check bench set-up clean
+# Python keeps its bytecode in the virtual environment: without it every process compiles thousands of modules again.
+export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: run serve test test-fast check bench set-up clean
 .DEFAULT_GOAL := run
 
 set-up: $(STAMP)
@@ -30,6 +36,9 @@ serve: $(STAMP)
 
 test: $(STAMP)
 	$(PY) -m pytest
+
+test-fast: $(STAMP)
+	$(PY) -m pytest -m "not slow"
 
 check: $(STAMP)
 	$(PY) -m ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -17,8 +18,38 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
+SLOW = (
+    "higgs_core/audio/test_audio_bombs.py",
+    "higgs_core/checkpoint/test_default_path.py",
+    "higgs_core/kernels/test_compiling.py",
+    "higgs_core/kernels/test_in_interpreter.py",
+    "higgs_core/model/test_dual_ffn_subset.py",
+    "higgs_core/runtime",
+    "higgs_core/speech/test_lost_words.py",
+    "higgs_core/speech/test_speak.py",
+    "serverless/http",
+    "serverless/queue/test_lifecycle.py",
+    "serverless/queue/test_streaming_worker.py",
+    "serverless/queue/test_worker_process.py",
+    "serverless/service/test_service.py",
+    "serverless/test_local_run.py",
+    "test_benchmarks.py",
+    "test_imports.py",
+    "test_readme.py",
+)
+"""Files and folders of tests that start processes, servers or a browser, compile kernels or generate much speech."""
+
 if TYPE_CHECKING:
     from higgs_core import HiggsAudioEngine
+    from tests.helpers.http_server import Running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folder = Path(__file__).parent
+    slow = [folder / name for name in SLOW]
+    for item in items:
+        if any(item.path.is_relative_to(path) for path in slow):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +59,24 @@ def tiny_engine() -> Iterator[HiggsAudioEngine]:
 
     with HiggsAudioEngine.from_pretrained("tiny", device="cpu", max_batch_size=8, max_context=4096) as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The HTTP server with `tiny` and one voice, belinda. For fixtures that outlive a test; tests take `server`."""
+    from serverless.config.settings import Settings
+    from tests.helpers.http_server import serving_http
+    from tests.helpers.voices import voice_folder
+
+    settings = Settings(model_id="tiny", device="cpu", voices_dir=voice_folder(tmp_path_factory.mktemp("voices")))
+    with serving_http(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def server(shared_server: Running) -> Iterator[Running]:
+    """The shared server. No test leaves a request behind in it."""
+    from tests.helpers.patience import wait_until
+
+    yield shared_server
+    wait_until(shared_server.idle)

@@ -106,7 +106,10 @@ def test_what_is_copied_exists_and_is_in_the_build_context() -> None:
 
 
 def test_the_context_holds_nothing_that_the_image_does_not_want() -> None:
-    for path in ("tests/conftest.py", ".git/config", ".venv/bin/python", "output/plain.wav", ".env"):
+    for path in (
+        *("tests/conftest.py", "benchmarks/gpu.py", "docs/playground.png", "CONTRIBUTING.md"),
+        *(".github/workflows/ci.yml", ".git/config", ".venv/bin/python", "output/plain.wav", ".env"),
+    ):
         assert ignored(path)
     assert not ignored("serverless/runpod_worker.py")
     assert not ignored("higgs_core/kernels/optional_triton.py")
@@ -148,7 +151,7 @@ def test_the_hub_is_told_what_it_needs() -> None:
 def test_the_hubs_variables_are_the_workers_and_their_defaults_are_allowed() -> None:
     environment = {}
     for variable in hub()["config"]["env"]:
-        assert variable["key"] in variables()
+        assert variable["key"] in {*variables(), "HF_TOKEN"}  # huggingface_hub reads its token itself
         assert len(variable["input"]["description"]) <= 191
         environment[variable["key"]] = str(variable["input"]["default"])
     Settings.from_environment(environment)
@@ -172,7 +175,7 @@ def test_the_hub_finds_the_dockerfile_and_a_handler() -> None:
     compile((ROOT / ".runpod/handler.py").read_text(), "handler.py", "exec")
 
 
-@pytest.mark.parametrize("target", ["run", "serve", "test", "check", "bench"])
+@pytest.mark.parametrize("target", ["run", "serve", "test", "test-fast", "check", "bench"])
 def test_a_make_target_sets_up_first_and_runs_something_that_exists(target: str, tmp_path: Path) -> None:
     printed = subprocess.run(
         ["make", "-n", target, f"VENV={tmp_path}/venv"],
@@ -200,6 +203,21 @@ def test_setting_up_is_not_repeated_until_a_pin_changes(tmp_path: Path) -> None:
         timeout=PATIENCE,
     ).stdout
     assert "set_up.sh" not in printed
+
+
+def test_processes_that_make_starts_find_the_bytecode_of_those_before(tmp_path: Path) -> None:
+    printed = subprocess.run(
+        ["make", "-f", "-", "environment", f"VENV={tmp_path}/venv"],
+        input="include Makefile\nenvironment:\n\t@env\n",
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    ).stdout
+    assert f"PYTHONPYCACHEPREFIX={tmp_path}/venv/pycache" in printed.splitlines()
+    assert "PYTHONDONTWRITEBYTECODE" not in printed
 
 
 def test_the_ci_script_can_be_run() -> None:

@@ -36,6 +36,7 @@ WITHOUT_TORCH = [
     "engine_config",
     "cancellation",
     "contained_files",
+    "version",
     "text",
     "audio",
     "speech",

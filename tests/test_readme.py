@@ -7,10 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,8 @@ from benchmarks import lost_words
 from serverless.config.settings import PREFIX, Settings, variables
 from serverless.payload.parse import parse_job
 from serverless.payload.tables import ReferenceFields, RequestFields
-from tests.helpers.http_server import Running, serving
+from tests.helpers.http_server import Running
+from tests.helpers.http_stub import Request, answering
 from tests.helpers.paths import ROOT
 from tests.helpers.patience import PATIENCE
 
@@ -40,37 +38,15 @@ def block_with(language: str, words: str) -> str:
     return next(block for block in blocks(language) if words in block)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with serving(TINY) as running:
-        yield running
-
-
-@contextmanager
-def runpod_standing_in_front(server: Running) -> Iterator[str]:
+def runpod_standing_in_front(server: Running) -> AbstractContextManager[str]:
     """The address of a /runsync that answers with what the worker's response is wrapped in."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked = self.headers["Authorization"] == "Bearer secret" and self.path == "/v2/abc/runsync"
-            output = server.generate(body["input"]).json() if asked else None
-            answer = json.dumps({"id": "1", "status": "COMPLETED", "output": output}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+    def answer(request: Request) -> tuple[int, bytes]:
+        asked = request.headers["Authorization"] == "Bearer secret" and request.path == "/v2/abc/runsync"
+        output = server.generate(json.loads(request.body)["input"]).json() if asked else None
+        return 200, json.dumps({"id": "1", "status": "COMPLETED", "output": output}).encode()
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    platform = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=platform.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{platform.server_port}"
-    finally:
-        platform.shutdown()
-        platform.server_close()
+    return answering(answer)
 
 
 def test_the_engine_snippet_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

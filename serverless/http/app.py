@@ -16,6 +16,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from higgs_core.version import VERSION
 from serverless.http import errors, generate, health, openai
 from serverless.http.guard import GuardedHeaders, require_key
 from serverless.http.jobs import end_if_dead
@@ -43,7 +44,9 @@ def create_app(service: SpeechService, settings: Settings, *, on_fatal: Callable
         threading.Thread(target=service.load, name="model-load", daemon=True).start()
         yield
 
-    app = FastAPI(title="Higgs Audio", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Higgs Audio", version=VERSION, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None
+    )
     app.state.service = service
     app.state.settings = settings
     app.state.started = int(time.time())

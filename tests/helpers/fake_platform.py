@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.helpers.patience import PATIENCE
+from tests.helpers.patience import PATIENCE, wait_until
 
 RESULT_LIMIT = 20_000_000
 STREAM_LIMIT = 1_000_000
@@ -61,11 +61,10 @@ class Record:
 class FakePlatform:
     """Use as a context manager. Its methods may be called from the test's thread.
 
-    poll_seconds: how long a poll is held open when there is nothing to say.
+    A poll for jobs stays open until there is one, as the real platform's does for longer than a test lasts.
     """
 
-    def __init__(self, *, poll_seconds: float = 1.0) -> None:
-        self._poll_seconds = poll_seconds
+    def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.pings: list[dict[str, str]] = []
         self.batch_sizes: list[int] = []
@@ -76,18 +75,19 @@ class FakePlatform:
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake-platform", daemon=True)
         self._jobs: asyncio.Queue[str] = asyncio.Queue()
         self._stops: asyncio.Queue[str] = asyncio.Queue()
+        self._stops_sent: set[str] = set()
         self._runner: web.AppRunner | None = None
         self.port = 0
 
     def __enter__(self) -> FakePlatform:
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(PATIENCE)
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(PATIENCE)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
         self._loop.close()
 
     def environment(self) -> dict[str, str]:
@@ -112,7 +112,10 @@ class FakePlatform:
         return record
 
     def cancel(self, record: Record) -> None:
-        """Tell the worker to stop a job that it has taken."""
+        """Tell the worker to stop a job that it has taken, again after each ping that still names the job.
+
+        The SDK ignores a signal for a job that it has taken and not yet begun.
+        """
         record.cancelled = True
         self._loop.call_soon_threadsafe(self._stops.put_nowait, record.job["id"])
 
@@ -128,6 +131,10 @@ class FakePlatform:
             ended = record.ended.wait(PATIENCE)
             assert ended, f"{record.job['id']} had no result: taken {record.taken}, {record.posts}"
 
+    def wait_until_taken(self, records: list[Record]) -> None:
+        """Wait until a worker has taken every job."""
+        wait_until(lambda: all(record.taken for record in records))
+
     async def _start(self) -> None:
         app = web.Application(client_max_size=64_000_000)
         prefix = "/v2/endpoint"
@@ -137,7 +144,8 @@ class FakePlatform:
         app.router.add_post(prefix + "/job-done/{worker}/{job}", self._done)
         app.router.add_post(prefix + "/job-stream/{worker}/{job}", self._stream)
         app.router.add_get(prefix + "/ping/{worker}", self._ping)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.5)
+        # A worker that is gone takes no job.
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.5)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -148,7 +156,7 @@ class FakePlatform:
         await self._runner.cleanup()
 
     async def _take(self, request: web.Request) -> web.Response:
-        """The real one holds a poll open until there is a job; a single take answers a dict, a batch a list."""
+        """A single take answers a dict, a batch a list."""
         self.polls += 1
         self.open_polls += 1
         try:
@@ -160,11 +168,7 @@ class FakePlatform:
         batch = "batch_size" in request.query
         size = int(request.query.get("batch_size", "1"))
         self.batch_sizes.append(size)
-        try:
-            first = await asyncio.wait_for(self._jobs.get(), self._poll_seconds)
-        except TimeoutError:
-            return web.Response(status=204)
-        taken = [first]
+        taken = [await self._jobs.get()]
         while len(taken) < size and not self._jobs.empty():
             taken.append(self._jobs.get_nowait())
         for job_id in taken:
@@ -177,6 +181,7 @@ class FakePlatform:
             job_id = await asyncio.wait_for(self._stops.get(), 1.0)
         except TimeoutError:
             return web.Response(status=204)
+        self._stops_sent.add(job_id)
         return web.json_response({"jobsToStop": [job_id]})
 
     async def _done(self, request: web.Request) -> web.Response:
@@ -200,6 +205,10 @@ class FakePlatform:
 
     async def _ping(self, request: web.Request) -> web.Response:
         self.pings.append(dict(request.query))
+        still_there = self._stops_sent & set(request.query.get("job_id", "").split(","))
+        self._stops_sent.clear()
+        for job_id in still_there:
+            self._stops.put_nowait(job_id)
         return web.json_response({})
 
 

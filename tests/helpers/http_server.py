@@ -1,4 +1,4 @@
-"""The real server on loopback, in a thread: uvicorn, the app, the service, the tiny model."""
+"""The project's HTTP server on loopback, in a thread of this process: uvicorn, the app and the service."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import http.client
 import json
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,7 @@ from fastapi import FastAPI
 from serverless.config.settings import Settings
 from serverless.http_server import create_app, uvicorn_config
 from serverless.service.service import SpeechService
-from tests.helpers.patience import PATIENCE
+from tests.helpers.patience import PATIENCE, wait_until
 
 
 @dataclass
@@ -41,7 +40,7 @@ class Running:
 
 
 @contextmanager
-def serving(settings: Settings, service: SpeechService | None = None, *, ready: bool = True) -> Iterator[Running]:
+def serving_http(settings: Settings, service: SpeechService | None = None, *, ready: bool = True) -> Iterator[Running]:
     """Serve until the block ends. ready: wait until the model is loaded."""
     own = service or SpeechService(settings)
     fatal: list[str] = []
@@ -68,11 +67,3 @@ def hang_up(server: Running, job: dict[str, Any]) -> None:
     connection.request("POST", "/generate", json.dumps({"input": job}), {"Content-Type": "application/json"})
     wait_until(lambda: server.service.stats()["in_flight"] > before)
     connection.close()
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Return as soon as `holds()`; the limit only keeps a broken server from hanging the run."""
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)

@@ -8,10 +8,12 @@ import re
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.helpers.http_stub import QuietHandler, listening
 
 _API = re.compile(r"/api/models/([^/]+/[^/]+)/(revision|tree)/([^/]+)")
 _FILE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
@@ -31,6 +33,7 @@ class LoopbackHub:
 
     repositories: by name.  moved: old names, by redirect to the new one.
     breaks: how often the download of a file is cut off in its middle before it is served whole, by the file's name.
+    endpoint: its address, while it is entered.
     asked: requests, "METHOD path".  served: how often the content of a file was asked for, by "repository/file".
     """
 
@@ -41,11 +44,8 @@ class LoopbackHub:
         self.asked: list[str] = []
         self.served: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        self.endpoint = ""
+        self._listening = listening(_handler_of(self))
 
     def add(self, name: str, folder: Path, commit: str, *, branch: str = "main") -> Repository:
         """Serve the files below a folder."""
@@ -69,16 +69,15 @@ class LoopbackHub:
             self.served[file] += 1
 
     def __enter__(self) -> LoopbackHub:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        self.endpoint = self._listening.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._listening.__exit__(None, None, None)
 
 
 def _handler_of(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -150,9 +149,6 @@ def _handler_of(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body[:sent])
             if sent is not None and sent < len(body):
                 self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            pass
 
     return Handler
 

@@ -1,9 +1,7 @@
-"""A service around the shared tiny engine, an engine that fails on demand, and jobs answered in the contract's JSON."""
+"""A speech service around the shared tiny engine; an engine that fails on demand; jobs answered in JSON."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +11,6 @@ from serverless.config.settings import Settings
 from serverless.delivery.response import Accepted
 from serverless.delivery.serialise import Json, error_json, event_json, response_json
 from serverless.service.service import SpeechService
-from tests.helpers.patience import PATIENCE
 
 
 class SharedEngine:
@@ -67,11 +64,3 @@ async def items(service: SpeechService, job_input: Any, **options: Any) -> list[
     except HiggsError as error:
         collected.append(error_json(error))
     return collected
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition, letting the event loop run."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        await asyncio.sleep(0.01)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from higgs_core import HiggsAudioEngine
 from higgs_core.engine import GenerationFuture
 from tests.golden import CASES, CHECKPOINTS, FOLDER, GoldenCase
-from tests.helpers.patience import PATIENCE
+from tests.helpers.patience import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -67,17 +66,19 @@ def test_requests_that_join_at_random_steps_get_the_tokens_they_get_alone(
             running.append((case, engine.submit(case.sample, case.params)))
             wait = draw.randint(0, 3)
 
+    def all_ended() -> bool:
+        if not left:
+            return all(future.done() for _, future in running)
+        if all(future.done() for _, future in running):  # the engine's thread sleeps and lets nobody join
+            case = left.pop()
+            running.append((case, engine.submit(case.sample, case.params)))
+        return False
+
     decode_step.launch = step_and_join  # type: ignore[method-assign]
     try:
         first = left.pop()
         running.append((first, engine.submit(first.sample, first.params)))
-        deadline = time.monotonic() + PATIENCE
-        while left or not all(future.done() for _, future in running):
-            assert time.monotonic() < deadline
-            if left and all(future.done() for _, future in running):  # everybody ended: the loop sleeps
-                case = left.pop()
-                running.append((case, engine.submit(case.sample, case.params)))
-            time.sleep(0.01)
+        wait_until(all_ended)
     finally:
         decode_step.launch = step  # type: ignore[method-assign]
     for case, future in running:

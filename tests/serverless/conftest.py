@@ -1,4 +1,4 @@
-"""Servers that several suites share: the worker's own HTTP server, and an S3 store."""
+"""The S3 store that several suites share."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from collections.abc import Iterator
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
-
-from serverless.config.settings import Settings
-from tests.helpers.http_server import Running, serving, wait_until
-from tests.helpers.voices import voice_folder
 
 
 @pytest.fixture(scope="session")
@@ -26,19 +22,3 @@ def store() -> Iterator[str]:
     client.create_bucket(Bucket="speech")
     yield address
     server.stop()
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The HTTP server with `tiny` and one voice, belinda."""
-    settings = Settings(model_id="tiny", device="cpu", voices_dir=voice_folder(tmp_path_factory.mktemp("voices")))
-    with serving(settings) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _left_idle(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No test leaves a request behind in the shared server."""
-    yield
-    if "server" in request.fixturenames:
-        wait_until(request.getfixturevalue("server").idle)

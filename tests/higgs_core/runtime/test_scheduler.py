@@ -6,7 +6,7 @@ import ctypes
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import numpy as np
@@ -17,16 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
 from higgs_core.errors import BusyError, EngineStoppedError, GenerationCancelled, PromptTooLongError, RequestError
 from higgs_core.sampling.decode_state import DecodeState
-from tests.helpers.patience import PATIENCE
+from tests.helpers.patience import PATIENCE, wait_until
 
 HELLO = ChatMLSample([Message("user", "Hello there, listen to this.")])
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,7 @@ from higgs_core.errors import EngineStoppedError, GenerationCancelled, RequestEr
 from higgs_core.runtime.generation import Segment
 from higgs_core.runtime.streaming import ChunkPlan
 from tests.golden import CASES, CHECKPOINTS, FOLDER
-from tests.helpers.patience import PATIENCE
+from tests.helpers.patience import wait_until
 
 TOLERANCE = 1e-5
 
@@ -122,10 +120,7 @@ def test_leaving_a_stream_early_frees_the_slot(tiny_engine: HiggsAudioEngine) ->
     params = GenerationParams(max_new_tokens=3000, temperature=1.0, seed=0)
     with tiny_engine.stream(ChatMLSample([Message("user", "Hello there, this is a test.")]), params) as stream:
         assert isinstance(next(stream), AudioChunk)
-    deadline = time.monotonic() + PATIENCE
-    while tiny_engine.stats()["active"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until(lambda: not tiny_engine.stats()["active"])
     try:
         for _ in stream:
             pass

@@ -5,10 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from serverless.client import __main__ as client
 from serverless.client import transports
 from serverless.client.output import progress_text, wav_sizes
 from tests.helpers.http_server import Running
+from tests.helpers.http_stub import Request, answering
 
 KEY = "rp_secret"
 
@@ -33,40 +31,17 @@ class QueueApi:
         self.seen: list[tuple[str, str, Any]] = []
         self.keys: set[str | None] = set()
 
-    @contextmanager
-    def running(self) -> Iterator[str]:
-        api = self
+    def running(self) -> AbstractContextManager[str]:
+        """The address of a server with this API, while the block lasts."""
+        return answering(self._answer)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.answer(None)
-
-            def do_POST(self) -> None:
-                self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-            def answer(self, body: Any) -> None:
-                api.seen.append((self.command, self.path, body))
-                api.keys.add(self.headers["Authorization"])
-                answers = api.answers[self.path.split("/")[2]]
-                answer = answers.pop(0) if len(answers) > 1 else answers[0]
-                status, data = answer if isinstance(answer, tuple) else (200, answer)
-                payload = data if isinstance(data, bytes) else json.dumps(data).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(payload)))
-                self.end_headers()
-                self.wfile.write(payload)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-            thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
-            thread.start()
-            try:
-                yield f"http://127.0.0.1:{listening.server_address[1]}"
-            finally:
-                listening.shutdown()
-                thread.join()
+    def _answer(self, request: Request) -> tuple[int, bytes]:
+        self.seen.append((request.method, request.path, json.loads(request.body) if request.body else None))
+        self.keys.add(request.headers.get("Authorization"))
+        answers = self.answers[request.path.split("/")[2]]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        status, data = answer if isinstance(answer, tuple) else (200, answer)
+        return status, data if isinstance(data, bytes) else json.dumps(data).encode()
 
 
 def wav(samples: int = 240) -> bytes:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 
 import numpy as np
 import openai
 import pytest
-import soundfile
 from numpy.typing import NDArray
 
 from higgs_core.audio import decode_audio, ffmpeg_path
 from serverless.http.errors import HttpProblem
 from serverless.http.openai import _require_model
+from tests.helpers.audio import decoded
 from tests.helpers.http_server import Running
 
 WORDS = "A sentence that is long enough to be heard in more than one piece, and then a little longer than that."
@@ -25,23 +24,19 @@ LOSSY = ("mp3", "opus", pytest.param("aac", marks=pytest.mark.skipif(ffmpeg_path
 
 
 @pytest.fixture(scope="module")
-def client(server: Running) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="not needed", max_retries=0)
+def client(shared_server: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{shared_server.url}/v1", api_key="not needed", max_retries=0)
 
 
 @pytest.fixture(scope="module")
-def expected(server: Running) -> NDArray[np.int16]:
+def expected(shared_server: Running) -> NDArray[np.int16]:
     """int16 [N]: what /generate answers for the same words and seed."""
-    result = server.generate({"script": WORDS, **OPTIONS}).json()
+    result = shared_server.generate({"script": WORDS, **OPTIONS}).json()
     return samples(base64.b64decode(result["audio_base64"]), "wav")
 
 
 def samples(data: bytes, fmt: str) -> NDArray[np.int16]:
-    if fmt == "pcm":
-        return np.frombuffer(data, "<i2")
-    audio, rate = soundfile.read(io.BytesIO(data), dtype="int16")
-    assert rate == 24_000
-    return audio
+    return np.rint(decoded(data, fmt) * 32_768).astype(np.int16)
 
 
 def assert_same(heard: NDArray[np.int16], expected: NDArray[np.int16]) -> None:

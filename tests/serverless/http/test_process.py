@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
+import random
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 
 import requests
 
-from tests.helpers.http_server import wait_until
-from tests.helpers.patience import PATIENCE
+from tests.helpers.patience import PATIENCE, wait_until
+from tests.helpers.processes import ModuleProcess
+
+MODULE = "serverless.http_server"
 
 
 def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in held]
-    for listener in held:
-        listener.close()
-    return ports
-
-
-@contextmanager
-def process(**environment: str) -> Iterator[subprocess.Popen[str]]:
-    started = subprocess.Popen(
-        [sys.executable, "-m", "serverless.http_server"],
-        env={**os.environ, "HIGGS_AUDIO_HOST": "127.0.0.1", "HIGGS_AUDIO_MODEL_ID": "tiny", **environment},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield started
-    finally:
-        started.kill()
-        started.communicate()
+    """Ports of loopback, from below the range out of which the kernel gives one to whoever asks for any."""
+    free: set[int] = set()
+    while len(free) < count:
+        port = random.randrange(10_000, 30_000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        free.add(port)
+    return list(free)
 
 
 def status(port: int) -> int | None:
@@ -47,27 +35,31 @@ def status(port: int) -> int | None:
         return None
 
 
-def test_both_ports_answer_and_sigterm_lets_a_stream_end() -> None:
+def test_both_ports_answer_and_sigterm_lets_a_stream_end(tmp_path: Path) -> None:
     port, port_health = free_ports(2)
-    with process(PORT=str(port), PORT_HEALTH=str(port_health), HIGGS_AUDIO_DEVICE="cpu") as server:
-        wait_until(lambda: status(port) == 200 and status(port_health) == 200)
-        job = {"input": {"script": "Many words to speak. " * 40, "stream": True, "seed": 1}}
+    ports = {"PORT": str(port), "PORT_HEALTH": str(port_health)}
+    with ModuleProcess(MODULE, tmp_path / "log", HIGGS_AUDIO_HOST="127.0.0.1", **ports) as server:
+
+        def ready() -> bool:
+            server.assert_runs()
+            return status(port) == 200 and status(port_health) == 200
+
+        wait_until(ready)
+        job = {"input": {"script": "Many words to speak. " * 10, "stream": True, "seed": 1}}
         with requests.post(f"http://127.0.0.1:{port}/generate", json=job, stream=True, timeout=PATIENCE) as answer:
             lines = answer.iter_lines()
             items = [json.loads(next(lines))]
-            server.send_signal(signal.SIGTERM)
+            server.sigterm()
             items += [json.loads(line) for line in lines if line]
         assert items[-1]["is_final"]
         assert items[-1]["duration_seconds"] > 1
-        _, log = server.communicate(timeout=PATIENCE)
-        assert server.returncode == 0
-    assert "Many words" not in log
-    assert "Traceback" not in log
+        assert server.wait_for_exit() == 0
+    assert "Many words" not in server.log
+    assert "Traceback" not in server.log
 
 
-def test_a_wrong_setting_ends_the_process_with_its_one_line() -> None:
-    with process(PORT="99999") as server:
-        _, said = server.communicate(timeout=PATIENCE)
-    assert server.returncode == 2
-    assert len(said.strip().splitlines()) == 1
-    assert "PORT" in said
+def test_a_wrong_setting_ends_the_process_with_its_one_line(tmp_path: Path) -> None:
+    with ModuleProcess(MODULE, tmp_path / "log", PORT="99999") as server:
+        assert server.wait_for_exit() == 2
+    assert len(server.log.strip().splitlines()) == 1
+    assert "PORT" in server.log

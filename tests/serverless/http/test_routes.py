@@ -17,8 +17,8 @@ from serverless.config.settings import Settings
 from serverless.http_server import create_app
 from serverless.service.boot import boot_engine
 from serverless.service.service import SpeechService
-from tests.helpers.http_server import Running, serving, wait_until
-from tests.helpers.patience import PATIENCE
+from tests.helpers.http_server import Running, serving_http
+from tests.helpers.patience import PATIENCE, wait_until
 
 KEY = "correct horse battery staple"
 JSON = {"Content-Type": "application/json"}
@@ -35,7 +35,7 @@ def test_ping_says_loading_then_ready() -> None:
         return boot_engine(settings)
 
     settings = Settings(model_id="tiny", device="cpu")
-    with serving(settings, SpeechService(settings, boot=boot), ready=False) as running:
+    with serving_http(settings, SpeechService(settings, boot=boot), ready=False) as running:
         assert requests.get(f"{running.url}/ping", timeout=PATIENCE).status_code == 204
         early = running.generate({"script": "Too early."})
         assert (early.status_code, early.json()["code"]) == (503, "loading")
@@ -56,7 +56,7 @@ def test_ping_gives_the_reason_of_a_load_failure() -> None:
         raise ModelLoadError("The checkpoint lacks 3 tensors.", hint="Download it again.")
 
     settings = Settings(model_id="tiny", device="cpu")
-    with serving(settings, SpeechService(settings, boot=boot)) as running:
+    with serving_http(settings, SpeechService(settings, boot=boot)) as running:
         answer = requests.get(f"{running.url}/ping", timeout=PATIENCE)
         assert (answer.status_code, answer.json()["error"]) == (500, "The checkpoint lacks 3 tensors.")
         job = running.generate({"script": "Hello."})

@@ -15,8 +15,8 @@ import pytest
 import requests
 
 from serverless.config.settings import Settings
-from tests.helpers.http_server import Running, hang_up, serving, wait_until
-from tests.helpers.patience import PATIENCE
+from tests.helpers.http_server import Running, hang_up, serving_http
+from tests.helpers.patience import PATIENCE, wait_until
 
 LONG = {"script": "word " * 2_000, "max_new_tokens": 8_000, "chunk_method": "word", "seed": 5}
 CLIENTS = 32
@@ -135,7 +135,7 @@ def test_a_client_that_left_is_counted_as_cancelled(server: Running) -> None:
 
 def test_one_too_many_is_told_to_come_back() -> None:
     settings = Settings(model_id="tiny", device="cpu", max_concurrency=1, max_queued_requests=0)
-    with serving(settings) as small:
+    with serving_http(settings) as small:
         job = {"input": {**LONG, "stream": True}}
         with requests.post(f"{small.url}/generate", json=job, stream=True, timeout=PATIENCE) as held:
             assert held.status_code == 200
@@ -155,7 +155,7 @@ def test_one_too_many_is_told_to_come_back() -> None:
     ],
 )
 def test_an_engine_that_dies_in_mid_stream_is_no_whole_file(path: str, body: dict[str, object]) -> None:
-    with serving(Settings(model_id="tiny", device="cpu")) as doomed:
+    with serving_http(Settings(model_id="tiny", device="cpu")) as doomed:
         with requests.post(f"{doomed.url}{path}", json=body, stream=True, timeout=PATIENCE) as answer:
             assert answer.status_code == 200
             pieces = answer.iter_content(None)

@@ -10,7 +10,8 @@ import pytest
 
 from serverless.local.assets import served
 from tests.helpers.fake_platform import FakePlatform
-from tests.helpers.worker_process import ASSETS, WorkerProcess
+from tests.helpers.paths import ASSETS
+from tests.helpers.processes import WorkerProcess
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., tuple[FakePlatform, WorkerPr
     """Starts a platform of its own with a worker of the given module and variables."""
     with ExitStack() as stack:
 
-        def started(*, poll_seconds: float = 1.0, **options: str) -> tuple[FakePlatform, WorkerProcess]:
-            platform = stack.enter_context(FakePlatform(poll_seconds=poll_seconds))
+        def started(**options: str) -> tuple[FakePlatform, WorkerProcess]:
+            platform = stack.enter_context(FakePlatform())
             worker = stack.enter_context(WorkerProcess(platform, tmp_path / "worker.log", **options))
             return platform, worker
 

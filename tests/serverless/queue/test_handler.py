@@ -17,7 +17,8 @@ from higgs_core.speech.speak import Progress
 from serverless.config.settings import Settings
 from serverless.queue.handler import QueueWorker
 from serverless.service.service import SpeechService
-from tests.helpers.service import serving, until
+from tests.helpers.patience import wait_until_async
+from tests.helpers.service import serving
 
 JOB = {"id": "job-1", "input": {"script": "A short sentence.", "seed": 4, "max_new_tokens": 60}}
 LONG = {
@@ -130,11 +131,11 @@ def test_a_job_stopped_while_the_sdk_posts_an_item_frees_its_slot(tiny_engine: H
         posting = asyncio.Event()
         task = asyncio.create_task(post_for_ever(posting))
         await posting.wait()
-        await until(lambda: service.stats()["active"] == 1)  # between two pieces there is none
+        await wait_until_async(lambda: service.stats()["active"] == 1)  # between two pieces there is none
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await until(lambda: service.stats()["active"] == 0 and service.stats()["in_flight"] == 0)
+        await wait_until_async(lambda: service.stats()["active"] == 0 and service.stats()["in_flight"] == 0)
         async with aclosing(kept[0]):  # closing what is closed does no harm
             pass
 

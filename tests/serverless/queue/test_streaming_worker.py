@@ -11,8 +11,8 @@ import pytest
 
 from tests.helpers.audio import audio_of, decoded
 from tests.helpers.fake_platform import STREAM_LIMIT, FakePlatform, Record
-from tests.helpers.worker_process import WorkerProcess
-from tests.serverless.queue.test_worker_process import LONG, OVERSIZE, wait_until_taken
+from tests.helpers.processes import WorkerProcess
+from tests.serverless.queue.test_worker_process import ENDLESS, LONG
 
 MAX_RESULT = 1_500_000
 JOB = {"script": "This comes in parts.", "seed": 4, "max_new_tokens": 120, "stream": True}
@@ -31,7 +31,7 @@ def worker(platform: FakePlatform, tmp_path_factory: pytest.TempPathFactory) -> 
     log = tmp_path_factory.mktemp("worker") / "log"
     environment = {"HIGGS_AUDIO_STREAMING": "1", "HIGGS_AUDIO_MAX_INLINE_BYTES": str(MAX_RESULT)}
     with WorkerProcess(platform, log, **environment) as running:
-        running.wait_until_ready()
+        running.ensure_ready()
         yield running
 
 
@@ -138,8 +138,8 @@ def test_a_stream_too_long_for_the_result_keeps_its_audio_in_the_items_alone(pla
 
 
 def test_a_stream_cancelled_in_the_middle_frees_its_slot(platform: FakePlatform) -> None:
-    records = [platform.submit({**OVERSIZE, "stream": True}, name="cancelled") for _ in range(8)]
-    wait_until_taken(records)
+    records = [platform.submit({**ENDLESS, "stream": True}, name="cancelled") for _ in range(8)]
+    platform.wait_until_taken(records)
     for record in records:
         platform.cancel(record)
     after = platform.run({**JOB, "seed": 8})

@@ -15,14 +15,23 @@ import pytest
 from serverless.local.assets import with_address
 from tests.helpers.audio import audio_of
 from tests.helpers.fake_platform import FakePlatform, Record
-from tests.helpers.patience import PATIENCE
-from tests.helpers.worker_process import ROOT, WorkerProcess
+from tests.helpers.paths import ROOT
+from tests.helpers.patience import wait_until
+from tests.helpers.processes import WorkerProcess
 
 TEST_INPUTS = sorted((ROOT / "test_inputs").glob("*.json"))
 SECRET_WORDS = "Xylophone zeppelins quarrel"
-# Pieces of about three seconds each: together more than 18 MB as float32.
-OVERSIZE = {
-    "script": " ".join(f"This is sentence number {i} of a long story." for i in range(52)),
+MAX_RESULT = 2_000_000
+"""Bytes that this worker returns at the most; the platform itself takes ten times as many."""
+
+
+def sentences(count: int) -> str:
+    return " ".join(f"This is sentence number {i} of a long story." for i in range(count))
+
+
+# Pieces of about three seconds each.
+ENDLESS = {
+    "script": sentences(52),
     "chunk_method": "sentence",
     "chunk_max_word_num": 9,
     "generation_chunk_buffer_size": 0,
@@ -30,7 +39,8 @@ OVERSIZE = {
     "max_new_tokens": 400,
     "seed": 3,
 }
-LONG = {**OVERSIZE, "wav_encoding": "pcm_16", "script": " ".join(f"Piece number {i} comes now." for i in range(40))}
+OVERSIZE = {**ENDLESS, "script": sentences(12)}
+LONG = {**ENDLESS, "wav_encoding": "pcm_16", "script": " ".join(f"Piece number {i} comes now." for i in range(40))}
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +50,23 @@ def platform() -> Iterator[FakePlatform]:
 
 
 @pytest.fixture(scope="module")
-def worker(platform: FakePlatform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
-    with WorkerProcess(platform, tmp_path_factory.mktemp("worker") / "log") as running:
-        running.wait_until_ready()
+def shared_worker(platform: FakePlatform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+    log = tmp_path_factory.mktemp("worker") / "log"
+    with WorkerProcess(platform, log, HIGGS_AUDIO_MAX_INLINE_BYTES=str(MAX_RESULT)) as running:
         yield running
 
 
+@pytest.fixture
+def worker(shared_worker: WorkerProcess) -> WorkerProcess:
+    """The module's one worker; one test ends it."""
+    shared_worker.ensure_ready()
+    return shared_worker
+
+
 @pytest.fixture(scope="module")
-def answers(platform: FakePlatform, worker: WorkerProcess, assets_address: str) -> dict[str, Record]:
+def answers(platform: FakePlatform, shared_worker: WorkerProcess, assets_address: str) -> dict[str, Record]:
     """Every file of test_inputs/, all queued at once."""
+    shared_worker.ensure_ready()
     records = {}
     for file in TEST_INPUTS:
         job = with_address(json.loads(file.read_text()), assets_address)
@@ -150,8 +168,8 @@ def test_a_wrong_s3_config_is_refused_before_anything_is_generated(
 
 
 def test_a_cancelled_job_posts_nothing_and_frees_its_slot(platform: FakePlatform, worker: WorkerProcess) -> None:
-    records = [platform.submit(OVERSIZE, name="cancelled") for _ in range(8)]
-    wait_until_taken(records)
+    records = [platform.submit(ENDLESS, name="cancelled") for _ in range(8)]
+    platform.wait_until_taken(records)
     for record in records:
         platform.cancel(record)
     # All eight slots were taken, so this one runs only when they are free again.
@@ -183,7 +201,7 @@ def test_a_hundred_mixed_jobs_end_exactly_once_with_the_right_answer(
         records.append((kind, platform.submit(job_input, name=kind)))
     for kind, record in records:
         if kind == "cancelled":
-            wait_until_taken([record])
+            platform.wait_until_taken([record])
             platform.cancel(record)
     platform.wait([record for kind, record in records if kind != "cancelled"])
 
@@ -203,7 +221,7 @@ def test_a_hundred_mixed_jobs_end_exactly_once_with_the_right_answer(
             assert body["output"]["code"] == "invalid_request"
         else:
             assert body["output"]["code"] == "delivery_failed"
-            assert "18.0 MB" in body["error"]
+            assert "2.0 MB" in body["error"]
             assert "s3Config" in body["output"]["hint"]
     assert max(platform.batch_sizes) == 8
 
@@ -239,11 +257,26 @@ def test_the_worker_pings_with_its_jobs(platform: FakePlatform, worker: WorkerPr
     assert all(ping.get("status") != "unhealthy" for ping in platform.pings)
 
 
-def wait_until_taken(records: list[Record]) -> None:
-    """The platform has handed these out."""
-    import time
+def test_sigterm_loses_no_job_not_even_one_that_an_open_poll_brings(
+    platform: FakePlatform, worker: WorkerProcess
+) -> None:
+    several_pieces = {**LONG, "script": " ".join(f"Piece number {i} comes now." for i in range(6))}
+    running = [platform.submit({"script": "A short one.", "seed": 0}), platform.submit(several_pieces)]
+    platform.wait_until_taken(running)
+    wait_until(lambda: platform.open_polls == 1)  # for the six slots that are free
+    worker.sigterm()
+    wait_until(lambda: "draining" in worker.log)
+    platform.wait(running[:1])  # by then the SDK, left to itself, has stopped to look at what its poll brings
+    late = [platform.submit({"script": "One more.", "seed": seed, "max_new_tokens": 60}) for seed in range(10)]
+    assert worker.wait_for_exit() == 0
 
-    deadline = time.monotonic() + PATIENCE
-    while not all(record.taken for record in records):
-        assert time.monotonic() < deadline, "the worker takes no more jobs"
-        time.sleep(0.02)
+    taken_late = [record for record in late if record.taken]
+    assert taken_late, "the poll was not open, so this showed nothing"
+    assert len(taken_late) <= 6, "a worker that was told to stop went on taking jobs"
+    for record in [*running, *taken_late]:
+        assert record.taken == 1
+        assert audio_of(record.result["output"]).size > 0
+    assert all(record.posts == [] for record in late if not record.taken)
+    after = worker.log[worker.log.index("draining") :]
+    lines = [json.loads(line) for line in after.splitlines() if line.startswith("{")]
+    assert {line["level"] for line in lines} <= {"INFO", "WARN"}

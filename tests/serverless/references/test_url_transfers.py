@@ -26,8 +26,7 @@ from serverless.references.resolve import resolve
 from serverless.references.url_fetch import fetch
 from tests.helpers.loopback import LOOPBACK, Connection, Server
 from tests.helpers.paths import CLIP
-from tests.helpers.patience import PATIENCE
-from tests.helpers.service import until
+from tests.helpers.patience import PATIENCE, wait_until_async
 
 CLIP_BYTES = CLIP.read_bytes()
 CAP = 100_000
@@ -101,7 +100,7 @@ def test_redirects_share_one_deadline() -> None:
 def test_a_cancelled_fetch_stops_although_bytes_still_come() -> None:
     async def cancelled(url: str) -> None:
         task = asyncio.create_task(fetch(url, LOOPBACK, timeout_seconds=PATIENCE, max_bytes=CAP, max_redirects=3))
-        await until(lambda: bool(server.seen))
+        await wait_until_async(lambda: bool(server.seen))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

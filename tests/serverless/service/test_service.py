@@ -20,7 +20,8 @@ from serverless.config.log import PlainFormatter, PlatformFormatter
 from serverless.config.settings import Settings
 from serverless.delivery.response import Accepted, AudioPart
 from serverless.service.service import SpeechService
-from tests.helpers.service import answer, items, serving, until
+from tests.helpers.patience import wait_until_async
+from tests.helpers.service import answer, items, serving
 
 JOB = {"script": "A short sentence.", "seed": 4, "max_new_tokens": 60}
 LONG = {
@@ -198,7 +199,7 @@ def test_out_of_memory_is_tried_again_when_nobody_else_is_inside(tiny_engine: Hi
 
     async def both() -> list[dict[str, Any]]:
         other = asyncio.create_task(answer(service, {**LONG, "script": LONG["script"][:120]}, job_id="other"))
-        await until(lambda: service.stats()["active"] == 1)
+        await wait_until_async(lambda: service.stats()["active"] == 1)
         answers = await items(service, {**JOB, "stream": stream})
         assert other.done()  # it was let out first
         return [*answers, await other]
@@ -227,11 +228,11 @@ def test_out_of_memory_alone_fails_that_job_only(tiny_engine: HiggsAudioEngine) 
 def test_cancelling_a_job_frees_its_slot(tiny_engine: HiggsAudioEngine) -> None:
     async def cancel() -> None:
         task = asyncio.create_task(service.run(LONG, job_id="long"))
-        await until(lambda: service.stats()["active"] == 1)
+        await wait_until_async(lambda: service.stats()["active"] == 1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await until(lambda: service.stats()["active"] == 0)
+        await wait_until_async(lambda: service.stats()["active"] == 0)
 
     with serving(tiny_engine) as service:
         asyncio.run(cancel())
@@ -245,7 +246,7 @@ def test_closing_a_stream_frees_its_slot(tiny_engine: HiggsAudioEngine) -> None:
         assert isinstance(await anext(stream), AudioPart)
         assert service.stats()["in_flight"] == 1
         await stream.aclose()
-        await until(lambda: service.stats()["active"] == 0)
+        await wait_until_async(lambda: service.stats()["active"] == 0)
 
     with serving(tiny_engine) as service:
         asyncio.run(close())

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from serverless.config.settings import Settings
-from tests.helpers.http_server import Running, serving, wait_until
+from tests.helpers.http_server import Running
 from tests.helpers.patience import PATIENCE
-from tests.helpers.voices import voice_folder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -42,13 +40,6 @@ AudioNode.prototype.connect = function (target, ...rest) {
   return connect.call(this, target, ...rest);
 };
 """
-
-
-@pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    settings = Settings(model_id="tiny", device="cpu", voices_dir=voice_folder(tmp_path_factory.mktemp("voices")))
-    with serving(settings) as running:
-        yield running
 
 
 @pytest.fixture(scope="package")  # playwright holds an event loop while it runs: it must end here
@@ -82,7 +73,6 @@ def page(browser: Browser, server: Running) -> Iterator[Page]:
     context.close()
     assert [url for url in asked if not url.startswith((server.url, "blob:"))] == []
     assert [words for words in complaints if "status of 4" not in words] == []  # the browser notes every refusal
-    wait_until(server.idle)
 
 
 @pytest.fixture

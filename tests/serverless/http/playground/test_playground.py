@@ -7,7 +7,6 @@ import io
 import json
 import re
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,8 @@ import soundfile
 from pydantic import SecretStr
 
 from serverless.config.settings import Settings
-from tests.helpers.http_server import Running, serving
-from tests.helpers.patience import PATIENCE
+from tests.helpers.http_server import Running, serving_http
+from tests.helpers.patience import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -40,10 +39,7 @@ def speak(page: Page) -> None:
 
 def until(page: Page, holds: str) -> None:
     """Wait for a JavaScript expression. The page's policy forbids the evaluation that the driver's own wait uses."""
-    deadline = time.monotonic() + PATIENCE
-    while not page.evaluate(holds):
-        assert time.monotonic() < deadline, f"it did not come true: {holds}"
-        page.wait_for_timeout(20)
+    wait_until(lambda: bool(page.evaluate(holds)))
 
 
 def download(page: Page, folder: Path) -> Path:
@@ -256,7 +252,7 @@ def test_recent_results_outlive_a_reload(page: Page) -> None:
 
 def test_a_locked_server_asks_for_its_key_once(browser: Browser) -> None:
     key = "correct horse battery staple"
-    with serving(Settings(model_id="tiny", device="cpu", api_key=SecretStr(key))) as locked:
+    with serving_http(Settings(model_id="tiny", device="cpu", api_key=SecretStr(key))) as locked:
         context = browser.new_context()
         page = context.new_page()
         page.goto(f"{locked.url}/")
