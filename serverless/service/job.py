@@ -13,7 +13,7 @@ from higgs_core.audio import FORMATS, encode_audio
 from higgs_core.cancellation import CancelToken
 from higgs_core.errors import DeviceMemoryError
 from higgs_core.speech.speak import Progress, SpeechResult, speak
-from serverless.delivery.response import AudioPart, SpeechResponse
+from serverless.delivery.response import Accepted, AudioPart, SpeechResponse
 from serverless.delivery.serialise import timings_json
 from serverless.references.resolve import resolve
 from serverless.service.part_stream import PartStream
@@ -75,6 +75,10 @@ class SpeechJob:
         self._format = FORMATS[parsed.output.response_format]
         self._clip_seconds = self._encode_seconds = 0.0
         self._spoken_from = 0.0  # seconds after the job came in
+
+    @property
+    def accepted(self) -> Accepted:
+        return Accepted(self._parsed.output.stream, self._format, self._parsed.warnings)
 
     async def run(self) -> SpeechResponse:
         """Generate, encode and deliver the whole."""

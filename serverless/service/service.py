@@ -13,12 +13,11 @@ from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from higgs_core.audio import FORMATS
 from higgs_core.errors import BusyError, HiggsError, ModelLoadError, SettingsError
 from higgs_core.repositories import reported_name
 from serverless.delivery.deliver import Delivery
-from serverless.delivery.response import Accepted, SpeechResponse, StreamEvent
-from serverless.payload.parse import ParsedJob, parse_job
+from serverless.delivery.response import SpeechResponse, StreamEvent
+from serverless.payload.parse import parse_job
 from serverless.references.voices import voice_library
 from serverless.service.boot import boot_engine
 from serverless.service.job import OnProgress, Resources, SpeechJob
@@ -159,7 +158,7 @@ class SpeechService:
         Raises HiggsError; `must_recycle` says then whether this process is done for.
         """
         with self._record(job_id) as record:
-            job = self._job(self._parse(job_input, record), record, s3_config, on_progress)
+            job = self._accept(job_input, record, s3_config, on_progress)
             record.response = await job.run()
             return record.response
 
@@ -181,10 +180,9 @@ class SpeechService:
         bucket; for callers that cannot return more.
         """
         with self._record(job_id) as record:
-            parsed = self._parse(job_input, record)
-            job = self._job(parsed, record, s3_config, on_progress)
-            yield Accepted(parsed.output.stream, FORMATS[parsed.output.response_format], parsed.warnings)
-            if parsed.output.stream:
+            job = self._accept(job_input, record, s3_config, on_progress)
+            yield job.accepted
+            if job.accepted.streams:
                 async with aclosing(job.stream(upload_above=upload_above)) as events:
                     async for event in events:
                         if isinstance(event, SpeechResponse):
@@ -223,7 +221,13 @@ class SpeechService:
             for observer in self._observers:
                 observer(outcome)
 
-    def _parse(self, job_input: Any, record: JobRecord) -> ParsedJob:
+    def _accept(
+        self,
+        job_input: Any,
+        record: JobRecord,
+        s3_config: Mapping[str, Any] | None,
+        on_progress: OnProgress | None,
+    ) -> SpeechJob:
         if self._failure is not None:
             raise self._failure.with_traceback(None)
         if self._engine is None:
@@ -235,20 +239,10 @@ class SpeechService:
             references=len(parsed.request.reference_sources),
             format=parsed.output.response_format,
         )
-        return parsed
-
-    def _job(
-        self,
-        parsed: ParsedJob,
-        record: JobRecord,
-        s3_config: Mapping[str, Any] | None,
-        on_progress: OnProgress | None,
-    ) -> SpeechJob:
-        assert self._engine is not None  # `_parse` has refused otherwise
-        resources = Resources(
+        shared = Resources(
             self._engine, self.settings, self.model_name, self._delivery, self._threads, self._device_lock
         )
-        return SpeechJob(parsed, resources, record, s3_config=s3_config, on_progress=on_progress)
+        return SpeechJob(parsed, shared, record, s3_config=s3_config, on_progress=on_progress)
 
 
 def public_name(checkpoint: str) -> str:
