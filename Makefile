@@ -1,6 +1,7 @@
 # make run    every file of test_inputs/ through the real service, audio into output/ (MODEL=tiny: random weights, noise)
 # make serve  the HTTP server on PORT
-# make test   every test;  make test-fast: without those marked slow, in less than a minute on two cores
+# make test   every test, in JOBS processes
+# make test-fast  without those marked slow: less than a minute on two cores
 # make check  lint, format and types;  make bench: speed beside transformers
 # Set-up happens once, in .venv, and again when the pins change.
 
@@ -11,9 +12,12 @@ MODEL ?= tiny
 OUTPUT ?= output
 INPUTS ?= test_inputs/*.json
 PORT ?= 8000
+JOBS ?= 2
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.set-up
+# A file's tests stay in one process, as they share servers and engines.
+IN_PARALLEL := -n $(JOBS) --dist loadfile
 
 # Python keeps its bytecode in the virtual environment: without it every process compiles thousands of modules again.
 export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
@@ -35,10 +39,10 @@ serve: $(STAMP)
 	HIGGS_AUDIO_MODEL_ID="$(MODEL)" PORT="$(PORT)" $(PY) -m serverless.http_server
 
 test: $(STAMP)
-	$(PY) -m pytest
+	$(PY) -m pytest $(IN_PARALLEL)
 
 test-fast: $(STAMP)
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest $(IN_PARALLEL) -m "not slow"
 
 check: $(STAMP)
 	$(PY) -m ruff check .
