@@ -36,8 +36,8 @@ from higgs_core.sampling.decode_state import DecodeState
 
 log = logging.getLogger(__name__)
 
-_SHARE_OF_FREE_MEMORY = 0.8  # the rest: activations of prefill, the codec's work, the allocator's slack
-_PREFIX_SHARE = 0.1  # of the KV cache's bytes, for prefixes that come again
+_SHARE_OF_FREE_MEMORY = 0.8  # the rest: activations of prefill and codec, and fragmentation
+_PREFIX_SHARE = 0.1  # of the KV cache's bytes, for the prefix cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +203,7 @@ def size_for_memory(
 
 
 def _free_host_memory() -> int:
-    """Bytes that can be had: page cache counts as free, a container's own limit counts too."""
+    """Bytes that can be allocated: page cache counts as free, and a container's own limit is kept."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 CONTEXT_FRAMES = 10
 """Frames on each side of a chunk with which its decode equals the full decode: the decoder's receptive field."""
 
-LARGEST_PIECE = 1000
+MAX_PIECE_FRAMES = 1000
 """Frames decoded at once, 40 s of audio."""
 
 _LANGUAGE_MODEL_CODES = 1024
@@ -60,7 +60,7 @@ class AudioCodec:
             )
         torch.backends.cudnn.allow_tf32 = False  # convolutions in fp32 proper, or streamed chunks would not be exact
         verbosity = transformers_logging.get_verbosity()
-        transformers_logging.set_verbosity_error()  # its report of missing tensors comes as an error below
+        transformers_logging.set_verbosity_error()  # missing tensors are reported as an error below
         transformers_logging.disable_progress_bar()
         try:
             config = HiggsAudioV2TokenizerConfig.from_pretrained(folder, local_files_only=True)
@@ -122,8 +122,8 @@ class AudioCodec:
         """
         frames = codes.shape[-1]
         pieces = [torch.zeros(codes.shape[0], 0)]
-        for start in range(0, frames, LARGEST_PIECE):
-            stop, left = min(start + LARGEST_PIECE, frames), max(start - CONTEXT_FRAMES, 0)
+        for start in range(0, frames, MAX_PIECE_FRAMES):
+            stop, left = min(start + MAX_PIECE_FRAMES, frames), max(start - CONTEXT_FRAMES, 0)
             audio = self._decode(codes[..., left : stop + CONTEXT_FRAMES])
             pieces.append(audio[:, (start - left) * FRAME_SAMPLES : (stop - left) * FRAME_SAMPLES])
         return torch.cat(pieces, dim=1)

@@ -72,7 +72,7 @@ def _load_without_torchaudio() -> type:
     try:
         module = importlib.import_module(_MODULE)
     finally:
-        del sys.modules["torchaudio"]  # nobody else is to take it for the library
+        del sys.modules["torchaudio"]  # or other modules would import it as the library
     return module.HiggsAudioV2TokenizerModel  # type: ignore[no-any-return]
 
 

@@ -41,9 +41,9 @@ def _step_tail_kernel(
     reach = tl.load(eos_reach + row)
     alive = tl.load(active + row) != 0
 
-    # Delay head: at the s-th sampled column codebooks beyond s hold stream BOS.
+    # Delay pattern: at the s-th sampled column codebooks beyond s hold stream BOS.
     token = tl.where(codebook > count, bos, token)
-    # End: a running countdown moves one codebook on; else the first codebook that holds EOS starts one.
+    # End rules: a running countdown moves one codebook on; else the first codebook that holds EOS starts one.
     first = tl.min(tl.where(real & (token == eos), codebook, CODEBOOKS), axis=0)
     counting = reach > 0
     found = first < CODEBOOKS

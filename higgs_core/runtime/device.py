@@ -1,4 +1,4 @@
-"""Which device a thread works on: torch keeps one per thread, and every new thread starts on the first GPU."""
+"""The current device of a thread: torch keeps one per thread, and a new thread starts on the first GPU."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import torch
 
 
 def on_device(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Inside, streams, events, graphs and Triton's launches of this thread belong to `device`."""
+    """Inside the block, streams, events, graphs and Triton's launches of this thread belong to `device`."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

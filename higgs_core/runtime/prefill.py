@@ -68,7 +68,7 @@ class Prefill:
         opens_audio = last and generation.params.force_audio_gen
         hidden = self._forward(generation, prompt.positions[start:stop], is_audio, columns, opens_audio=opens_audio)
         if stop == prompt.prefix_length:
-            self._prefixes.keep(prompt, slot, self._cache)
+            self._prefixes.store(prompt, slot, self._cache)
         if last:
             self._continue(generation, hidden, opens_audio=opens_audio)
             if self._device.type == "cpu" or not opens_audio:

@@ -1,4 +1,4 @@
-"""KV of prompt prefixes that come again: the system turn and the reference clips of a voice.
+"""Keys and values of prompt prefixes that several requests share: the system turn and a voice's reference clips.
 
 An identical prefix is copied into the slot instead of being run through the model. Prefill always stops at the end of
 the prefix, cached or not, so a request computes the same either way.
@@ -15,11 +15,12 @@ import torch
 from higgs_core.model.kv_cache import KVCache
 from higgs_core.prompt.layout import Prompt
 
-SHORTEST_PREFIX = 16  # positions; below it a copy is not worth its place
+MIN_PREFIX = 16
+"""Positions. Prefilling fewer costs less than the memory for keeping them."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Kept:
+class _Entry:
     cached: torch.Tensor  # [layers, 2, Hkv, P, D]
     is_audio: torch.Tensor  # bool [P]
 
@@ -29,43 +30,43 @@ class _Kept:
 
 
 class PrefixCache:
-    """Least recently used prefixes, bounded in bytes of device memory. Used by the scheduler's thread only."""
+    """Bounded in bytes of device memory; least recently used prefixes go first. Used by the engine's thread only."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity = capacity_bytes
-        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._nbytes = 0
         self.hits = 0
         self.misses = 0
 
     def fetch(self, prompt: Prompt, slot: int, cache: KVCache) -> int:
         """Copy the prompt's prefix into the slot if it is known; returns the positions that need no prefill."""
-        if prompt.prefix_length < SHORTEST_PREFIX:
+        if prompt.prefix_length < MIN_PREFIX:
             return 0
         key = _fingerprint(prompt)
-        kept = self._kept.get(key)
-        if kept is None:
+        entry = self._entries.get(key)
+        if entry is None:
             self.misses += 1
             return 0
-        self._kept.move_to_end(key)
+        self._entries.move_to_end(key)
         self.hits += 1
-        cache.restore(slot, kept.cached, kept.is_audio)
+        cache.restore(slot, entry.cached, entry.is_audio)
         return prompt.prefix_length
 
-    def keep(self, prompt: Prompt, slot: int, cache: KVCache) -> None:
-        """Remember the prefix that the slot now holds."""
-        if prompt.prefix_length < SHORTEST_PREFIX:
+    def store(self, prompt: Prompt, slot: int, cache: KVCache) -> None:
+        """Store the prefix that the slot now holds, unless it is stored or too long."""
+        if prompt.prefix_length < MIN_PREFIX:
             return
         key = _fingerprint(prompt)
-        if key in self._kept:
+        if key in self._entries:
             return
         if cache.nbytes_per_slot_position * prompt.prefix_length > self._capacity:
             return
-        kept = _Kept(*cache.store(slot, prompt.prefix_length))
-        self._kept[key] = kept
-        self._nbytes += kept.nbytes
+        entry = _Entry(*cache.store(slot, prompt.prefix_length))
+        self._entries[key] = entry
+        self._nbytes += entry.nbytes
         while self._nbytes > self._capacity:
-            self._nbytes -= self._kept.popitem(last=False)[1].nbytes
+            self._nbytes -= self._entries.popitem(last=False)[1].nbytes
 
 
 def _fingerprint(prompt: Prompt) -> bytes:

@@ -62,7 +62,7 @@ class Slots:
         generation.status = Status.FINISHED
 
     def deactivate(self, generation: Generation) -> None:
-        """Steps that are launched from now on emit nothing for the row."""
+        """Steps that are launched from now on emit nothing for its row."""
         self._state.deactivate(generation.slot, self._cache.dummy_position)
 
     def close_gap(self, batch_rows: Callable[[int], int]) -> None:

@@ -16,7 +16,7 @@ STEPS_IN_FLIGHT = 4
 
 @dataclass(frozen=True, eq=False)
 class StepOutput:
-    """One step. row_to_request: whose each row was at its launch, None for nobody's."""
+    """Output of one step. row_to_request: the request of each row when the step was launched, None for an idle row."""
 
     tensor: torch.Tensor  # int64 [B, Q + 1], host memory
     row_to_request: list[Generation | None]
@@ -49,7 +49,7 @@ class StepOutputs:
             return
         host = torch.empty(emitted.shape, dtype=emitted.dtype, pin_memory=True)
         host.copy_(emitted, non_blocking=True)
-        arrived = torch.cuda.Event(blocking=True)  # the wait is steps long; no core need spin through it
+        arrived = torch.cuda.Event(blocking=True)  # the wait is long, so the host does not poll
         arrived.record()
         self._in_flight.append(StepOutput(host, row_to_request, arrived))
 

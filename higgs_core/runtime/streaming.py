@@ -1,4 +1,4 @@
-"""Exact streaming: audio while codes are generated, chunk by chunk equal to decoding each segment at once.
+"""Exact streaming: audio while codes are generated, equal chunk by chunk to decoding each segment at once.
 
 A chunk is decoded with `CONTEXT_FRAMES` real frames on either side and cut to itself, which is all that the codec's
 decoder can see. Only a segment's last chunk ends where the segment ends, as the full decode does. So the first chunk
@@ -102,7 +102,7 @@ class AudioStream:
             raise StopIteration
         item = self._pieces.get()
         if isinstance(item, BaseException):
-            self._pieces.put(item)  # whoever asks again is told again
+            self._pieces.put(item)  # for the next call
             raise item
         if item is None:
             audio = np.concatenate(self._audio) if self._audio else np.zeros(0, dtype=np.float32)
@@ -153,11 +153,11 @@ class AudioStream:
             for piece in self._plans[-1].ready(segment.complete_frames, final=final):
                 codes = segment.frames(piece.left, piece.right, self._codes)
                 self._pieces.put((piece, self._measured(self._decode(codes))))
-        except HiggsError as stopped:  # the codec takes nothing any more: an error of this stream only
+        except HiggsError as stopped:  # the codec has stopped: an error of this stream, not of the engine's thread
             self._pieces.put(stopped)
 
     def _measured(self, decoding: Future[np.ndarray]) -> Future[np.ndarray]:
-        """`decoding`, with the time that it took noted before anybody has its result."""
+        """`decoding`, whose duration is noted before its result is there."""
         measured: Future[np.ndarray] = Future()
         started = time.perf_counter()
 

@@ -64,7 +64,7 @@ class DecodeState:
         self.active[slot].fill_(False)
 
     def begin_segment(self, slot: int, history: torch.Tensor, position: int, step: int) -> None:
-        """Ready the slot for its first sampled column.
+        """Prepare and activate the row for the first sampled column of a segment.
 
         history: int64 [Q, any], every column that RAS may look back to, the synthetic one last.
         position: where the first sampled column will go.  step: steps taken so far.

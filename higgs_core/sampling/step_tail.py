@@ -30,9 +30,9 @@ class StepTail:
     def __call__(self, state: DecodeState, logits: torch.Tensor, max_top_k: int) -> None:
         """state: views of the rows that ran.  logits: float32 [B, Q, codebook_size]."""
         tokens = self._sample(logits, state.window, state.sampler, state.step, max_top_k)
-        # Delay head: at the s-th sampled column codebooks beyond s hold stream BOS.
+        # Delay pattern: at the s-th sampled column codebooks beyond s hold stream BOS.
         tokens = tokens.masked_fill(self._codebook > state.sampled[:, None], self._bos)
-        # End: a running countdown moves one codebook on; else the first codebook that holds EOS starts one.
+        # End rules: a running countdown moves one codebook on; else the first codebook that holds EOS starts one.
         is_eos = tokens == self._eos
         found = is_eos.any(-1)
         counting = state.eos_reach > 0
