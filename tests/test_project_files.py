@@ -21,6 +21,7 @@ from tests.helpers.paths import ROOT
 FORMS = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 
 
@@ -74,8 +75,7 @@ def test_the_workflow_runs_the_projects_own_script_with_few_rights() -> None:
     (job,) = workflow["jobs"].values()
     assert job["timeout-minutes"] == 20
     assert job["steps"][-1] == {"run": ".ci/run"}
-    (python,) = (step["with"]["python-version"] for step in job["steps"] if "setup-python" in step.get("uses", ""))
-    assert f">={python}" == PROJECT["project"]["requires-python"]
+    assert job["container"]["image"] == f"python:{PROJECT['project']['requires-python'].removeprefix('>=')}-bookworm"
     assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
 
 
@@ -130,6 +130,18 @@ def test_every_path_that_contributing_names_exists(path: str) -> None:
 )
 def test_every_make_target_that_is_named_exists(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"[a-z_]+/[a-z_]+\.py", ARCHITECTURE))))
+def test_every_module_of_the_architecture_page_exists(path: str) -> None:
+    assert any((ROOT / package / path).is_file() for package in ("higgs_core", "serverless", "."))
+
+
+@pytest.mark.parametrize("package", ["higgs_core", "serverless"])
+def test_the_architecture_page_has_a_sentence_for_every_folder(package: str) -> None:
+    table = ARCHITECTURE.split(f"| `{package}/` | |")[1].split("\n\n")[0]
+    described = set(re.findall(r"`([a-z_]+)/`", table))
+    assert described == {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
 
 
 @pytest.mark.parametrize("path", SLOW)
