@@ -21,7 +21,7 @@ settings.load_profile("patient")
 SLOW = (
     "higgs_core/audio/test_audio_bombs.py",
     "higgs_core/checkpoint/test_default_path.py",
-    "higgs_core/kernels/test_compiling.py",
+    "higgs_core/kernels/test_cross_compile.py",
     "higgs_core/kernels/test_in_interpreter.py",
     "higgs_core/model/test_dual_ffn_subset.py",
     "higgs_core/runtime",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
+from higgs_core.audio.decode import MAX_SECONDS
 from higgs_core.prompt.chatml import AudioContent, Message
 from higgs_core.rates import FRAME_SAMPLES, FRAMES_PER_SECOND
 
 CountTokens = Callable[[str], int]
 
 _EXTRA_POSITIONS = 12  # control tokens of a turn; delay pattern of a clip
-_POSITIONS_OF_UNKNOWN_CLIP = 60 * FRAMES_PER_SECOND
+_POSITIONS_OF_UNKNOWN_CLIP = math.ceil(MAX_SECONDS * FRAMES_PER_SECOND)
 
 
 def most_positions(message: Message, count_tokens: CountTokens) -> int:

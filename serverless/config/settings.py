@@ -96,8 +96,8 @@ class Settings(Limits):
     # How the worker serves.
     mode: Mode = Field("queue", description="queue or http")
     streaming: bool = Field(False, description="0 or 1")
-    max_concurrency: int = Field(8, ge=1, le=256, description="1 to 256")
-    max_context: int = Field(8192, ge=256, le=131_072, description="256 to 131072")
+    max_concurrency: int = Field(EngineConfig.max_batch_size, ge=1, le=256, description="1 to 256")
+    max_context: int = Field(EngineConfig.max_context, ge=256, le=131_072, description="256 to 131072")
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL")
     host: str = Field("0.0.0.0", description="the address that the HTTP server listens on")
     port: int = Field(8000, validation_alias="PORT", ge=1, le=65_535, description="1 to 65535")
