@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import random
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
@@ -178,16 +177,22 @@ def test_an_identical_prefix_is_reused_and_changes_nothing(engine: HiggsAudioEng
 def test_a_killed_engine_thread_turns_waiting_requests_into_errors(engine: HiggsAudioEngine, long_seed: int) -> None:
     params = GenerationParams(max_new_tokens=1500, temperature=1.0, seed=long_seed)
     decode_step = engine._parts.decode_step
-    original = decode_step.launch
-    decode_step.launch = lambda: (time.sleep(0.01), original())[1]  # type: ignore[method-assign]
+    original, launching, go_on = decode_step.launch, threading.Event(), threading.Event()
+
+    def held_launch() -> None:
+        launching.set()
+        go_on.wait(PATIENCE)
+        original()
+
+    decode_step.launch = held_launch  # type: ignore[method-assign]
     futures = [engine.submit(HELLO, params) for _ in range(8)]
+    assert launching.wait(PATIENCE)
     thread = engine._scheduler._thread
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+    go_on.set()  # the exception is raised as soon as the thread runs Python again
     thread.join(timeout=PATIENCE)
     assert not thread.is_alive()
     for future in futures:
-        if future.done() and future.exception() is None:
-            continue  # it was ready before the thread was killed
         with pytest.raises(EngineStoppedError):
             future.result(timeout=PATIENCE)
     assert not engine.healthy

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -19,7 +18,7 @@ from higgs_core.errors import GenerationCancelled, NoAudioError, PromptTooLongEr
 from higgs_core.speech.request import ReferenceSource, Speaker, SpeechRequest
 from higgs_core.speech.session import piece_seed
 from higgs_core.speech.speak import Progress, SpeechChunk, SpeechResult, speak, stream_speech
-from tests.helpers.patience import PATIENCE
+from tests.helpers.patience import PATIENCE, wait_until
 
 SYSTEM = "Generate audio following instruction.\n\n<|scene_desc_start|>\nA quiet room.\n<|scene_desc_end|>"
 THREE_PIECES = ("One two three.", "Four five six.", "Seven eight nine.")
@@ -52,15 +51,8 @@ def endless() -> SpeechRequest:
     return request(" ".join(THREE_PIECES * 200), chunk_max_word_num=3)
 
 
-def becomes_true(holds: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return holds()
-
-
-def idle(engine: HiggsAudioEngine) -> bool:
-    return becomes_true(lambda: engine.stats()["active"] == engine.stats()["waiting"] == 0)
+def is_idle(engine: HiggsAudioEngine) -> bool:
+    return engine.stats()["active"] == engine.stats()["waiting"] == 0
 
 
 def same(left: list[np.ndarray[Any, Any]], right: list[np.ndarray[Any, Any]]) -> bool:
@@ -161,7 +153,7 @@ def test_no_frame_at_all_is_an_error(engine: HiggsAudioEngine) -> None:
 def test_a_prompt_that_cannot_fit_is_refused(engine: HiggsAudioEngine) -> None:
     with pytest.raises(PromptTooLongError):
         speak(engine, request("word " * 1000, chunk_method="none"), {})
-    assert idle(engine)
+    wait_until(lambda: is_idle(engine))
 
 
 def test_context_that_would_not_fit_is_left_out(engine: HiggsAudioEngine) -> None:
@@ -234,7 +226,7 @@ def test_a_request_cancelled_before_it_starts_is_not_spoken(engine: HiggsAudioEn
         speak(engine, request(), {}, cancel=cancel)
     with pytest.raises(GenerationCancelled):
         next(stream_speech(engine, request(), {}, cancel=cancel))
-    assert idle(engine)
+    wait_until(lambda: is_idle(engine))
 
 
 def test_cancelling_in_mid_speech_frees_the_slot(engine: HiggsAudioEngine) -> None:
@@ -248,7 +240,7 @@ def test_cancelling_in_mid_speech_frees_the_slot(engine: HiggsAudioEngine) -> No
     with pytest.raises(GenerationCancelled):
         speak(engine, endless(), {}, cancel=cancel, on_progress=stop)
     assert len(reported) <= 2
-    assert idle(engine)
+    wait_until(lambda: is_idle(engine))
 
 
 def test_a_progress_callback_that_fails_frees_the_slot(engine: HiggsAudioEngine) -> None:
@@ -257,7 +249,7 @@ def test_a_progress_callback_that_fails_frees_the_slot(engine: HiggsAudioEngine)
 
     with pytest.raises(ConnectionError):
         speak(engine, endless(), {}, on_progress=fail)
-    assert idle(engine)
+    wait_until(lambda: is_idle(engine))
 
 
 def test_a_stream_that_is_closed_frees_the_slot(engine: HiggsAudioEngine) -> None:
@@ -265,7 +257,7 @@ def test_a_stream_that_is_closed_frees_the_slot(engine: HiggsAudioEngine) -> Non
     first = next(chunks)
     assert isinstance(first, SpeechChunk)
     chunks.close()  # type: ignore[attr-defined]
-    assert idle(engine)
+    wait_until(lambda: is_idle(engine))
 
 
 def test_a_stream_cancelled_from_another_thread_stops(engine: HiggsAudioEngine) -> None:
@@ -276,7 +268,7 @@ def test_a_stream_cancelled_from_another_thread_stops(engine: HiggsAudioEngine) 
     with pytest.raises(GenerationCancelled):
         for _ in chunks:
             pass
-    assert idle(engine)
+    wait_until(lambda: is_idle(engine))
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -291,7 +283,7 @@ def test_cancelling_reaches_a_request_that_still_waits_for_a_slot(engine: HiggsA
     occupants = [threading.Thread(target=occupy) for _ in range(engine.max_batch_size)]
     for occupant in occupants:
         occupant.start()
-    assert becomes_true(lambda: engine.stats()["active"] == engine.max_batch_size)
+    wait_until(lambda: engine.stats()["active"] == engine.max_batch_size)
     cancel = CancelToken()
     ended = threading.Event()
 
@@ -303,17 +295,17 @@ def test_cancelling_reaches_a_request_that_still_waits_for_a_slot(engine: HiggsA
 
     waiting = threading.Thread(target=wait_in_line)
     waiting.start()
-    assert becomes_true(lambda: engine.stats()["waiting"] > 0)
+    wait_until(lambda: engine.stats()["waiting"] > 0)
     cancel.cancel()
     assert ended.wait(PATIENCE)
     until.cancel()
     for thread in (*occupants, waiting):
         thread.join(PATIENCE)
         assert not thread.is_alive()
-    assert idle(engine)
+    wait_until(lambda: is_idle(engine))
 
 
 def test_no_thread_stays_behind(engine: HiggsAudioEngine) -> None:
     before = threading.active_count()
     list(stream_speech(engine, request(), {}, cancel=CancelToken()))
-    assert becomes_true(lambda: threading.active_count() <= before)
+    wait_until(lambda: threading.active_count() <= before)

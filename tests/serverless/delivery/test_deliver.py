@@ -14,13 +14,12 @@ import requests
 from higgs_core import HiggsAudioEngine
 from higgs_core.audio import FORMATS, decode_audio
 from higgs_core.errors import DeliveryError, RequestError
-from higgs_core.speech.request import SpeechRequest
 from higgs_core.speech.result import SpeechResult
 from serverless.config.settings import Settings
 from serverless.delivery.deliver import Delivery
 from serverless.delivery.response import SpeechResponse
 from serverless.delivery.serialise import Json, base64_length, response_json, serialised_bytes
-from serverless.payload.parse import OutputOptions, ParsedJob
+from serverless.payload.parse import parse_job
 from tests.helpers.patience import PATIENCE
 from tests.helpers.service import answer, items, serving
 
@@ -42,8 +41,7 @@ def undelivered(mode: str = "auto", *, tokens: bool = False) -> SpeechResponse:
     codes = [np.ones((8, 4_000), np.int64)]
     audio = np.zeros(24_000, np.float32)
     speech = SpeechResult(audio, 24_000, codes, "Grüße, 世界", [], {"total_tokens": 3}, "stop", 1, {}, (), ())
-    output = OutputOptions(delivery=mode, return_audio_tokens=tokens)  # type: ignore[arg-type]
-    job = ParsedJob(SpeechRequest(script="Grüße"), output)
+    job = parse_job({"script": "Grüße", "delivery": mode, "return_audio_tokens": tokens}, settings())
     return SpeechResponse("job-1", job, speech, FORMATS["wav"], "tiny", {"total": 1.0}, ("noise",))
 
 

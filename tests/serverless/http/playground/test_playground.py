@@ -44,6 +44,18 @@ def until(page: Page, holds: str) -> None:
     wait_until(lambda: bool(page.evaluate(holds)))
 
 
+def position_after(page: Page, frames: int) -> str:
+    """The playback position that is shown when the page has been drawn so many times more."""
+    shown = page.evaluate(
+        """async (frames) => {
+            for (let drawn = 0; drawn < frames; drawn++) await new Promise(requestAnimationFrame);
+            return document.getElementById("position").textContent;
+        }""",
+        frames,
+    )
+    return str(shown)
+
+
 def download(page: Page, folder: Path) -> Path:
     with page.expect_download() as started:
         page.locator("#download").click()
@@ -115,9 +127,9 @@ def test_the_pause_button_holds_the_position(page: Page) -> None:
     page.get_by_role("button", name="Play", exact=True).click()
     until(page, "parseFloat(document.getElementById('wave').ariaValueNow) > 0.2")
     page.get_by_role("button", name="Pause").click()
-    held = page.locator("#position").inner_text()
-    page.wait_for_timeout(400)  # nothing is waited for: time in which a sound that went on would move it
-    assert page.locator("#position").inner_text() == held
+    page.get_by_role("button", name="Play", exact=True).wait_for()
+    held = position_after(page, frames=2)  # drawn once more after the sound has stopped
+    assert position_after(page, frames=30) == held
 
 
 def test_the_copied_curl_saves_the_same_speech(page: Page, tmp_path: Path) -> None:
