@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from higgs_core.params import GenerationParams
 from higgs_core.rates import FRAMES_PER_SECOND
 from higgs_core.speech.request import SpeechRequest
-from higgs_core.speech.speak import SpeechResult, speak
+from higgs_core.speech.result import SpeechResult
+from higgs_core.speech.speak import speak
 from higgs_core.text.speech_length import spoken_words
 from serverless.config.settings import Settings
 from tests.helpers.simulated_engine import SimulatedEngine, text_of

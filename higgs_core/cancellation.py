@@ -17,10 +17,6 @@ class CancelToken:
         self._cancelled = False
         self._callbacks: list[Callable[[], object]] = []
 
-    @property
-    def is_cancelled(self) -> bool:
-        return self._cancelled
-
     def cancel(self) -> None:
         """Set the flag and run the callbacks that are registered, in this thread. A second call does nothing."""
         with self._lock:

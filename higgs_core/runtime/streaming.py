@@ -126,8 +126,6 @@ class AudioStream:
         if self.result is None:
             self._cancel(self._generation)
 
-    cancel = close
-
     def __enter__(self) -> AudioStream:
         return self
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from higgs_core.errors import RequestError
 from higgs_core.params import GenerationParams
 from higgs_core.prompt.chatml import AudioContent, Role, TextContent
+from higgs_core.speech.voices import Voice
 from higgs_core.text.chunking import ChunkMethod
 
 MAX_RETRIES = 3
@@ -29,7 +30,7 @@ class ReferenceSource:
     url: str | None = None
     base64: str | None = None
     path: str | None = None
-    voice: str | None = None
+    voice: Voice | None = None
     transcript: str | None = None
     speaker_tag: str | None = None
     file_extension: str | None = None

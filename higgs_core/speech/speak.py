@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from higgs_core.cancellation import CancelToken
 from higgs_core.errors import BusyError, DeviceMemoryError, GenerationCancelled
-from higgs_core.speech.progress import OnProgress, Progress, ProgressTracker
+from higgs_core.speech.progress import OnProgress, ProgressTracker
 from higgs_core.speech.request import Clips, SpeechRequest
-from higgs_core.speech.result import SpeechResult, SpokenPiece
+from higgs_core.speech.result import SpeechResult
 from higgs_core.speech.send_buffer import ClientBuffer, Clock, SendBuffer
 from higgs_core.speech.session import SpeechSession
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from higgs_core.engine import AudioStream, GenerationFuture, GenerationResult, HiggsAudioEngine
     from higgs_core.params import GenerationParams
     from higgs_core.prompt.chatml import ChatMLSample
-
-__all__ = ["Progress", "SpeechChunk", "SpeechResult", "SpokenPiece", "speak", "stream_speech"]
 
 _PROGRESS_SECONDS = 0.1  # how often progress is reported while a whole generation is waited for
 _NO_AUDIO = np.zeros(0, np.float32)

@@ -26,12 +26,11 @@ class S3Config:
     region: str | None = None
 
 
-def parse_s3_config(job: object) -> S3Config | None:
+def parse_s3_config(given: object) -> S3Config | None:
     """Read `s3Config {accessId, accessSecret, bucketName, endpointUrl}`, which rides beside a job's `input`.
 
     None when the job carries none. Raises RequestError naming the key; no value of it is ever echoed.
     """
-    given = job.get("s3Config") if isinstance(job, Mapping) else None
     if given is None or given == {}:
         return None
     if not isinstance(given, Mapping):

@@ -36,7 +36,7 @@ class Delivery:
         Called before anything is generated. Blocking: the host of a job's own bucket is looked up. Raises RequestError
         for a wrong s3Config, or for S3 without a bucket.
         """
-        own = parse_s3_config({"s3Config": s3_config})
+        own = parse_s3_config(s3_config)
         if own is not None:
             require_public(own)
         bucket = self._open(own) if own else self._bucket

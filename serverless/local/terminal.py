@@ -12,7 +12,7 @@ from serverless.delivery.response import SpeechResponse
 from serverless.delivery.serialise import timings_json
 
 if TYPE_CHECKING:
-    from higgs_core.speech.speak import Progress
+    from higgs_core.speech.progress import Progress
 
 _BAR_FORMAT = "{desc}: {percentage:3.0f}%|{bar:30}| {elapsed}{postfix}"
 

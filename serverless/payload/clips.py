@@ -55,7 +55,7 @@ def clip_of(fields: ClipFields, context: ParseContext, *, tag: str | None = None
         voice = chosen_voice(where, fields.path_given(used), context, origin=fields.at)
         if voice is None:
             return None
-        where, transcript = voice.name, transcript or voice.transcript
+        where, transcript = voice, transcript or voice.transcript
     return ReferenceSource(
         fields.at,
         transcript=transcript,
@@ -84,7 +84,7 @@ def clips_of(request: RequestFields, context: ParseContext) -> tuple[ClipAndWord
     if voice is None:
         return ()
     tag = request.script_speaker_tag
-    return ((ReferenceSource("voice", voice=voice.name, transcript=voice.transcript, speaker_tag=tag), None),)
+    return ((ReferenceSource("voice", voice=voice, transcript=voice.transcript, speaker_tag=tag), None),)
 
 
 def _listed(request: RequestFields, context: ParseContext) -> Iterator[ClipAndWords]:

@@ -20,7 +20,7 @@ from serverless.queue.drain import Drain
 from serverless.service.service import SpeechService
 
 if TYPE_CHECKING:
-    from higgs_core.speech.speak import Progress
+    from higgs_core.speech.progress import Progress
 
 Job = dict[str, Any]
 

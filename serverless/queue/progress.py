@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from higgs_core.speech.speak import Progress
+    from higgs_core.speech.progress import Progress
 
 FIRST_AFTER_SECONDS = 3.0
 EVERY_SECONDS = 2.0

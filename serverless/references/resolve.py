@@ -20,11 +20,9 @@ from higgs_core.contained_files import FileRefused, read_inside
 from higgs_core.errors import ReferenceAudioError
 from higgs_core.prompt.chatml import AudioContent
 from higgs_core.speech.request import ReferenceSource
-from higgs_core.speech.voices import VoiceLibrary
 from serverless.config.settings import Settings
 from serverless.references.fetch_guard import FetchGuard, FetchRefused, operators_guard
 from serverless.references.url_fetch import fetch
-from serverless.references.voices import voice_library
 
 _log = logging.getLogger(__name__)
 
@@ -34,18 +32,16 @@ async def resolve(
     settings: Settings,
     *,
     timeout_seconds: float,
-    voices: VoiceLibrary | None = None,
     guard: FetchGuard | None = None,
 ) -> dict[ReferenceSource, AudioContent]:
     """The audio of every source, float32 [N] at 24 kHz. URLs are fetched together, each within `timeout_seconds`.
 
-    voices: by default the library of the settings. guard: where URLs may lead, by default as the operator set it.
+    guard: where URLs may lead, by default as the operator set it.
     Cancelling gives up every fetch; decoding runs in threads, and a clip that is being decoded is finished there.
 
     Raises ReferenceAudioError naming a source that cannot be fetched, decoded or used, RequestError for a voice that is
     not in the library.
     """
-    library = voice_library(settings) if voices is None else voices
     urls = [source.url for source in sources if source.url is not None]
     clips = {}
     async with _fetching(urls, settings, guard or operators_guard(), timeout_seconds) as bodies:
@@ -57,7 +53,8 @@ async def resolve(
             elif source.base64 is not None or source.path is not None:
                 waveform = await asyncio.to_thread(_loaded, source, settings)
             else:
-                waveform = library.find(source.voice or "", field=source.origin).waveform
+                assert source.voice is not None  # one of the four is there
+                waveform = source.voice.waveform
             clips[source] = AudioContent(waveform=waveform)
     return clips
 

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from higgs_core.audio import FORMATS, encode_audio
 from higgs_core.cancellation import CancelToken
 from higgs_core.errors import DeviceMemoryError
-from higgs_core.speech.speak import Progress, SpeechResult, speak
+from higgs_core.speech.progress import OnProgress, Progress
+from higgs_core.speech.request import Clips
+from higgs_core.speech.result import SpeechResult
+from higgs_core.speech.speak import speak
 from serverless.delivery.response import Accepted, AudioPart, SpeechResponse
 from serverless.delivery.serialise import timings_json
 from serverless.references.resolve import resolve
@@ -21,8 +24,6 @@ from serverless.service.time_stretch import time_stretched
 
 if TYPE_CHECKING:
     from higgs_core.engine import HiggsAudioEngine
-    from higgs_core.prompt.chatml import AudioContent
-    from higgs_core.speech.request import ReferenceSource
     from serverless.config.settings import Settings
     from serverless.delivery.deliver import Delivery
     from serverless.delivery.s3 import Bucket
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from serverless.service.job_record import JobRecord
     from serverless.service.shared_lock import SharedLock
 
-OnProgress = Callable[[Progress], None]
-Clips = Mapping["ReferenceSource", "AudioContent"]
 T = TypeVar("T")
 
 NO_STREAM_WARNING = "stream was ignored because this endpoint answers in one piece."

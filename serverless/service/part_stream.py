@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Self
 
 from higgs_core.audio import FORMATS, StreamEncoder
 from higgs_core.cancellation import CancelToken
 from higgs_core.rates import SAMPLING_RATE
-from higgs_core.speech.speak import Progress, SpeechResult, stream_speech
+from higgs_core.speech.progress import OnProgress
+from higgs_core.speech.request import Clips
+from higgs_core.speech.result import SpeechResult
+from higgs_core.speech.speak import stream_speech
 from serverless.delivery.response import AudioPart
 from serverless.service.time_stretch import time_stretched_chunks
 
 if TYPE_CHECKING:
     from higgs_core.engine import HiggsAudioEngine
-    from higgs_core.prompt.chatml import AudioContent
-    from higgs_core.speech.request import ReferenceSource
     from serverless.payload.parse import ParsedJob
 
 WIDEST_SAMPLE_BYTES = 4  # float32; every other encoding takes less
@@ -34,11 +34,11 @@ class PartStream:
         self,
         engine: HiggsAudioEngine,
         parsed: ParsedJob,
-        clips: Mapping[ReferenceSource, AudioContent],
+        clips: Clips,
         *,
         threads: Executor,
         max_part_bytes: int,
-        on_progress: Callable[[Progress], None] | None,
+        on_progress: OnProgress | None,
     ) -> None:
         self._engine = engine
         self._request = parsed.request

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from higgs_core.errors import BusyError, HiggsError, ModelLoadError, SettingsError
 from higgs_core.repositories import reported_name
+from higgs_core.speech.progress import OnProgress
 from serverless.delivery.deliver import Delivery
 from serverless.delivery.response import SpeechResponse, StreamEvent
 from serverless.payload.parse import parse_job
 from serverless.references.voices import voice_library
 from serverless.service.boot import boot_engine
-from serverless.service.job import OnProgress, Resources, SpeechJob
+from serverless.service.job import Resources, SpeechJob
 from serverless.service.job_record import JobRecord
 from serverless.service.shared_lock import SharedLock
 from serverless.service.time_stretch import check_speed

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from higgs_core.audio.ffmpeg_pipe import FfmpegPipe, ffmpeg_path
 from higgs_core.errors import RequestError
 from higgs_core.rates import SAMPLING_RATE
-from higgs_core.speech.speak import SpeechChunk, SpeechResult
+from higgs_core.speech.result import SpeechResult
+from higgs_core.speech.speak import SpeechChunk
 
 _WIDEST_STEP = 2.0  # beyond it atempo leaves samples out instead of blending them, so several steps follow each other
 

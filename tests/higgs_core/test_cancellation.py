@@ -14,7 +14,6 @@ def test_cancelling_calls_what_is_registered_once() -> None:
         token.cancel()
         token.cancel()
     assert calls == ["first", "second"]
-    assert token.is_cancelled
     with pytest.raises(GenerationCancelled):
         token.raise_if_cancelled()
 
@@ -33,7 +32,6 @@ def test_nobody_is_called_after_the_block() -> None:
         pass
     token.cancel()
     assert calls == []
-    assert token.is_cancelled
 
 
 def test_a_token_that_is_not_cancelled_raises_nothing() -> None:

@@ -15,8 +15,9 @@ from higgs_core.errors import BusyError, DeviceMemoryError, HiggsError, NoAudioE
 from higgs_core.params import GenerationParams
 from higgs_core.prompt.chatml import AudioContent
 from higgs_core.speech.request import ReferenceSource, SpeechRequest
+from higgs_core.speech.result import SpeechResult
 from higgs_core.speech.session import piece_seed, retry_seed
-from higgs_core.speech.speak import SpeechChunk, SpeechResult, speak, stream_speech
+from higgs_core.speech.speak import SpeechChunk, speak, stream_speech
 from higgs_core.text.speech_length import spoken_words
 from tests.helpers.pieces import FRAME
 from tests.helpers.simulated_engine import (

@@ -15,9 +15,11 @@ import torch
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
 from higgs_core.cancellation import CancelToken
 from higgs_core.errors import GenerationCancelled, NoAudioError, PromptTooLongError, RequestError
+from higgs_core.speech.progress import Progress
 from higgs_core.speech.request import ReferenceSource, Speaker, SpeechRequest
+from higgs_core.speech.result import SpeechResult
 from higgs_core.speech.session import piece_seed
-from higgs_core.speech.speak import Progress, SpeechChunk, SpeechResult, speak, stream_speech
+from higgs_core.speech.speak import SpeechChunk, speak, stream_speech
 from tests.helpers.patience import PATIENCE, wait_until
 
 SYSTEM = "Generate audio following instruction.\n\n<|scene_desc_start|>\nA quiet room.\n<|scene_desc_end|>"

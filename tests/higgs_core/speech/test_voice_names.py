@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from higgs_core.errors import RequestError
-from higgs_core.speech.request import ReferenceSource
 from higgs_core.speech.voices import VoiceLibrary
-from serverless.config.settings import Settings
-from serverless.references.resolve import resolve
 from tests.helpers.paths import CLIP
 
 
@@ -68,9 +63,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> VoiceLibrary:
     ],
 )
 def test_a_name_that_is_not_in_the_library_is_refused_in_one_safe_sentence(name: str, library: VoiceLibrary) -> None:
-    source = ReferenceSource("references[0]", voice=name)
     with pytest.raises(RequestError) as failure:
-        asyncio.run(resolve([source], Settings(), timeout_seconds=1, voices=library))
+        library.find(name, field="references[0]")
     assert failure.value.field == "references[0]"
     assert failure.value.message.isprintable()
     assert len(failure.value.message) < 150
@@ -79,8 +73,4 @@ def test_a_name_that_is_not_in_the_library_is_refused_in_one_safe_sentence(name:
 
 
 def test_the_one_name_that_is_there_is_found(library: VoiceLibrary) -> None:
-    source = ReferenceSource("references[0]", voice="anna")
-    assert (
-        asyncio.run(resolve([source], Settings(), timeout_seconds=1, voices=library))[source].waveform
-        is library["anna"].waveform
-    )
+    assert library.find("anna", field="references[0]") is library["anna"]

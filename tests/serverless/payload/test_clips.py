@@ -10,7 +10,7 @@ from higgs_core.speech.request import ReferenceSource
 from serverless.config.settings import Settings
 from serverless.payload.clips import OPENAI_VOICES
 from serverless.payload.parse import parse_job
-from tests.helpers.parsing import library, parsed, refusal
+from tests.helpers.parsing import ANNA_AND_BOB, library, parsed, refusal
 
 URL = "https://example.com/a.wav"
 OTHER = "https://example.com/b.wav"
@@ -235,7 +235,9 @@ def test_sixteen_clips_are_allowed_and_seventeen_are_not(form: str) -> None:
 
 def test_voice_is_a_clip_of_the_library() -> None:
     job = parsed(voice=" anna ")
-    assert job.request.references == (ReferenceSource("voice", voice="anna", transcript="Words of anna."),)
+    assert job.request.references == (
+        ReferenceSource("voice", voice=ANNA_AND_BOB["anna"], transcript="Words of anna."),
+    )
     assert job.reference_transcripts == (None,)
 
 
@@ -260,7 +262,7 @@ def test_a_voice_of_openai_is_the_models_choice_with_a_warning(name: str) -> Non
 
 def test_a_library_voice_of_the_same_name_wins_over_openais() -> None:
     job = parsed(voice="alloy", voices=library("alloy"))
-    assert [clip.voice for clip in job.request.references] == ["alloy"]
+    assert [clip.voice and clip.voice.name for clip in job.request.references] == ["alloy"]
     assert job.warnings == ()
 
 

@@ -91,7 +91,7 @@ def test_any_s3_config_is_a_bucket_or_one_clear_error(key: str, value: Any) -> N
     for given_config in ({**good, key: value}, value):
         found: object
         try:
-            found = parse_s3_config({"s3Config": given_config})
+            found = parse_s3_config(given_config)
         except RequestError as error:
             found = error
         assert found is None or isinstance(found, S3Config | RequestError)

@@ -9,7 +9,7 @@ import pytest
 from higgs_core.prompt.chatml import TextContent
 from higgs_core.speech.request import ReferenceSource, RequestMessage
 from serverless.config.settings import Settings
-from tests.helpers.parsing import parsed, refusal
+from tests.helpers.parsing import ANNA_AND_BOB, parsed, refusal
 
 URL = "https://example.com/a.wav"
 USER = [{"role": "user", "content": "Hi."}]
@@ -37,7 +37,7 @@ def messages(value: Any) -> tuple[RequestMessage, ...]:
         ([{"type": "audio", "path": "/a"}], (ReferenceSource("messages[0].content[0]", path="/a"),)),
         (
             [{"type": "audio", "voice": "anna"}],
-            (ReferenceSource("messages[0].content[0]", voice="anna", transcript="Words of anna."),),
+            (ReferenceSource("messages[0].content[0]", voice=ANNA_AND_BOB["anna"], transcript="Words of anna."),),
         ),
     ],
 )

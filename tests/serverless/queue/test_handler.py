@@ -13,7 +13,7 @@ from runpod.serverless.modules.rp_handler import is_generator
 from runpod.serverless.modules.rp_job import run_job, run_job_generator
 
 from higgs_core import HiggsAudioEngine
-from higgs_core.speech.speak import Progress
+from higgs_core.speech.progress import Progress
 from serverless.config.settings import Settings
 from serverless.queue.handler import QueueWorker
 from serverless.service.service import SpeechService

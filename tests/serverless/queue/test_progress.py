@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from higgs_core.speech.speak import Progress
+from higgs_core.speech.progress import Progress
 from serverless.queue.progress import ARRIVAL_SECONDS, ProgressReporter
 
 

@@ -201,12 +201,11 @@ def test_no_sources_need_nothing() -> None:
 
 
 def test_a_voice_is_the_librarys_clip(voices_dir: Path) -> None:
-    settings = Settings(voices_dir=voices_dir)
-    np.testing.assert_array_equal(clip(settings, voice="anna"), SAMPLES)
-    assert clip(settings, voice="anna") is clip(settings, voice="anna")
-    source = ReferenceSource("voice", voice="bob")
+    library = voice_library(Settings(voices_dir=voices_dir))
+    np.testing.assert_array_equal(clip(voice=library["anna"]), SAMPLES)
+    assert clip(voice=library["anna"]) is clip(voice=library["anna"])
     with pytest.raises(RequestError, match="there is no voice bob") as failure:
-        asyncio.run(resolve([source], settings, timeout_seconds=1))
+        library.find("bob")
     assert failure.value.hint == "Use default or one of anna."
 
 

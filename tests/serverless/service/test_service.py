@@ -15,7 +15,7 @@ import pytest
 from higgs_core import HiggsAudioEngine
 from higgs_core.audio import decode_audio
 from higgs_core.errors import DeviceMemoryError, ModelLoadError
-from higgs_core.speech.speak import Progress
+from higgs_core.speech.progress import Progress
 from serverless.config.log import PlainFormatter, PlatformFormatter
 from serverless.config.settings import Settings
 from serverless.delivery.response import Accepted, AudioPart

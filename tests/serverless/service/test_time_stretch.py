@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from higgs_core.audio.ffmpeg_pipe import ffmpeg_path
 from higgs_core.errors import RequestError
-from higgs_core.speech.speak import SpeechChunk, SpeechResult, SpokenPiece
+from higgs_core.speech.result import SpeechResult, SpokenPiece
+from higgs_core.speech.speak import SpeechChunk
 from serverless.service import time_stretch
 from serverless.service.time_stretch import TimeStretch, check_speed, time_stretched, time_stretched_chunks
 
