@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.harness import random_codes, sampled, speech
 from higgs_core import GenerationParams, HiggsAudioEngine
-from higgs_core.build import Assembled
+from higgs_core.build import EngineParts
 from higgs_core.kernels import ops_for, torch_ops
 from higgs_core.model.decoder import Decoder
 from higgs_core.model.kv_cache import KVCache
@@ -50,7 +50,7 @@ def golden_tokens(device: torch.device) -> Iterator[Row]:
         yield {"what": checkpoint, "cases": len(cases), "wrong": ", ".join(wrong) or "none", "passed": not wrong}
 
 
-def kernels(parts: Assembled) -> Iterator[Row]:
+def kernels(parts: EngineParts) -> Iterator[Row]:
     """Whole decode steps with the device's kernels against plain torch, at several batch sizes and lengths."""
     config, device, dtype = parts.config, parts.device, parts.weights.norm.dtype
     with _warnings() as switched_off:
@@ -85,7 +85,7 @@ def kernels(parts: Assembled) -> Iterator[Row]:
             }
 
 
-def captured_steps(parts: Assembled, steps: int = 24) -> Iterator[Row]:
+def captured_steps(parts: EngineParts, steps: int = 24) -> Iterator[Row]:
     """Captured steps give the same columns as plain ones, also when rows become inactive on the way."""
     runner, cache = parts.runner, parts.decoder.cache
     decoder, state, step_tail = runner._decoder, runner._state, runner._step_tail
@@ -118,7 +118,7 @@ def captured_steps(parts: Assembled, steps: int = 24) -> Iterator[Row]:
             yield {"what": f"{rows} rows", "steps": steps, "same": float(same), "passed": bool(same == 1)}
 
 
-def low_precision(parts: Assembled, steps: int = 8) -> Iterator[Row]:
+def low_precision(parts: EngineParts, steps: int = 8) -> Iterator[Row]:
     """Logits in the model's dtype against fp32 on the same weights, beside transformers' own error in that dtype."""
     config, device = parts.config, parts.device
     prompt = prompt_of(parts, speech(random_codes(3.0)))
@@ -165,7 +165,7 @@ def _teacher_forced(decoder: Decoder, prompt: Prompt, columns: torch.Tensor) -> 
     return torch.stack(logits)
 
 
-def _in_fp32(parts: Assembled) -> DecoderWeights:
+def _in_fp32(parts: EngineParts) -> DecoderWeights:
     config = parts.config
     exact = allocate(config, parts.device, torch.float32, text_head=parts.weights.text_head is not None)
     source = destinations(parts.weights, config)
@@ -178,7 +178,7 @@ def _random_cache(cache: KVCache) -> None:
     cache._all.normal_()
 
 
-def _random_inputs(parts: Assembled, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _random_inputs(parts: EngineParts, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Columns [rows, Q] and positions [rows] spread over the context."""
     cache, config = parts.decoder.cache, parts.config
     columns = torch.randint(0, config.stream_bos, (rows, config.num_codebooks), device=parts.device)
@@ -186,7 +186,7 @@ def _random_inputs(parts: Assembled, rows: int) -> tuple[torch.Tensor, torch.Ten
     return columns, positions
 
 
-def _activate(parts: Assembled, rows: int, columns: torch.Tensor, positions: torch.Tensor, steps: int) -> None:
+def _activate(parts: EngineParts, rows: int, columns: torch.Tensor, positions: torch.Tensor, steps: int) -> None:
     """Make rows active in the middle of a segment, with different parameters."""
     state = parts.runner._state
     for row in range(rows):

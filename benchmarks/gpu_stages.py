@@ -33,7 +33,7 @@ from benchmarks.harness import (
 from benchmarks.models import random_codec, random_parts, save
 from benchmarks.report import Report
 from higgs_core import AudioContent, HiggsAudioEngine
-from higgs_core.build import Assembled
+from higgs_core.build import EngineParts
 from higgs_core.checkpoint.load import load_model
 from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.rates import SAMPLING_RATE
@@ -75,7 +75,7 @@ class Run:
             self._checked("captured against plain steps", gpu_checks.captured_steps(parts))
         self._checked(plan.checked.name, gpu_checks.low_precision(parts))
 
-    def steps(self, parts: Assembled, engine: HiggsAudioEngine) -> None:
+    def steps(self, parts: EngineParts, engine: HiggsAudioEngine) -> None:
         """ms per step of the whole engine and of bare steps, and the share of the memory bandwidth that they use."""
         plan = self.plan
         self._bandwidth = copy_bandwidth(plan.device, plan.copied_bytes)
@@ -101,7 +101,7 @@ class Run:
                 audio_seconds_per_second=audio_seconds_per_second(ms, batch),
             )
 
-    def beside_transformers(self, parts: Assembled, engine: HiggsAudioEngine) -> None:
+    def beside_transformers(self, parts: EngineParts, engine: HiggsAudioEngine) -> None:
         plan = self.plan
         sample = speech(self._reference)
         theirs = TransformersSide(parts, sample)
@@ -172,7 +172,7 @@ class Run:
             figures["reserved_gigabytes"] = torch.cuda.max_memory_reserved() / 1e9
         self.report.add("peak memory", **figures)
 
-    def loading(self, parts: Assembled) -> None:
+    def loading(self, parts: EngineParts) -> None:
         """Seconds to load the same weights from disk, with the files absent from the page cache and present in it."""
         with tempfile.TemporaryDirectory(prefix="higgs-benchmark-") as scratch:
             folder = Path(scratch)
@@ -199,7 +199,7 @@ class Run:
                 )
                 del loaded
 
-    def _engine(self) -> tuple[Assembled, HiggsAudioEngine]:
+    def _engine(self) -> tuple[EngineParts, HiggsAudioEngine]:
         plan = self.plan
         codec: AudioCodec | None = None
         try:
@@ -235,7 +235,7 @@ class Run:
             time.sleep(0.001)
         return seconds
 
-    def _room_for_fp32(self, parts: Assembled) -> bool:
+    def _room_for_fp32(self, parts: EngineParts) -> bool:
         if self.plan.device.type != "cuda":
             return True
         return torch.cuda.mem_get_info()[0] > 2.2 * parts.weights.nbytes

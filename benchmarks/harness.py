@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
-from higgs_core.build import Assembled
+from higgs_core.build import EngineParts
 from higgs_core.sampling.sampler import FAST_TOP_K
 from tests.helpers.transformers_twin import prompt_inputs, prompt_of, transformers_twin
 
@@ -87,7 +87,7 @@ class _StepClock(StoppingCriteria):
 class TransformersSide:
     """transformers' model on the engine's weights, with the same prompt and the same sampling."""
 
-    def __init__(self, parts: Assembled, sample: ChatMLSample) -> None:
+    def __init__(self, parts: EngineParts, sample: ChatMLSample) -> None:
         self.model: Any = transformers_twin(parts.config, parts.weights, delay_token=parts.config.vocab_size - 1)
         self._inputs = prompt_inputs(prompt_of(parts, sample), parts.device)
 
@@ -129,7 +129,7 @@ def audio_seconds_per_second(ms_per_step: float, batch: int) -> float:
     return 1000 * SECONDS_PER_FRAME * batch / ms_per_step
 
 
-def bare_step_ms(parts: Assembled, rows: int, max_kv_length: int, steps: int) -> float:
+def bare_step_ms(parts: EngineParts, rows: int, max_kv_length: int, steps: int) -> float:
     """ms per step of steps launched back to back, without scheduler or requests: the time of the device alone.
 
     The engine on these parts must be idle; its rows are deactivated again afterwards.
@@ -155,7 +155,7 @@ def bare_step_ms(parts: Assembled, rows: int, max_kv_length: int, steps: int) ->
     return 1000 * statistics.median(times[1:]) / steps
 
 
-def step_nbytes(parts: Assembled, batch: int, positions: int) -> int:
+def step_nbytes(parts: EngineParts, batch: int, positions: int) -> int:
     """Bytes that one step of `batch` rows must read: the weights once and every row's keys and values."""
     cache = parts.decoder.cache
     return parts.weights.audio_step_nbytes + batch * positions * cache.nbytes_per_slot_position

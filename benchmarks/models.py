@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import HiggsAudioV2TokenizerConfig
 
-from higgs_core.build import Assembled, LoadedModel, build
+from higgs_core.build import EngineParts, LoadedModel, build_parts
 from higgs_core.checkpoint.tiny import write_tiny
 from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.codec.transformers_codec import HiggsAudioV2TokenizerModel
@@ -138,11 +138,11 @@ def random_parts(
     context: int,
     codec: AudioCodec | None = None,
     text_head: bool = True,
-) -> Assembled:
+) -> EngineParts:
     """The parts of an engine with a random model."""
     config, weights = random_model(architecture, device, dtype, text_head=text_head)
     model = LoadedModel(config, weights, tokenizer(), codec, random_weights=True)
-    return build(model, slots, context)
+    return build_parts(model, slots, context)
 
 
 def tokenizer() -> HiggsTokenizer:

@@ -52,7 +52,7 @@ class LoadedModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Assembled:
+class EngineParts:
     """Everything that an engine runs on. codec: None when only codes are wanted."""
 
     config: ModelConfig
@@ -80,13 +80,13 @@ class _Folders:
     codec: Path | None
 
 
-def assemble(config: EngineConfig) -> Assembled:
+def load_parts(config: EngineConfig) -> EngineParts:
     """Load everything. Raises ModelLoadError."""
     started = time.perf_counter()
     device = _device(config.device)  # refused before anything is downloaded
     with _folders(config) as folders:
         model = _load(config, folders, device)
-    parts = build(model, config.max_batch_size, config.max_context)
+    parts = build_parts(model, config.max_batch_size, config.max_context)
     log.info("Everything loaded and in place in %.2f s", time.perf_counter() - started)
     return parts
 
@@ -123,7 +123,7 @@ def _load(config: EngineConfig, folders: _Folders, device: torch.device) -> Load
     return LoadedModel(model_config, weights, tokenizer, codec, random_weights=tiny)
 
 
-def build(model: LoadedModel, max_batch_size: int, max_context: int) -> Assembled:
+def build_parts(model: LoadedModel, max_batch_size: int, max_context: int) -> EngineParts:
     """An engine's parts around a model that is in memory already; everything goes where its weights lie.
 
     max_batch_size, max_context: fewer if memory does not reach. Raises ModelLoadError when the parts do not fit each
@@ -155,7 +155,7 @@ def build(model: LoadedModel, max_batch_size: int, max_context: int) -> Assemble
     log.info(
         "Ready on %s: %d slots of %d positions (%.2f GB of KV cache)", device, count, context, per_slot * count / 1e9
     )
-    return Assembled(
+    return EngineParts(
         config=config,
         weights=weights,
         tokenizer=model.tokenizer,

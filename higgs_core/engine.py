@@ -9,7 +9,7 @@ from concurrent.futures import Future
 import numpy as np
 import torch
 
-from higgs_core.build import Assembled, assemble
+from higgs_core.build import EngineParts, load_parts
 from higgs_core.codec.clip_encoder import ClipEncoder
 from higgs_core.codec.worker import CodecWorker
 from higgs_core.engine_config import EngineConfig
@@ -33,7 +33,7 @@ _MIN_STEPS = 16  # that a prompt must leave room for in the context, unless fewe
 class HiggsAudioEngine:
     """Safe to use from any thread. Made by `from_pretrained` or `from_config`; ended by `close` or a `with` block."""
 
-    def __init__(self, parts: Assembled, *, max_waiting: int = EngineConfig.max_waiting) -> None:
+    def __init__(self, parts: EngineParts, *, max_waiting: int = EngineConfig.max_waiting) -> None:
         self._parts = parts
         self._codec = CodecWorker(parts.codec, parts.device) if parts.codec is not None else None
         self._encode_clip = ClipEncoder(self._codec, parts.config.num_codebooks, self._codes_per_codebook - 1)
@@ -80,7 +80,7 @@ class HiggsAudioEngine:
     @classmethod
     def from_config(cls, config: EngineConfig) -> HiggsAudioEngine:
         """Load what the config names. Raises ModelLoadError."""
-        return cls(assemble(config), max_waiting=config.max_waiting)
+        return cls(load_parts(config), max_waiting=config.max_waiting)
 
     @property
     def device(self) -> torch.device:
@@ -168,7 +168,7 @@ class HiggsAudioEngine:
         sample = ChatMLSample([Message("user", "Ready.")])
         result = self.generate(sample, GenerationParams(max_new_tokens=48, seed=0))
         if result.audio is not None and not np.isfinite(result.audio).all():
-            raise HiggsError("The model's first words are not finite numbers; its weights are damaged.")
+            raise HiggsError("The model's output is not finite; its weights are damaged.")
         log.info("Warmed up in %.2f s", time.perf_counter() - started)
 
     def close(self) -> None:

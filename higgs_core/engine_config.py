@@ -61,5 +61,5 @@ class EngineConfig:
             )
         if self.max_waiting < 0:
             raise ModelLoadError(f"max_waiting is {self.max_waiting}; allowed is at least 0.")
-        if isinstance(self.dtype, str) and self.dtype != AUTO and self.dtype not in DTYPES:
+        if self.dtype is None or (isinstance(self.dtype, str) and self.dtype != AUTO and self.dtype not in DTYPES):
             raise ModelLoadError(f"dtype is {self.dtype!r}; allowed is 'auto' or one of {', '.join(DTYPES)}.")

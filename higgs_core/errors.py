@@ -13,8 +13,9 @@
     ├── ModelLoadError             operator      the sentence         unhealthy
     └── EngineStoppedError         worker        the sentence         is recycled
 
-A sentence is one line that names the field, the value and the remedy. It never contains a path, an address, a key or
-the text of a request, so that it can be sent to a client and written to a log as it is.
+A sentence is one line that names the field, the value and the remedy. It never contains an address, a key or the text
+of a request, so that it can be sent to a client and written to a log as it is; the folders that a ModelLoadError names
+are shortened before a client reads it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import threading
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from serverless.config.startup import WRONG_SETTING, start_up
+from serverless.config.startup import WRONG_SETTING, end_process, start_up
 from serverless.http import health
 from serverless.http.app import create_app
 
@@ -59,9 +58,8 @@ def serve(settings: Settings) -> int:
     if health_server is not None:
         health_server.should_exit = True
     service.close()
-    if fatal.is_set():  # a thread that hangs in the driver must not keep a dead server alive
-        sys.stderr.flush()
-        os._exit(1)
+    if fatal.is_set():
+        end_process()
     return 0
 
 

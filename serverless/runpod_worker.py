@@ -6,11 +6,10 @@ starts the HTTP server of load-balancing endpoints from the same image.
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import partial
 
-from serverless.config.startup import WRONG_SETTING, start_up
+from serverless.config.startup import WRONG_SETTING, end_process, start_up
 
 
 def main() -> int:
@@ -43,10 +42,7 @@ def main() -> int:
     dead = service.must_recycle
     service.close()
     if dead:
-        # A thread that hangs in the driver must not keep a dead worker alive.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)
+        end_process()
     return 0
 
 

@@ -48,7 +48,7 @@ WITHOUT_TORCH = [
 ]
 """Modules and folders of the core that load no torch."""
 BOOT = {"runpod_worker", "http_server", "local_run", "boot"}
-"""Modules of the edge that may load the engine when they are run."""
+"""Modules of serverless that may load the engine when they are run."""
 
 _TELL = "import json, sys; print(json.dumps(sorted(sys.modules)))"
 _HIDE = """
@@ -105,30 +105,30 @@ def serverless_modules() -> list[str]:
 
 
 @pytest.mark.parametrize("file", sources("higgs_core"), ids=lambda file: file.stem)
-def test_the_core_knows_nothing_of_the_edge(file: Path) -> None:
+def test_the_core_imports_nothing_of_serverless(file: Path) -> None:
     roots = {name.partition(".")[0] for name in imported_by(file)}
     assert not roots & (EDGE_LIBRARIES | {"serverless", "tests"})
 
 
-def room_of(module: str) -> str:
+def folder_of(module: str) -> str:
     """The folder or the module at the top of a package that a module belongs to."""
     return ".".join(module.split(".")[:2])
 
 
-def imports_between_rooms() -> dict[str, set[str]]:
-    """Which rooms each room imports, those only for the type checker among them."""
+def imports_between_folders() -> dict[str, set[str]]:
+    """Which folders each folder imports, those only for the type checker among them."""
     imports: dict[str, set[str]] = {}
     for file in [*sources("higgs_core"), *sources("serverless")]:
         if file == ROOT / "higgs_core/__init__.py":
             continue  # hands out the public names, which load on first use
-        room = room_of(".".join(file.relative_to(ROOT).with_suffix("").parts))
-        found = {room_of(name) for name in imported_by(file) if name.startswith(("higgs_core.", "serverless."))}
-        imports.setdefault(room, set()).update(found - {room})
+        folder = folder_of(".".join(file.relative_to(ROOT).with_suffix("").parts))
+        found = {folder_of(name) for name in imported_by(file) if name.startswith(("higgs_core.", "serverless."))}
+        imports.setdefault(folder, set()).update(found - {folder})
     return imports
 
 
 def test_no_folder_imports_one_that_imports_it() -> None:
-    imports = imports_between_rooms()
+    imports = imports_between_folders()
     order = list(TopologicalSorter(imports).static_order())  # raises CycleError, which names the cycle
     assert order.index("higgs_core.errors") < order.index("higgs_core.runtime") < order.index("higgs_core.engine")
     assert order.index("serverless.config") < order.index("serverless.service") < order.index("serverless.http")
@@ -136,17 +136,17 @@ def test_no_folder_imports_one_that_imports_it() -> None:
 
 def test_a_cycle_would_be_found() -> None:
     with pytest.raises(CycleError):
-        list(TopologicalSorter(imports_between_rooms() | {"higgs_core.text": {"higgs_core.speech"}}).static_order())
+        list(TopologicalSorter(imports_between_folders() | {"higgs_core.text": {"higgs_core.speech"}}).static_order())
 
 
-@pytest.mark.parametrize("room", ["queue", "http", "client", "local"])
-def test_nothing_inside_knows_the_doors(room: str) -> None:
+@pytest.mark.parametrize("folder", ["queue", "http", "client", "local"])
+def test_the_service_and_what_it_uses_import_no_entry_point(folder: str) -> None:
     inside = {"config", "payload", "references", "delivery", "service"}
-    imports = imports_between_rooms()
-    assert all(f"serverless.{room}" not in imports[f"serverless.{name}"] for name in inside)
+    imports = imports_between_folders()
+    assert all(f"serverless.{folder}" not in imports[f"serverless.{name}"] for name in inside)
 
 
-def test_the_torch_free_modules_and_the_edge_load_no_torch() -> None:
+def test_the_torch_free_modules_and_serverless_load_no_torch() -> None:
     """All in one process: what one of them loads would show."""
     names = [
         ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

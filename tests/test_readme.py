@@ -18,7 +18,7 @@ import soundfile
 from benchmarks import lost_words
 from serverless.config.settings import PREFIX, Settings, variables
 from serverless.payload.parse import parse_job
-from serverless.payload.tables import ReferenceFields, RequestFields
+from serverless.payload.request_fields import ReferenceFields, RequestFields
 from tests.helpers.http_server import Running
 from tests.helpers.http_stub import Request, answering
 from tests.helpers.paths import ROOT

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 CONTEXT_FRAMES = 10
 """Frames on each side of a chunk with which its decode equals the full decode: the decoder's receptive field."""
 
-MAX_PIECE_FRAMES = 1000
+MAX_DECODE_FRAMES = 1000
 """Frames decoded at once, 40 s of audio."""
 
 _LANGUAGE_MODEL_CODES = 1024
@@ -118,15 +118,15 @@ class AudioCodec:
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes int64 [B, Q, T], every entry a codec code, to audio float32 [B, T * 960] on the host.
 
-        Long clips are decoded in pieces, each with real frames around it, which bounds memory and changes no sample.
+        Long clips are decoded in chunks, each with real frames around it, which bounds memory and changes no sample.
         """
         frames = codes.shape[-1]
-        pieces = [torch.zeros(codes.shape[0], 0)]
-        for start in range(0, frames, MAX_PIECE_FRAMES):
-            stop, left = min(start + MAX_PIECE_FRAMES, frames), max(start - CONTEXT_FRAMES, 0)
+        chunks = [torch.zeros(codes.shape[0], 0)]
+        for start in range(0, frames, MAX_DECODE_FRAMES):
+            stop, left = min(start + MAX_DECODE_FRAMES, frames), max(start - CONTEXT_FRAMES, 0)
             audio = self._decode(codes[..., left : stop + CONTEXT_FRAMES])
-            pieces.append(audio[:, (start - left) * FRAME_SAMPLES : (stop - left) * FRAME_SAMPLES])
-        return torch.cat(pieces, dim=1)
+            chunks.append(audio[:, (start - left) * FRAME_SAMPLES : (stop - left) * FRAME_SAMPLES])
+        return torch.cat(chunks, dim=1)
 
     def _decode(self, codes: torch.Tensor) -> torch.Tensor:
         audio: torch.Tensor = self._model.decode(codes.to(self._device)).audio_values

@@ -101,12 +101,12 @@ class CodecWorker:
             raise EngineStoppedError(_STOPPED)
 
     def _run(self) -> None:
-        stream = (
-            torch.cuda.stream(torch.cuda.Stream(self._device))
-            if self._device.type == "cuda"
-            else contextlib.nullcontext()
-        )
         try:
+            stream = (
+                torch.cuda.stream(torch.cuda.Stream(self._device))
+                if self._device.type == "cuda"
+                else contextlib.nullcontext()
+            )
             with stream, torch.inference_mode():
                 while self._serve():
                     pass

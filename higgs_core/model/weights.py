@@ -21,7 +21,8 @@ class FeedForward:
 
 @dataclass(frozen=True, eq=False)
 class LayerWeights:
-    """Attention is shared, the MLP may be. `audio` is None if audio skips the layer, `text` if they share it."""
+    """Text and audio share the attention weights. `audio` is None where audio skips the layer, and the same object as
+    `text` where they share the MLP."""
 
     qkv: torch.Tensor  # [(Hq + 2 Hkv) D, H]
     output: torch.Tensor  # [H, Hq D]

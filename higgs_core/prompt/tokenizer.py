@@ -32,7 +32,7 @@ CONTROL_TOKENS = {
 
 @dataclass(frozen=True)
 class ControlTokens:
-    """Ids of the control tokens that the prompt layout and the decode loop use."""
+    """Ids of the control tokens that the prompt layout and the runtime use."""
 
     begin_of_text: int
     start_header: int

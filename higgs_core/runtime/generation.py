@@ -120,8 +120,8 @@ class Status(Enum):
 class Generation:
     """Host state of one request.
 
-    The thread that builds it writes every field until the request is queued, and from then on the engine's thread
-    alone does; nobody else writes to it. `prompt`, `params`, `seed` and `on_columns` never change once it is queued.
+    Until the request is queued only the thread that builds it writes its fields; afterwards only the engine's thread
+    does. `prompt`, `params`, `seed` and `on_columns` never change once it is queued.
     Any thread may read `columns_generated` at any time, and everything when `finished` is done. To cancel a request,
     ask the scheduler.
 
@@ -189,7 +189,7 @@ class Generation:
         self.segments[-1].columns.append(column)
 
     def end_segment(self) -> None:
-        """The last column is never read, so the next position is the one that it would have taken.
+        """The last column is never fed back, so the next position is the one that it would have taken.
 
         Steps that were launched behind the end emit nothing and do not count.
         """

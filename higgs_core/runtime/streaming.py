@@ -34,7 +34,7 @@ class AudioChunk:
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _ChunkFrames:
     """Frames start..stop of a segment, to be decoded from frames left..right."""
 
     start: int
@@ -50,18 +50,18 @@ class ChunkPlan:
         self._sent = 0
         self._size = FIRST_CHUNK_FRAMES
 
-    def ready(self, complete: int, *, final: bool) -> Iterator[_Piece]:
-        """Pieces that may be decoded exactly, given so many complete frames. `final`: there will be no more."""
+    def ready(self, complete: int, *, final: bool) -> Iterator[_ChunkFrames]:
+        """Chunks that may be decoded exactly, given so many complete frames. `final`: there will be no more."""
         while complete - CONTEXT_FRAMES - self._sent >= self._size:
-            yield self._piece(self._sent + self._size, self._sent + self._size + CONTEXT_FRAMES)
+            yield self._chunk_frames(self._sent + self._size, self._sent + self._size + CONTEXT_FRAMES)
             self._size = min(2 * self._size, LARGEST_CHUNK_FRAMES)
         if final and complete > self._sent:
-            yield self._piece(complete, complete)
+            yield self._chunk_frames(complete, complete)
 
-    def _piece(self, stop: int, right: int) -> _Piece:
-        piece = _Piece(self._sent, stop, max(self._sent - CONTEXT_FRAMES, 0), right)
+    def _chunk_frames(self, stop: int, right: int) -> _ChunkFrames:
+        frames = _ChunkFrames(self._sent, stop, max(self._sent - CONTEXT_FRAMES, 0), right)
         self._sent = stop
-        return piece
+        return frames
 
 
 class AudioStream:
@@ -87,11 +87,14 @@ class AudioStream:
         self._decode, self._codes = decode, codes_per_codebook
         self._cancel, self._make_result = cancel, make_result
         self._plans: list[ChunkPlan] = []
-        self._pieces: queue.SimpleQueue[tuple[_Piece, Future[np.ndarray]] | BaseException | None] = queue.SimpleQueue()
+        self._chunks: queue.SimpleQueue[tuple[_ChunkFrames, Future[np.ndarray]] | BaseException | None] = (
+            queue.SimpleQueue()
+        )
         self._audio: list[np.ndarray] = []
         self._samples = 0
         self._codec_seconds = self._codec_until = 0.0
         self._first_audio: float | None = None
+        self._failure: Exception | None = None  # raised again by every further call
         self.result: GenerationResult | None = None
 
     def __iter__(self) -> AudioStream:
@@ -100,17 +103,25 @@ class AudioStream:
     def __next__(self) -> AudioChunk:
         if self.result is not None:
             raise StopIteration
-        item = self._pieces.get()
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._next_chunk()
+        except Exception as error:
+            self._failure = error
+            raise
+
+    def _next_chunk(self) -> AudioChunk:
+        item = self._chunks.get()
         if isinstance(item, BaseException):
-            self._pieces.put(item)  # for the next call
             raise item
         if item is None:
             audio = np.concatenate(self._audio) if self._audio else np.zeros(0, dtype=np.float32)
             self.result = self._make_result(self._generation, audio, self._codec_seconds, self._first_audio)
             return AudioChunk(np.zeros(0, dtype=np.float32), self._samples, is_last=True)
-        piece, decoded = item
-        first = (piece.start - piece.left) * FRAME_SAMPLES
-        audio = decoded.result()[first : first + (piece.stop - piece.start) * FRAME_SAMPLES]
+        frames, decoded = item
+        first = (frames.start - frames.left) * FRAME_SAMPLES
+        audio = decoded.result()[first : first + (frames.stop - frames.start) * FRAME_SAMPLES]
         chunk = AudioChunk(audio, self._samples, is_last=False)
         self._audio.append(audio)
         self._samples += len(audio)
@@ -141,18 +152,19 @@ class AudioStream:
         error = finished.exception()
         if error is None and self._generation.segments and not self._generation.segments[-1].ended:
             self._send(final=True)
-        self._pieces.put(error)
+        self._chunks.put(error)
 
     def _send(self, *, final: bool) -> None:
         segment = self._generation.segments[-1]
         while len(self._plans) < len(self._generation.segments):
             self._plans.append(ChunkPlan())
         try:
-            for piece in self._plans[-1].ready(segment.complete_frames, final=final):
-                codes = segment.frames(piece.left, piece.right, self._codes)
-                self._pieces.put((piece, self._measured(self._decode(codes))))
+            for frames in self._plans[-1].ready(segment.complete_frames, final=final):
+                codes = segment.frames(frames.left, frames.right, self._codes)
+                self._chunks.put((frames, self._measured(self._decode(codes))))
         except HiggsError as stopped:  # the codec has stopped: an error of this stream, not of the engine's thread
-            self._pieces.put(stopped)
+            self._chunks.put(stopped)
+            self._cancel(self._generation)
 
     def _measured(self, decoding: Future[np.ndarray]) -> Future[np.ndarray]:
         """`decoding`, whose duration is noted before its result is there."""
@@ -161,7 +173,7 @@ class AudioStream:
 
         def done(decoded: Future[np.ndarray]) -> None:
             now = time.perf_counter()
-            self._codec_seconds += now - max(started, self._codec_until)  # pieces that overlap count once
+            self._codec_seconds += now - max(started, self._codec_until)  # chunks that overlap count once
             self._codec_until = now
             self._first_audio = self._first_audio or now
             error = decoded.exception()

@@ -98,5 +98,5 @@ def has_loop(codes: NDArray[Any]) -> bool:
 
 
 def harm_of(faults: Sequence[Fault]) -> tuple[int, int]:
-    """By which generations are compared: the worst fault, then how many there are."""
+    """Sort key of a generation, the least harmful first: its worst fault, then how many faults it has."""
     return max(faults, default=0), len(faults)

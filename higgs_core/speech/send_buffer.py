@@ -1,4 +1,6 @@
-"""When the audio of a piece is sent: in a stream it is held while it may still be discarded and the client has enough.
+"""Decides when the audio of a piece is sent.
+
+A stream holds it back while the piece may still be generated again and the client has enough to play.
 
 Imports no torch.
 """
@@ -25,7 +27,7 @@ _NO_AUDIO = np.zeros(0, np.float32)
 
 
 class ClientBuffer:
-    """How much audio a client still has to play that began with the first it got and plays without a pause.
+    """How much audio a client still has to play, if it started with the first that was sent and never pauses.
 
     speed: seconds of the audio that are played in one second.  clock: seconds, monotonic.
     live: False for a client that plays nothing before everything has arrived.
@@ -55,8 +57,8 @@ class ClientBuffer:
 class SendBuffer:
     """Takes the audio of one generation as it comes and gives out what may be sent.
 
-    until_checked: hold all of it until the generation is over and known to be good, while the client has enough to
-    play; and in any case until it holds a sound. Once some was sent, the rest follows as it comes.
+    until_checked: send nothing before there is a sound in it, and then hold it until the generation has been checked,
+    unless the client is about to run out of audio. Once some was sent, the rest is sent as it comes.
     trim: hold silence that is longer than natural until a sound follows, since at the end of a piece it is cut.
     """
 

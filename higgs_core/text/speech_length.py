@@ -21,6 +21,9 @@ ROOM_COLUMNS = 75
 
 _FEWEST_COLUMNS_PER_WORD = 2.5  # 600 words a minute; the fastest voice takes 6.4
 MAX_PIECE_WORDS = 100
+MAX_PIECE_COLUMNS = 2600
+"""Decode steps of a piece at most. The slowest voice takes 2013 steps for MAX_PIECE_WORDS words, and the cap of such a
+piece is COLUMNS_PER_WORD * MAX_PIECE_WORDS + ROOM_COLUMNS."""
 """With more words in one generation the voice drifts and words are lost."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
 
 from higgs_core.audio import MAX_SECONDS, MIN_SECONDS
+from higgs_core.speech.voices import MAX_CLIP_BYTES
 
 PREFIX = "HIGGS_AUDIO_"
 
@@ -29,7 +30,7 @@ class Limits(BaseModel):
     max_queued_requests: int = Field(64, ge=0, le=10_000, description="0 to 10000")
     # Reference clips.
     max_references: int = Field(16, ge=0, le=64, description="0 to 64")
-    max_reference_bytes: int = Field(20_000_000, ge=1_000, le=100_000_000, description="1000 to 100000000")
+    max_reference_bytes: int = Field(MAX_CLIP_BYTES, ge=1_000, le=100_000_000, description="1000 to 100000000")
     min_reference_seconds: float = Field(MIN_SECONDS, ge=0, le=10, description="0 to 10")
     max_reference_seconds: float = Field(MAX_SECONDS, ge=1, le=300, description="1 to 300")
     max_download_timeout: float = Field(300.0, gt=0, le=3600, description="above 0 and at most 3600")

@@ -34,6 +34,7 @@ from higgs_core.params import (
     TOP_K_RANGE,
     TOP_P_RANGE,
 )
+from higgs_core.text.speech_length import MAX_PIECE_COLUMNS
 from serverless.config.limits import PREFIX, Limits
 from serverless.config.s3 import BUCKET_NAME, S3Config
 from serverless.config.types import (
@@ -75,8 +76,7 @@ class Settings(Limits):
 
     # Defaults of a request's fields.
     system_prompt: str = Field(DEFAULT_SYSTEM_PROMPT, description="any text, or blank for no system turn")
-    # The slowest voice takes 2013 steps for 100 words, the longest piece; 100 words may take 25 * 100 + 75 steps.
-    max_new_tokens: int = Field(2600, ge=1, description="1 to HIGGS_AUDIO_MAX_CONTEXT")
+    max_new_tokens: int = Field(MAX_PIECE_COLUMNS, ge=1, description="1 to HIGGS_AUDIO_MAX_CONTEXT")
     temperature: float = Field(DEFAULT_TEMPERATURE, ge=0, le=MAX_TEMPERATURE, description=TEMPERATURE_RANGE)
     top_p: OptionalFloat = Field(DEFAULT_TOP_P, gt=0, le=MAX_TOP_P, description=f"{TOP_P_RANGE}, or blank for off")
     top_k: CountOrOff = Field(DEFAULT_TOP_K, ge=MIN_TOP_K, le=MAX_COUNT, description=f"{TOP_K_RANGE} or blank for off")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import NoReturn
 
 from higgs_core.errors import SettingsError
 from serverless.config.log import configure_logging
@@ -25,10 +26,17 @@ WRONG_SETTING = 2
 """The exit status of a process whose settings are wrong."""
 
 
+def end_process() -> NoReturn:
+    """End a process whose engine has failed, with status 1, even if a thread hangs in the driver."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
 def start_up() -> Settings | None:
     """The settings of the environment, with the log set up as they say.
 
-    None for a wrong one, whose sentence is on stderr then.
+    Returns None if a setting is wrong; the sentence that says so is then on stderr.
     """
     for name, value in SDK_DEFAULTS.items():
         os.environ.setdefault(name, value)

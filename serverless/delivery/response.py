@@ -43,7 +43,8 @@ class AudioPart:
 class SpeechResponse:
     """A finished job.
 
-    audio: the encoded file, and upload: where it can be fetched instead; neither where it left in parts, both never.
+    audio: the encoded file, and upload: where it can be fetched. A whole response has exactly one of the two. After a
+    stream audio is None, and upload is set only if the file was uploaded too.
     parts: how many parts left before; None where the response answers alone.
     timings: measured seconds by name, as seen from the moment at which the job came in.
     warnings: of the request, of its speech and of its delivery.

@@ -36,7 +36,7 @@ pages = APIRouter()
 def create_app(service: SpeechService, settings: Settings, *, on_fatal: Callable[[], None] | None = None) -> FastAPI:
     """The app around `service`, which starts to load when the app starts.
 
-    on_fatal: called once an engine is past saving; only a new process helps.
+    on_fatal: called once the engine has failed; only a new process helps.
     """
 
     @asynccontextmanager

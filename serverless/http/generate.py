@@ -34,6 +34,7 @@ async def generate(request: Request) -> Response:
     job = await start_job(request, body["input"], body.get("s3Config"))
     if job.accepted.streams:
         return LiveResponse(_lines(job), holds=job.rest, media_type="application/x-ndjson")
+    await job.rest.aclose()
     return JSONResponse(event_json(job.first))
 
 

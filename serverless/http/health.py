@@ -17,7 +17,7 @@ router = APIRouter()
 
 @router.get("/ping")
 async def ping(request: Request) -> Response:
-    """Public, quick, and honest about an engine that died after it was ready."""
+    """Needs no key. An engine that failed after it was ready is reported too."""
     service: SpeechService = request.app.state.service
     if (reason := why_unhealthy(service)) is not None:
         return JSONResponse({"error": reason, "code": "model_not_loaded"}, status_code=500)

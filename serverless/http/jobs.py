@@ -57,6 +57,6 @@ async def _next(events: AsyncGenerator[AudioPart | SpeechResponse, None]) -> Aud
 
 
 def end_if_dead(app: Any) -> None:
-    """Ask for the process's end once the engine is past saving: only a new process helps."""
+    """Ask for the process's end once the engine has failed: only a new process helps."""
     if app.state.service.must_recycle:
         app.state.on_fatal()

@@ -8,8 +8,8 @@ from itertools import zip_longest
 from higgs_core.errors import RequestError
 from higgs_core.speech.request import ReferenceSource
 from higgs_core.speech.voices import DEFAULT_VOICE, Voice
-from serverless.payload.fields import ParseContext
-from serverless.payload.tables import ClipFields, ReferenceFields, RequestFields
+from serverless.payload.field_table import ParseContext
+from serverless.payload.request_fields import ClipFields, ReferenceFields, RequestFields
 
 # OpenAI's clients must send one of these, whether or not the library has a voice of that name.
 OPENAI_VOICES = frozenset(
@@ -21,7 +21,7 @@ _LIST_SOURCES = {"reference_audio_urls": "url", "reference_audio_base64": "base6
 _LIST_WORDS = ("reference_transcripts", "reference_speaker_tags", "reference_file_extensions")
 
 ClipAndWords = tuple[ReferenceSource, str | None]
-"""A clip, and the transcript that the client gave for it: the clip of a voice has the library's where it gave none."""
+"""A clip, and the transcript that the client sent for it or None. The clip itself may have the voice library's."""
 
 
 def chosen_voice(name: str | None, path: str, context: ParseContext, *, origin: str) -> Voice | None:

@@ -8,10 +8,10 @@ from higgs_core.errors import RequestError
 from higgs_core.prompt.chatml import TextContent
 from higgs_core.speech.request import ReferenceSource, RequestMessage
 from serverless.payload.clips import clip_of
-from serverless.payload.fields import ParseContext
-from serverless.payload.tables import AudioPartFields, MessageFields, TextPartFields
-from serverless.payload.texts import verbatim
-from serverless.payload.values import JsonObject, Refused
+from serverless.payload.field_table import ParseContext
+from serverless.payload.request_fields import AudioPartFields, MessageFields, TextPartFields
+from serverless.payload.text_readers import verbatim
+from serverless.payload.value_readers import JsonObject, Refused
 
 Part = TextContent | ReferenceSource
 _NO_MESSAGES = "'messages' must be an array of message objects."

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from higgs_core.errors import RequestError
-from serverless.payload.tables import RequestFields
-from serverless.payload.values import Refused, is_blank
+from serverless.payload.request_fields import RequestFields
+from serverless.payload.value_readers import Refused, is_blank
 
 SPEECH_ROUTE = "/v1/audio/speech"
 DEFAULT_FORMAT = "mp3"  # OpenAI's: its clients save what comes without a response_format as .mp3

@@ -1,6 +1,6 @@
 """A job's `input` as a SpeechRequest, without I/O. Anything wrong in it is a RequestError.
 
-tables.py declares the fields and what each allows; this module combines them.
+request_fields.py declares the fields and what each allows; this module combines them.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from higgs_core.audio import WavEncoding
 from higgs_core.errors import RequestError
 from higgs_core.params import GenerationParams
 from higgs_core.prompt.chatml import TextContent
@@ -16,12 +17,12 @@ from higgs_core.speech.voices import VoiceLibrary
 from higgs_core.text.speaker_tags import speaker_tags, with_tag
 from serverless.config.settings import Settings
 from serverless.payload.clips import clips_of
-from serverless.payload.fields import ParseContext
+from serverless.payload.field_table import ParseContext
 from serverless.payload.messages import parse_messages
 from serverless.payload.openai import to_job_input
+from serverless.payload.request_fields import Delivery, EnvelopeFields, RequestFields, TurnFields
 from serverless.payload.speakers import SpeakerMap, path_of_speaker, speakers_of
-from serverless.payload.tables import Delivery, EnvelopeFields, RequestFields, TurnFields, WavEncoding
-from serverless.payload.values import JsonObject, Refused
+from serverless.payload.value_readers import JsonObject, Refused
 
 _NOTHING_TO_SPEAK = "Request must include a 'script'/'prompt' or pre-built 'messages'."
 # Fields that say how a script becomes messages; they have no effect on messages that the client sent.

@@ -10,10 +10,10 @@ from higgs_core.errors import RequestError
 from higgs_core.speech.request import Speaker
 from higgs_core.text.speaker_tags import Turn, dialogue_to_script
 from serverless.payload.clips import CLIP_SOURCES, clip_of
-from serverless.payload.fields import ParseContext
-from serverless.payload.tables import RequestFields, SpeakerFields, TurnFields
-from serverless.payload.texts import is_canonical_tag, speaker_tag
-from serverless.payload.values import Refused
+from serverless.payload.field_table import ParseContext
+from serverless.payload.request_fields import RequestFields, SpeakerFields, TurnFields
+from serverless.payload.text_readers import is_canonical_tag, speaker_tag
+from serverless.payload.value_readers import Refused
 
 MAX_NAMES = 100
 _BRACKETED = re.compile(r"\[([^\[\]]{1,66})\]")

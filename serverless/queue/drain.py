@@ -1,9 +1,9 @@
 """SIGTERM without a lost job.
 
 The SDK stops running jobs from the queue as soon as the signal comes, while its long poll for more is still open: a
-job that this poll brings back is taken from the platform and never run. So the poll is let out first, and the SDK is
-told to stop when what it brought is in the queue. That needs the SDK's scaler, which is found behind the signal handler
-that it installs; an SDK without one drains its own way.
+job that this poll brings back is taken from the platform and never run. So the poll may end first, and the SDK is told
+to stop when what it brought is in the queue. That needs the SDK's scaler, which is found behind the signal handler that
+it installs; an SDK without one drains its own way.
 """
 
 from __future__ import annotations

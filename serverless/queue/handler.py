@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from higgs_core.errors import HiggsError
 from serverless.delivery.response import Accepted, SpeechResponse
 from serverless.delivery.serialise import Json, error_json, event_json, response_json
-from serverless.queue.aggregate import Aggregate
 from serverless.queue.drain import Drain
+from serverless.queue.stream_items import Aggregate
 from serverless.service.service import SpeechService
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Reporter(Protocol):
 
 
 class QueueWorker:
-    """The worker's side of the SDK. reporter: makes the one who hears of a job's progress."""
+    """The worker's side of the SDK. reporter: makes the receiver of a job's progress."""
 
     def __init__(self, service: SpeechService, *, reporter: Callable[[Job], Reporter]) -> None:
         self._service = service
@@ -49,15 +49,16 @@ class QueueWorker:
         """The response or the error. The error of a dead engine also asks the platform for a new worker."""
         reporter = self._reporter(job)
         try:
-            response = await self._service.run(
-                job.get("input"), job_id=str(job["id"]), s3_config=job.get("s3Config"), on_progress=reporter
+            answer = response_json(
+                await self._service.run(
+                    job.get("input"), job_id=str(job["id"]), s3_config=job.get("s3Config"), on_progress=reporter
+                )
             )
-            answer = response_json(response)
         except HiggsError as error:
             answer = self._error(error)
-            if self._service.must_recycle:
-                self._drain.begin()
         await reporter.settle()
+        if answer.get("refresh_worker"):
+            self._drain.begin()
         return answer
 
     async def stream(self, job: Job) -> AsyncGenerator[Json, None]:

@@ -17,17 +17,15 @@ EVERY_SECONDS = 2.0
 LEAST_SECONDS_LEFT = 2.0
 ARRIVAL_SECONDS = 1.0
 
-Job = dict[str, Any]
-
 
 class ProgressReporter:
     """Call it with each Progress of one job; it sends the few that matter. Await `settle` before the result leaves."""
 
     def __init__(
         self,
-        job: Job,
+        job: dict[str, Any],
         *,
-        send: Callable[[Job, Any], None],
+        send: Callable[[dict[str, Any], Any], None],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:

@@ -1,6 +1,7 @@
 """A job's URL in parts: read by one parser, and put together again for aiohttp with the checked address as its host.
 
-Two parsers that read one text differently, or two name resolutions, are how a checked host and a dialled host differ.
+If two parsers read a URL differently, or its host is resolved twice, the host that was checked may not be the one that
+is connected to.
 """
 
 from __future__ import annotations

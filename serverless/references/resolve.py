@@ -9,6 +9,7 @@ import asyncio
 import base64
 import logging
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -32,11 +33,13 @@ async def resolve(
     settings: Settings,
     *,
     timeout_seconds: float,
+    threads: Executor | None = None,
     guard: FetchGuard | None = None,
 ) -> dict[ReferenceSource, AudioContent]:
     """The audio of every source, float32 [N] at 24 kHz. URLs are fetched together, each within `timeout_seconds`.
 
-    guard: where URLs may lead, by default as the operator set it.
+    threads: decode the clips, by default the event loop's own.  guard: where URLs may lead, by default as the operator
+    set it.
     Cancelling gives up every fetch; decoding runs in threads, and a clip that is being decoded is finished there.
 
     Raises ReferenceAudioError naming a source that cannot be fetched, decoded or used, RequestError for a voice that is
@@ -44,14 +47,15 @@ async def resolve(
     """
     urls = [source.url for source in sources if source.url is not None]
     clips = {}
+    loop = asyncio.get_running_loop()
     async with _fetching(urls, settings, guard or operators_guard(), timeout_seconds) as bodies:
         # Clips that need no server come first: one that is wrong ends the request without waiting for the others.
         for source in sorted(sources, key=lambda source: source.url is not None):
             if source.url is not None:
                 data = await _fetched(source, bodies[source.url], settings, timeout_seconds)
-                waveform = await asyncio.to_thread(_decoded, source, data, settings)
+                waveform = await loop.run_in_executor(threads, _decoded, source, data, settings)
             elif source.base64 is not None or source.path is not None:
-                waveform = await asyncio.to_thread(_loaded, source, settings)
+                waveform = await loop.run_in_executor(threads, _loaded, source, settings)
             else:
                 assert source.voice is not None  # one of the four is there
                 waveform = source.voice.waveform

@@ -63,7 +63,7 @@ class _Download:
     max_bytes: int
 
     async def get(self, target: FetchTarget) -> tuple[str | None, bytes]:
-        """(where it redirects to, or None; the body). Addresses are tried in turn until one takes the connection."""
+        """(where it redirects to, or None; the body). Addresses are tried in turn until one answers."""
         addresses = await _addresses(self.guard, target)
         for address in addresses:
             request = self.session.get(
@@ -74,12 +74,18 @@ class _Download:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.timeout_seconds / len(addresses)),
             )
             try:
-                async with request as response:
-                    return await self._answer(response)
+                response = await request
             except aiohttp.ClientSSLError:
                 raise FetchRefused("TLS failed, or the certificate is not valid") from None
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ConnectionTimeoutError):
+                if self.connector.exceeded:
+                    raise FetchRefused(_TOO_MUCH) from None
                 continue
+            except (aiohttp.ClientError, HttpProcessingError):
+                raise self._broken("the answer is not HTTP") from None
+            try:
+                async with response:
+                    return await self._answer(response)
             except (aiohttp.ClientResponseError, HttpProcessingError):
                 raise self._broken("the answer is not HTTP") from None
             except (aiohttp.ClientError, OSError):

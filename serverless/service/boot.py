@@ -1,4 +1,4 @@
-"""The one place of the edge that touches torch: it loads the engine and checks that it speaks."""
+"""Loads the engine and checks that it speaks."""
 
 from __future__ import annotations
 

@@ -140,8 +140,12 @@ class SpeechJob:
         if not sources:
             return {}
         before = self._record.seconds
-        timeout = self._parsed.output.download_timeout
-        clips = await resolve(sources, self._resources.settings, timeout_seconds=timeout)
+        clips = await resolve(
+            sources,
+            self._resources.settings,
+            timeout_seconds=self._parsed.output.download_timeout,
+            threads=self._resources.threads,
+        )
         self._clip_seconds = self._record.seconds - before
         self._record.note(fetch_seconds=self._clip_seconds)
         return clips

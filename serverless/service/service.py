@@ -58,7 +58,7 @@ class SpeechService:
         self._boot = boot
         self._engine: HiggsAudioEngine | None = None
         self._failure: HiggsError | None = None
-        self._poisoned = False
+        self._device_failed = False
         self._delivery = Delivery(settings)
         self._device_lock = SharedLock()
         self._observers: list[JobObserver] = []
@@ -118,8 +118,8 @@ class SpeechService:
 
     @property
     def must_recycle(self) -> bool:
-        """Whether only a new process helps: the engine's thread has ended or its device is poisoned."""
-        return self._poisoned or (self._engine is not None and not self._engine.healthy)
+        """Whether only a new process helps: the engine's thread has ended or its device has failed."""
+        return self._device_failed or (self._engine is not None and not self._engine.healthy)
 
     @property
     def model_name(self) -> str:
@@ -156,7 +156,7 @@ class SpeechService:
     ) -> SpeechResponse:
         """The response to one job, its audio inline or uploaded. on_progress is called from the event loop.
 
-        Raises HiggsError; `must_recycle` says then whether this process is done for.
+        Raises HiggsError; `must_recycle` says then whether the process has to be replaced.
         """
         with self._record(job_id) as record:
             job = self._accept(job_input, record, s3_config, on_progress)
@@ -212,7 +212,7 @@ class SpeechService:
                     self._in_flight -= 1
                     outcome = record.response or outcome
         except HiggsError as error:
-            self._poisoned |= error.recycle_worker
+            self._device_failed |= error.recycle_worker
             outcome = error.code
             raise
         except Exception:

@@ -60,17 +60,21 @@ class Connection:
 
 @dataclass
 class Server:
-    """Use as a context manager. `gone` is set once a client has closed its connection before the server did."""
+    """Use as a context manager. `gone` is set once a client has closed its connection before the server did.
+
+    port_wanted: 0 takes any free one.
+    """
 
     script: Script
     address: str = "127.0.0.1"
+    port_wanted: int = 0
     tls: ssl.SSLContext | None = None
     seen: list[Connection] = field(default_factory=list)
     gone: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Server:
         family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
-        self._listener = socket.create_server((self.address, 0), family=family)
+        self._listener = socket.create_server((self.address, self.port_wanted), family=family)
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()

@@ -8,7 +8,7 @@ import torch
 from transformers import HiggsAudioV2ForConditionalGeneration
 from transformers.models.higgs_audio_v2.modeling_higgs_audio_v2 import HiggsAudioV2RotaryEmbedding
 
-from higgs_core.build import Assembled
+from higgs_core.build import EngineParts
 from higgs_core.codec.clip_encoder import ClipEncoder
 from higgs_core.config import ModelConfig
 from higgs_core.model.weights import DecoderWeights, destinations
@@ -37,7 +37,7 @@ def transformers_twin(
     return model.eval().requires_grad_(False)
 
 
-def prompt_of(parts: Assembled, sample: ChatMLSample) -> Prompt:
+def prompt_of(parts: EngineParts, sample: ChatMLSample) -> Prompt:
     """The engine's own prompt of a sample whose clips are given as codes."""
     clips = ClipEncoder(None, parts.config.num_codebooks, parts.config.stream_bos - 1)
     return build_prompt(sample, parts.tokenizer, parts.config, clips, force_audio=True)

@@ -188,7 +188,7 @@ class TestLoading:
 def test_a_long_clip_decoded_in_pieces_is_the_clip(codec: AudioCodec, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = torch.randint(0, 1024, (2, 8, 137), generator=torch.Generator().manual_seed(5))
     whole = codec.decode(codes)
-    monkeypatch.setattr("higgs_core.codec.audio_codec.MAX_PIECE_FRAMES", 40)
+    monkeypatch.setattr("higgs_core.codec.audio_codec.MAX_DECODE_FRAMES", 40)
     pieces = codec.decode(codes)
     assert pieces.shape == whole.shape == (2, 137 * HOP)
     assert (pieces - whole).abs().max() < 1e-5

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, HiggsAudioV2ForConditionalGeneration,
 
 from benchmarks.models import SMALLEST, random_parts
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message, TextContent
-from higgs_core.build import Assembled, assemble
+from higgs_core.build import EngineParts, load_parts
 from higgs_core.checkpoint.tiny import write_tiny
 from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.engine_config import EngineConfig
@@ -50,15 +50,15 @@ def samples() -> list[ChatMLSample]:
 
 
 @pytest.fixture(scope="module", params=["tiny", "uneven heads"])
-def parts(request: pytest.FixtureRequest) -> Assembled:
+def parts(request: pytest.FixtureRequest) -> EngineParts:
     torch.set_num_threads(1)
     if request.param == "tiny":
-        return assemble(EngineConfig("tiny", device="cpu", dtype="fp32", max_batch_size=SLOTS, max_context=512))
+        return load_parts(EngineConfig("tiny", device="cpu", dtype="fp32", max_batch_size=SLOTS, max_context=512))
     return random_parts(SMALLEST, "cpu", torch.float32, slots=SLOTS, context=512)
 
 
 @pytest.fixture(scope="module")
-def twin(parts: Assembled) -> HiggsAudioV2ForConditionalGeneration:
+def twin(parts: EngineParts) -> HiggsAudioV2ForConditionalGeneration:
     """It takes two ids for audio, so its second one stands for clips of system and user turns."""
     return transformers_twin(parts.config, parts.weights, delay_token=parts.tokenizer.control.audio_in)
 
@@ -69,7 +69,7 @@ def no_gradients() -> Iterator[None]:
         yield
 
 
-def prefill(parts: Assembled, prompt: Prompt, slot: int) -> torch.Tensor:
+def prefill(parts: EngineParts, prompt: Prompt, slot: int) -> torch.Tensor:
     """Logits [Q, V] of the prompt's last position."""
     hidden = parts.decoder.prefill(
         slot,
@@ -92,7 +92,7 @@ def assert_equal(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("index", range(3))
 def test_prefill_and_every_decode_step_have_transformers_logits(
-    parts: Assembled, twin: HiggsAudioV2ForConditionalGeneration, index: int
+    parts: EngineParts, twin: HiggsAudioV2ForConditionalGeneration, index: int
 ) -> None:
     prompt = prompt_of(parts, samples()[index])
     columns = torch.randint(0, 1026, (12, 8), generator=torch.Generator().manual_seed(index))
@@ -108,7 +108,7 @@ def test_prefill_and_every_decode_step_have_transformers_logits(
 
 
 def test_rows_of_one_decode_step_are_as_each_is_alone(
-    parts: Assembled, twin: HiggsAudioV2ForConditionalGeneration
+    parts: EngineParts, twin: HiggsAudioV2ForConditionalGeneration
 ) -> None:
     prompts = [prompt_of(parts, sample) for sample in samples()]
     pasts = []
@@ -126,7 +126,7 @@ def test_rows_of_one_decode_step_are_as_each_is_alone(
 
 
 def test_a_prompt_read_in_pieces_ends_in_the_same_logits(
-    parts: Assembled, twin: HiggsAudioV2ForConditionalGeneration
+    parts: EngineParts, twin: HiggsAudioV2ForConditionalGeneration
 ) -> None:
     prompt = prompt_of(parts, samples()[2])
     theirs = twin(**prompt_inputs(prompt))
@@ -148,7 +148,7 @@ def test_a_prompt_read_in_pieces_ends_in_the_same_logits(
 
 
 def test_text_logits_are_those_of_transformers_text_head(
-    parts: Assembled, twin: HiggsAudioV2ForConditionalGeneration
+    parts: EngineParts, twin: HiggsAudioV2ForConditionalGeneration
 ) -> None:
     prompt = prompt_of(parts, samples()[1])
     hidden = parts.decoder.prefill(
@@ -164,7 +164,7 @@ def test_text_logits_are_those_of_transformers_text_head(
 
 
 def test_greedy_tokens_are_those_of_transformers_generate_until_the_audio_ends() -> None:
-    parts = assemble(EngineConfig("tiny", device="cpu", dtype="fp32", max_batch_size=2, max_context=512))
+    parts = load_parts(EngineConfig("tiny", device="cpu", dtype="fp32", max_batch_size=2, max_context=512))
     unused = parts.config.vocab_size - 1
     twin = transformers_twin(parts.config, parts.weights, delay_token=unused)
     params = GenerationParams(max_new_tokens=48, temperature=0, ras_win_len=None, seed=0)

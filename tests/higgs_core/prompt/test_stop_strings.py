@@ -16,7 +16,7 @@ CONTROL = TOKENIZER.control
 
 
 def stopped_at(ids: list[int], stop_strings: tuple[str, ...]) -> int | None:
-    """How many tokens had been written when generation stopped, as the decode loop asks after each of them."""
+    """How many tokens had been written when generation stopped, as the runtime asks after each of them."""
     return next((n for n in range(1, len(ids) + 1) if ends_text(ids[:n], stop_strings, TOKENIZER)), None)
 
 

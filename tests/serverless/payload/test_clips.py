@@ -63,9 +63,10 @@ LIST_WORD_ALIASES = [
 @pytest.mark.parametrize("as_list", [True, False])
 def test_each_source_of_a_reference_object_arrives(key: str, field: str, as_list: bool) -> None:
     entry = {key: " AAAA "}
-    (clip,) = clips(references=[entry] if as_list else entry, voices=library("AAAA"))
-    words = "Words of AAAA." if field == "voice" else None
-    assert clip == ReferenceSource("references[0]", transcript=words, **{field: "AAAA"})
+    voices = library("AAAA")
+    (clip,) = clips(references=[entry] if as_list else entry, voices=voices)
+    words, source = ("Words of AAAA.", voices["AAAA"]) if field == "voice" else (None, "AAAA")
+    assert clip == ReferenceSource("references[0]", transcript=words, **{field: source})
 
 
 @pytest.mark.parametrize(("key", "field"), WORD_ALIASES)

@@ -12,7 +12,7 @@ from higgs_core.errors import RequestError
 from serverless.config.s3 import S3Config, parse_s3_config
 from serverless.config.settings import Settings
 from serverless.payload.parse import ParsedJob, parse_job
-from serverless.payload.tables import (
+from serverless.payload.request_fields import (
     AudioPartFields,
     EnvelopeFields,
     MessageFields,

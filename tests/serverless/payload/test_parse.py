@@ -18,7 +18,7 @@ from higgs_core.params import DEFAULT_STOP_STRINGS, GenerationParams
 from higgs_core.speech.request import SpeechRequest
 from serverless.config.settings import DEFAULT_SYSTEM_PROMPT, Settings
 from serverless.payload.parse import OutputOptions, ParsedJob, parse_job
-from serverless.payload.tables import RequestFields
+from serverless.payload.request_fields import RequestFields
 from tests.helpers.parsing import library, parsed, refusal
 
 # field as sent, value as sent, where it arrives, what arrives

@@ -100,7 +100,8 @@ def test_a_speaker_without_a_turn_is_pointed_out() -> None:
 )
 def test_every_reference_key_describes_a_speaker(key: str, field: str) -> None:
     described = {"SPEAKER0": {key: "AAAA", "transcript": "Words.", "extension": "mp3"}}
-    (speaker,) = parsed(speakers=described, voices=library("AAAA")).request.speakers
+    voices = library("AAAA")
+    (speaker,) = parsed(speakers=described, voices=voices).request.speakers
     assert speaker == Speaker(
         "SPEAKER0",
         ReferenceSource(
@@ -108,7 +109,7 @@ def test_every_reference_key_describes_a_speaker(key: str, field: str) -> None:
             transcript="Words.",
             speaker_tag="SPEAKER0",
             file_extension="mp3",
-            **{field: "AAAA"},
+            **{field: voices["AAAA"] if field == "voice" else "AAAA"},
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The handlers as the SDK's own job functions call them; tests/platform/ runs the same in a process of its own."""
+"""The handlers as the SDK's own job functions call them; test_worker_process.py runs them in a process of its own."""
 
 from __future__ import annotations
 

@@ -134,6 +134,15 @@ def test_a_signed_path_and_query_are_sent_as_they_are_written(written: str, sent
     assert private.seen[0].path == sent
 
 
+def test_an_address_that_drops_the_connection_gives_way_to_the_next(private: Server) -> None:
+    guard = FetchGuard(
+        ports=None, trusted_networks=LOOPBACK.trusted_networks, resolver=lambda host, port: ["127.0.0.9", "127.0.0.1"]
+    )
+    with Server(lambda connection: None, address="127.0.0.9", port_wanted=private.port) as dropping:
+        assert get(f"http://two-addresses.example:{private.port}/", guard) == b"secret"
+        assert dropping.seen
+
+
 def test_an_address_that_takes_no_connection_gives_way_to_the_next(private: Server) -> None:
     guard = FetchGuard(
         ports=None, trusted_networks=LOOPBACK.trusted_networks, resolver=lambda host, port: ["127.0.0.9", "127.0.0.1"]

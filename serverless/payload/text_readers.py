@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from higgs_core.params import MAX_STOP_STRINGS
 from serverless.config.settings import Settings
-from serverless.payload.values import JsonObject, Reader, Refused, is_blank, is_blank_entry
+from serverless.payload.value_readers import JsonObject, Reader, Refused, is_blank, is_blank_entry
 
 T = TypeVar("T")
 

@@ -116,7 +116,7 @@ def integer(low: int | None, high: int | str) -> Reader[int]:
     return read
 
 
-def off(reader: Reader[T], meaning: str = "off", *, also: tuple[int, ...] = ()) -> Reader[T | None]:
+def nullable(reader: Reader[T], meaning: str = "off", *, also: tuple[int, ...] = ()) -> Reader[T | None]:
     """Null or a blank text is None. meaning: what None does, for error messages. also: numbers that are None too."""
     numbers = f"{', '.join(map(str, also))} or " if also else ""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from higgs_core.audio import WavEncoding
 from higgs_core.params import (
     DEFAULT_STOP_STRINGS,
     MAX_COUNT,
@@ -15,12 +16,13 @@ from higgs_core.params import (
     MAX_TEMPERATURE,
     MAX_TOP_P,
     TOP_K_OFF,
+    GenerationParams,
 )
 from higgs_core.prompt.chatml import Role
-from higgs_core.speech.request import MAX_RETRIES
+from higgs_core.speech.request import MAX_RETRIES, SpeechRequest
 from higgs_core.text.chunking import ChunkMethod
-from serverless.payload.fields import Field, Table
-from serverless.payload.texts import (
+from serverless.payload.field_table import Field, Table
+from serverless.payload.text_readers import (
     anything,
     encoded_audio,
     line,
@@ -33,7 +35,7 @@ from serverless.payload.texts import (
     text,
     verbatim,
 )
-from serverless.payload.values import (
+from serverless.payload.value_readers import (
     are_blank_entries,
     audio_format,
     choice,
@@ -41,13 +43,12 @@ from serverless.payload.values import (
     is_blank_list,
     is_empty,
     is_null,
+    nullable,
     number,
-    off,
     switch,
 )
 
 Delivery = Literal["auto", "inline", "s3"]
-WavEncoding = Literal["pcm_16", "float32"]
 
 WAV_ENCODINGS: dict[str, WavEncoding] = {"pcm_16": "pcm_16", "float32": "float32"}
 DELIVERIES: dict[str, Delivery] = {"auto": "auto", "inline": "inline", "s3": "s3"}
@@ -66,7 +67,7 @@ voice_name = line(128)
 extension = line(16)
 
 
-def sent(value: object) -> bool:
+def never_blank(value: object) -> bool:
     """The `blank` of a field for which null and "" are values: no value counts as not given."""
     return False
 
@@ -138,7 +139,7 @@ class RequestFields(Table):
     messages = Field(anything, default=None, blank=is_empty)
     system_prompt = Field(verbatim, setting="system_prompt", blank=is_null)
     scene_prompt = Field(text, "instructions", default=None)
-    normalize = Field(switch, default=True)
+    normalize = Field(switch, default=SpeechRequest.normalize)
 
     # Voices.
     references = Field(one_or_more_objects, default=None, blank=are_blank_entries)
@@ -154,28 +155,32 @@ class RequestFields(Table):
     )
     voice = Field(voice_name, default=None)
     speakers = Field(speaker_entries, default=None, blank=is_empty)
-    ref_audio_in_system_message = Field(switch, default=False)
+    ref_audio_in_system_message = Field(switch, default=SpeechRequest.ref_audio_in_system_message)
 
     # Splitting of the script into pieces.
-    chunk_method = Field[ChunkMethod](choice(CHUNK_METHODS), default="auto")
-    chunk_max_word_num = Field[int | None](integer(1, 10_000), default=None)
-    chunk_max_num_turns = Field(integer(1, 10_000), default=1)
-    generation_chunk_buffer_size = Field[int | None](off(integer(0, 10_000), "no limit"), default=2, blank=sent)
+    chunk_method = Field[ChunkMethod](choice(CHUNK_METHODS), default=SpeechRequest.chunk_method)
+    chunk_max_word_num = Field[int | None](integer(1, 10_000), default=SpeechRequest.chunk_max_word_num)
+    chunk_max_num_turns = Field(integer(1, 10_000), default=SpeechRequest.chunk_max_num_turns)
+    generation_chunk_buffer_size = Field[int | None](
+        nullable(integer(0, 10_000), "no limit"),
+        default=SpeechRequest.generation_chunk_buffer_size,
+        blank=never_blank,
+    )
 
     # Sampling.
     max_new_tokens = Field(integer(1, "max_context"), setting="max_new_tokens_ceiling")
     temperature = Field(number(0, MAX_TEMPERATURE), setting="temperature")
-    top_p = Field(off(number(0, MAX_TOP_P, above=True)), setting="top_p", blank=sent)
-    top_k = Field(off(integer(1, MAX_COUNT), also=TOP_K_OFF), setting="top_k", blank=sent)
-    ras_win_len = Field(off(integer(None, MAX_RAS_WINDOW)), setting="ras_win_len", blank=sent)
+    top_p = Field(nullable(number(0, MAX_TOP_P, above=True)), setting="top_p", blank=never_blank)
+    top_k = Field(nullable(integer(1, MAX_COUNT), also=TOP_K_OFF), setting="top_k", blank=never_blank)
+    ras_win_len = Field(nullable(integer(None, MAX_RAS_WINDOW)), setting="ras_win_len", blank=never_blank)
     ras_win_max_num_repeat = Field(integer(1, MAX_COUNT), setting="ras_win_max_num_repeat")
     seed = Field(integer(0, MAX_SEED), default=None)
     stop_strings = Field[tuple[str, ...]](stop_strings, default=DEFAULT_STOP_STRINGS, blank=is_empty)
-    force_audio_gen = Field(switch, default=True)
+    force_audio_gen = Field(switch, default=GenerationParams.force_audio_gen)
 
     # Retries of faulty pieces, and the silence after a piece.
-    retries = Field[int | None](integer(0, MAX_RETRIES), default=None)
-    trim = Field(switch, default=True)
+    retries = Field[int | None](integer(0, MAX_RETRIES), default=SpeechRequest.retries)
+    trim = Field(switch, default=SpeechRequest.trim)
 
     # Output.
     response_format = Field(audio_format, setting="response_format")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serverless.delivery.serialise import serialised_bytes
-from serverless.queue.aggregate import MAX_ITEM_BYTES, Aggregate
+from serverless.queue.stream_items import MAX_ITEM_BYTES, Aggregate
 
 
 def part(index: int, size: int) -> dict[str, Any]:
