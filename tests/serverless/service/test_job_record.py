@@ -5,23 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 
 from higgs_core.errors import EngineStoppedError, GenerationCancelled, HiggsError, NoAudioError, RequestError
-from serverless.config.log import PlainFormatter, PlatformFormatter, configure_logging, places
-from serverless.config.settings import Settings
+from serverless.config.log import PlainFormatter, PlatformFormatter
 from serverless.service.job_record import JobRecord
-
-
-@pytest.fixture
-def root_logger() -> Iterator[logging.Logger]:
-    """The root logger, put back afterwards."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield root
-    root.handlers, root.level = handlers, level
 
 
 def line_of(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
@@ -76,52 +65,3 @@ def test_a_field_that_holds_a_clients_words_is_left_out(caplog: pytest.LogCaptur
             raise RequestError("It is wrong.", field=field)
     fields = [record.__dict__["fields"].get("field") for record in caplog.records]
     assert fields == ["references[0]", None, "messages[3].content[0]"]
-
-
-def test_the_places_of_an_exception_are_its_frames_and_its_causes_without_their_messages() -> None:
-    def inner() -> None:
-        raise KeyError("secret words")
-
-    try:
-        try:
-            inner()
-        except KeyError as error:
-            raise ValueError("more secrets") from error
-    except ValueError as error:
-        text = places(error)
-    assert text.index("KeyError") < text.index("ValueError")
-    assert "test_log.py" in text
-    assert "in inner" in text
-    assert "secret" not in text
-
-
-def test_the_platform_gets_json_and_a_terminal_plain_words(
-    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = Settings(model_id="tiny", log_level="INFO")
-    configure_logging(settings, on_platform=True)
-    logging.getLogger("anything").warning("disk is %d %% full", 93)
-    configure_logging(settings, on_platform=False)
-    logging.getLogger("anything").info("here")
-    logging.getLogger("anything").debug("not here")
-    first, second = capsys.readouterr().err.splitlines()
-    assert json.loads(first) == {"requestId": None, "message": "disk is 93 % full", "level": "WARN"}
-    assert second.endswith("INFO    here")
-
-
-def test_the_platform_is_known_by_its_variable(
-    root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("RUNPOD_ENDPOINT_ID", "endpoint")
-    configure_logging(Settings(model_id="tiny"))
-    logging.getLogger("anything").error("broken")
-    assert json.loads(capsys.readouterr().err)["level"] == "ERROR"
-
-
-def test_libraries_that_print_addresses_are_quieted(
-    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
-) -> None:
-    configure_logging(Settings(model_id="tiny", log_level="DEBUG"))
-    logging.getLogger("httpx").info("GET https://host/?token=secret")
-    logging.getLogger("urllib3.connectionpool").warning("retrying /?token=secret")
-    assert capsys.readouterr().err == ""
