@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Libraries that put addresses with their query strings into lines of these levels.
 _QUIETED = {
+    "aiohttp": logging.WARNING,
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
     "urllib3": logging.ERROR,
