@@ -100,6 +100,23 @@ def test_a_dead_engine_stops_the_pod(streaming: bool) -> None:
             assert "refresh_worker" not in worker.config
 
 
+def test_no_progress_is_under_way_when_the_last_item_or_an_error_leaves(tiny_engine: HiggsAudioEngine) -> None:
+    reporters: list[Silent] = []
+
+    def reporter(job: dict[str, Any]) -> Silent:
+        reporters.append(Silent(job))
+        return reporters[-1]
+
+    async def settled_at_each_item(job_input: dict[str, Any]) -> list[bool]:
+        return [reporters[-1].settled async for _ in worker.stream({"id": "job", "input": job_input})]
+
+    with serving(tiny_engine, streaming=True) as service:
+        worker = QueueWorker(service, reporter=reporter)
+        *parts, last = asyncio.run(settled_at_each_item({**JOB["input"], "stream": True, "response_format": "pcm"}))
+        assert (any(parts), last) == (False, True)
+        assert asyncio.run(settled_at_each_item({"script": "Hi.", "seed": -1})) == [True]
+
+
 def test_a_job_that_reaches_a_worker_without_a_model_gets_the_reason() -> None:
     service = SpeechService(Settings(model_id="/nowhere/no-model", device="cpu"))
     service.load()

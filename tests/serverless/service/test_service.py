@@ -14,7 +14,7 @@ import pytest
 
 from higgs_core import HiggsAudioEngine
 from higgs_core.audio import decode_audio
-from higgs_core.errors import DeviceMemoryError, ModelLoadError
+from higgs_core.errors import DeviceMemoryError, EngineStoppedError, ModelLoadError
 from higgs_core.speech.progress import Progress
 from serverless.config.log import PlainFormatter, PlatformFormatter
 from serverless.config.settings import Settings
@@ -70,6 +70,9 @@ def test_a_stream_is_the_response_in_parts(tiny_engine: HiggsAudioEngine) -> Non
     joined = np.frombuffer(b"".join(base64.b64decode(part["audio_base64"]) for part in parts), "<i2")
     expected = np.frombuffer(base64.b64decode(whole["audio_base64"]), "<i2")
     assert len(parts) > 1
+    assert [part["index"] for part in parts] == list(range(len(parts)))
+    before = [sum(len(base64.b64decode(part["audio_base64"])) for part in parts[:at]) for at in range(len(parts))]
+    assert [part["start_seconds"] for part in parts] == [round(size / 2 / 24_000, 4) for size in before]
     np.testing.assert_allclose(joined.astype(int), expected.astype(int), atol=1)
     same = set(whole) - {"audio_base64", "timings", "usage", "warnings"}
     assert {name: final[name] for name in same} == {name: whole[name] for name in same}
@@ -208,6 +211,36 @@ def test_out_of_memory_is_tried_again_when_nobody_else_is_inside(tiny_engine: Hi
         responses = asyncio.run(both())
     assert all("error" not in response for response in responses)
     assert inside[-1] == 0
+
+
+def test_out_of_memory_in_a_stream_whose_audio_has_left_is_an_error_and_nothing_is_sent_twice(
+    tiny_engine: HiggsAudioEngine,
+) -> None:
+    pieces = 0
+
+    def full_at_the_second_piece() -> None:
+        nonlocal pieces
+        pieces += 1
+        if pieces == 2:
+            raise DeviceMemoryError("The device is out of memory.")
+
+    job = {**LONG, "script": "Piece one comes now. Piece two comes now.", "response_format": "pcm", "stream": True}
+    with serving(tiny_engine, full_at_the_second_piece) as service:
+        *parts, error = asyncio.run(items(service, job))
+    assert parts
+    assert error["code"] == "out_of_memory"
+    assert pieces == 2
+
+
+def test_a_device_that_has_failed_asks_for_a_new_worker_although_the_engine_runs(tiny_engine: HiggsAudioEngine) -> None:
+    def failed() -> None:
+        raise EngineStoppedError("The device has failed.")
+
+    with serving(tiny_engine, failed) as service:
+        assert not service.must_recycle
+        assert run(service, JOB)["code"] == "engine_stopped"
+        assert service.must_recycle
+        assert not service.ready
 
 
 def test_out_of_memory_alone_fails_that_job_only(tiny_engine: HiggsAudioEngine) -> None:
