@@ -135,7 +135,7 @@ def test_every_variable_exists() -> None:
     assert all(name.startswith((PREFIX + "MAX_", PREFIX + "MIN_")) for name in limits - _ELSEWHERE), limits
 
 
-_ELSEWHERE = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PORT", "PORT_HEALTH", "HIGGS_AUDIO_HOST"}
+_ELSEWHERE = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PORT", "PORT_HEALTH"}
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"`?make ([a-z]+)", TEXT))))
