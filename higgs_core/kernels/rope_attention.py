@@ -56,7 +56,7 @@ def _rope_attention_kernel(
     v_cache: tl.tensor,
     positions: tl.tensor,
     lengths: tl.tensor,
-    partial: tl.tensor,
+    partials: tl.tensor,
     logsumexp: tl.tensor,
     arrivals: tl.tensor,
     out: tl.tensor,
@@ -119,7 +119,7 @@ def _rope_attention_kernel(
         if active == 1:
             tl.store(out + head[:, None] * SIZE + index, found.to(dtype), mask=real)
         else:
-            tl.store(partial + (head[:, None] * SPLITS + split) * SIZE + index, found, mask=real)
+            tl.store(partials + (head[:, None] * SPLITS + split) * SIZE + index, found, mask=real)
             tl.store(logsumexp + head * SPLITS + split, top + tl.log2(total), mask=member < GROUP)
             # The barrier and acq_rel order every thread's stores before the count, so that the program that counts last
             # sees the results of all splits.
@@ -128,7 +128,7 @@ def _rope_attention_kernel(
             if tl.atomic_add(arrival, 1, sem="acq_rel", scope="gpu") == active - 1:
                 for query in tl.static_range(GROUP):
                     at = row * HEADS + kv_head * GROUP + query
-                    result = merged(partial + at * SPLITS * SIZE, logsumexp + at * SPLITS, active, SPLITS, SIZE)
+                    result = merged(partials + at * SPLITS * SIZE, logsumexp + at * SPLITS, active, SPLITS, SIZE)
                     tl.store(out + at * SIZE + tl.arange(0, SIZE), result.to(dtype))
                 tl.store(arrival, 0)
 
@@ -167,7 +167,7 @@ class TritonRopeAttention:
         heads = qkv.shape[1] // size - 2 * kv_heads
         plan = SplitPlan.choose(rows, heads, kv_heads, size, max_kv_length, qkv.dtype, self._processors)
         out = qkv.new_empty(rows, heads * size)
-        partial = qkv.new_empty(rows, heads, plan.splits, size, dtype=torch.float32)
+        partials = qkv.new_empty(rows, heads, plan.splits, size, dtype=torch.float32)
         logsumexp = qkv.new_empty(rows, heads, plan.splits, dtype=torch.float32)
         _rope_attention_kernel[(plan.splits, kv_heads, rows)](
             qkv,
@@ -177,7 +177,7 @@ class TritonRopeAttention:
             v_cache,
             positions,
             lengths,
-            partial,
+            partials,
             logsumexp,
             self._arrivals,
             out,
