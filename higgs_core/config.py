@@ -8,6 +8,7 @@ from typing import Any, Literal
 from transformers.models.higgs_audio_v2.configuration_higgs_audio_v2 import HiggsAudioV2Config
 
 from higgs_core.errors import ModelLoadError
+from higgs_core.text.speech_length import MAX_PIECE_WORDS
 
 BOSON_MODEL_TYPE = "higgs_audio"
 TRANSFORMERS_MODEL_TYPE = "higgs_audio_v2"
@@ -18,11 +19,15 @@ AudioPath = Literal["dual", "shared", "skip"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shapes and ids that the engine needs; `transformers` holds the rest, such as RoPE's parameters and the dtype."""
+    """Shapes and ids that the engine needs; `transformers` holds the rest, such as RoPE's parameters and the dtype.
+
+    max_piece_words: the most words that the model speaks well in one generation; 1 to MAX_PIECE_WORDS.
+    """
 
     transformers: HiggsAudioV2Config
     audio_paths: tuple[AudioPath, ...]
     eos_token_ids: tuple[int, ...]
+    max_piece_words: int = MAX_PIECE_WORDS
 
     @property
     def hidden_size(self) -> int:
@@ -85,9 +90,12 @@ class ModelConfig:
 def read_config(raw: dict[str, Any], generation: dict[str, Any] | None = None) -> ModelConfig:
     """`config.json` (and `generation_config.json`, when there is one) as a ModelConfig.
 
-    Raises ModelLoadError for another model type and for options of the architecture that change its mathematics and
-    that no released checkpoint uses.
+    Of the latter `eos_token_id` is read, and `max_piece_words`: a model that was trained on shorter pieces than
+    Higgs Audio v2 states there how many words of a long text it speaks in one generation.
+    Raises ModelLoadError for another model type, for options of the architecture that change its mathematics and that
+    no released checkpoint uses, and for a max_piece_words that is out of range.
     """
+    generation = generation or {}
     model_type = raw.get("model_type")
     if model_type == BOSON_MODEL_TYPE:
         config, audio_paths = _from_boson(raw)
@@ -104,9 +112,19 @@ def read_config(raw: dict[str, Any], generation: dict[str, Any] | None = None) -
     if config.codebook_size <= config.audio_stream_eos_id:
         # Boson counts the codec's entries, transformers' released files count the two stream tokens in.
         config.codebook_size = config.audio_stream_eos_id + 1
-    eos = (generation or {}).get("eos_token_id", config.eos_token_id)
+    eos = generation.get("eos_token_id", config.eos_token_id)
     eos_token_ids = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
-    return ModelConfig(config, audio_paths, eos_token_ids)
+    return ModelConfig(config, audio_paths, eos_token_ids, _max_piece_words(generation))
+
+
+def _max_piece_words(generation: dict[str, Any]) -> int:
+    words = generation.get("max_piece_words", MAX_PIECE_WORDS)
+    if type(words) is not int or not 1 <= words <= MAX_PIECE_WORDS:
+        raise ModelLoadError(
+            f"generation_config.json sets max_piece_words to {words!r}; allowed is a whole number from 1 to "
+            f"{MAX_PIECE_WORDS}."
+        )
+    return words
 
 
 def _from_boson(raw: dict[str, Any]) -> tuple[HiggsAudioV2Config, tuple[AudioPath, ...]]:

@@ -95,6 +95,11 @@ class HiggsAudioEngine:
         return self._parts.decoder.cache.context
 
     @property
+    def max_piece_words(self) -> int:
+        """Words of a long text that the checkpoint speaks well in one generation; `higgs_core.speech` cuts by it."""
+        return self._parts.config.max_piece_words
+
+    @property
     def sampling_rate(self) -> int:
         """Of every waveform that it takes and gives, in Hz; the chunks of a stream do not say it themselves."""
         return SAMPLING_RATE

@@ -16,10 +16,10 @@ from higgs_core.speech.system_turn import system_turn_of
 from higgs_core.text.chunking import count_words, cut, written_words
 from higgs_core.text.normalize import normalize
 from higgs_core.text.speaker_tags import bracketed, carry_tags, leading_tag, speaker_tags, with_tag
-from higgs_core.text.speech_length import SpeechLength, speech_length, timed_words, words_that_fit
+from higgs_core.text.speech_length import MAX_PIECE_WORDS, SpeechLength, speech_length, timed_words, words_that_fit
 
-# Words that a piece may hold however few decode steps it has. A client that sends few steps wants the beginning of the
-# text, not many pieces of a few words each.
+# Words that a piece may hold however few decode steps it has, unless the checkpoint allows fewer. A client that sends
+# few steps wants the beginning of the text, not many pieces of a few words each.
 _FEWEST_WORDS = 10
 _FEWEST_WORDS_OF_SENT_STEPS = 30
 
@@ -55,10 +55,18 @@ class SpeechPlan:
     warnings: tuple[str, ...]
 
 
-def plan_speech(request: SpeechRequest, clips: Clips, max_context: int, count_tokens: CountTokens) -> SpeechPlan:
+def plan_speech(
+    request: SpeechRequest,
+    clips: Clips,
+    max_context: int,
+    count_tokens: CountTokens,
+    *,
+    max_piece_words: int = MAX_PIECE_WORDS,
+) -> SpeechPlan:
     """Raises RequestError when there is nothing to speak or a clip is missing.
 
     max_context: the engine's positions for prompt and speech.
+    max_piece_words: the most words of a piece unless the request says how many it wants.
     """
     if request.messages is not None:
         return _plan_messages(request, request.messages, clips)
@@ -77,7 +85,7 @@ def plan_speech(request: SpeechRequest, clips: Clips, max_context: int, count_to
     base_turns = [system_turn] if system_turn else []
     base_turns += _reference_turns(request, clips, tagged=bool(tags))
     room = max_context - sum(most_positions(turn, count_tokens) for turn in base_turns)
-    texts = _cut(script, request, min(request.params.max_new_tokens, room))
+    texts = _cut(script, request, min(request.params.max_new_tokens, room), max_piece_words)
     pieces = [
         _piece(text, Message("user", tagged_text), request)
         for text, tagged_text in zip(texts, carry_tags(texts, tag), strict=True)
@@ -89,13 +97,14 @@ def plan_speech(request: SpeechRequest, clips: Clips, max_context: int, count_to
     return SpeechPlan(tuple(base_turns), tuple(pieces), tuple(warnings))
 
 
-def _cut(script: str, request: SpeechRequest, steps: int) -> list[str]:
+def _cut(script: str, request: SpeechRequest, steps: int, most_words: int) -> list[str]:
     """Pieces of as many words as the client asks for, else of as many as the slowest voice speaks in the steps."""
     method, turns, words = request.chunk_method, request.chunk_max_num_turns, request.chunk_max_word_num
     if words is not None:
         return cut(script, method, words, turns, measure=written_words)
     at_least = _FEWEST_WORDS if request.cap_follows_text else _FEWEST_WORDS_OF_SENT_STEPS
-    return cut(script, method, words_that_fit(steps, at_least=at_least), turns, measure=timed_words, inside_words=True)
+    fitting = words_that_fit(steps, at_least=at_least, at_most=most_words)
+    return cut(script, method, fitting, turns, measure=timed_words, inside_words=True)
 
 
 def _piece(text: str, turn: Message, request: SpeechRequest) -> Piece:

@@ -23,6 +23,7 @@ from higgs_core.speech.piece_warnings import warnings_about
 from higgs_core.speech.plan import Piece, plan_speech
 from higgs_core.speech.request import Clips, SpeechRequest
 from higgs_core.speech.result import SpeechResult, joined
+from higgs_core.text.speech_length import MAX_PIECE_WORDS
 
 if TYPE_CHECKING:
     from higgs_core.engine import GenerationResult
@@ -52,14 +53,23 @@ class SpeechSession:
     After the last piece `result` has everything. The *next piece* is the one that is being generated or generated
     again.
     max_context: the engine's positions for prompt and speech; earlier pieces stand in the prompt as far as they fit.
+    max_piece_words: the most words of a piece unless the request says how many it wants.
     Raises RequestError when there is nothing to speak or a clip is missing.
     """
 
-    def __init__(self, request: SpeechRequest, clips: Clips, max_context: int, count_tokens: CountTokens) -> None:
+    def __init__(
+        self,
+        request: SpeechRequest,
+        clips: Clips,
+        max_context: int,
+        count_tokens: CountTokens,
+        *,
+        max_piece_words: int = MAX_PIECE_WORDS,
+    ) -> None:
         self.request = request
         self._max_context = max_context
         self._count_tokens = count_tokens
-        self._plan = plan_speech(request, clips, max_context, count_tokens)
+        self._plan = plan_speech(request, clips, max_context, count_tokens, max_piece_words=max_piece_words)
         self._seed = draw_seed() if request.params.seed is None else request.params.seed
         has_clips = bool(request.reference_sources)
         self._context = PieceContext(request.generation_chunk_buffer_size, keep_first=not has_clips)

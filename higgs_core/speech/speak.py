@@ -57,7 +57,7 @@ def speak(
     Raises what the engine raises, RequestError for a request without words, GenerationCancelled, and NoAudioError when
     the model left every piece without audio.
     """
-    session = SpeechSession(request, clips, engine.max_context, engine.count_tokens)
+    session = _session(engine, request, clips)
     interval = None if on_progress is None else _PROGRESS_SECONDS
 
     def generate(sample: ChatMLSample, params: GenerationParams) -> _WholeGeneration:
@@ -89,9 +89,15 @@ def stream_speech(
     live: False where nothing is played before the end; then too every piece is held to its end.
     Closing the iterator stops the generation, as `cancel` does from another thread. Raises as `speak` does.
     """
-    session = SpeechSession(request, clips, engine.max_context, engine.count_tokens)
+    session = _session(engine, request, clips)
     client = ClientBuffer(speed, clock, live=live and request.retries is None)
     return _chunks(session, engine.stream, client, cancel, on_progress)
+
+
+def _session(engine: HiggsAudioEngine, request: SpeechRequest, clips: Clips) -> SpeechSession:
+    return SpeechSession(
+        request, clips, engine.max_context, engine.count_tokens, max_piece_words=engine.max_piece_words
+    )
 
 
 def _chunks(

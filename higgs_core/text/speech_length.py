@@ -21,11 +21,11 @@ ROOM_COLUMNS = 75
 
 _FEWEST_COLUMNS_PER_WORD = 2.5  # 600 words a minute; the fastest voice takes 6.4
 MAX_PIECE_WORDS = 100
+"""With more words in one generation the voice drifts and words are lost. A checkpoint may state fewer for itself."""
+
 MAX_PIECE_COLUMNS = 2600
 """Decode steps of a piece at most. The slowest voice takes 2013 steps for MAX_PIECE_WORDS words, and the cap of such a
 piece is COLUMNS_PER_WORD * MAX_PIECE_WORDS + ROOM_COLUMNS."""
-"""With more words in one generation the voice drifts and words are lost."""
-
 
 CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 SOUTH_EAST_ASIAN = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
@@ -81,13 +81,13 @@ def timed_words(text: str) -> float:
     return spoken_words(text) + _sound_columns(text) / COLUMNS_PER_WORD
 
 
-def words_that_fit(columns: int, *, at_least: int) -> int:
-    """The words of a piece that the slowest voice speaks within `columns`, at most MAX_PIECE_WORDS.
+def words_that_fit(columns: int, *, at_least: int, at_most: int = MAX_PIECE_WORDS) -> int:
+    """The words of a piece that the slowest voice speaks within `columns`.
 
-    at_least: a lower bound of the result.
+    at_least, at_most: bounds of the result; at_most wins where they contradict each other.
     """
     fitting = (columns - ROOM_COLUMNS) // COLUMNS_PER_WORD
-    return min(max(fitting, at_least), MAX_PIECE_WORDS)
+    return min(max(fitting, at_least), at_most)
 
 
 def _fewest_words(text: str) -> float:

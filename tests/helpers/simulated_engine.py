@@ -20,7 +20,7 @@ from higgs_core.params import GenerationParams
 from higgs_core.prompt.chatml import ChatMLSample, TextContent
 from higgs_core.runtime.generation import GenerationResult
 from higgs_core.runtime.streaming import AudioChunk
-from higgs_core.text.speech_length import spoken_words
+from higgs_core.text.speech_length import MAX_PIECE_WORDS, spoken_words
 from tests.helpers.pieces import FRAME, looping_codes, result, silence, spoken_codes, tone
 
 _COLUMNS_AROUND = 10  # the synthetic column, the EOS frame's and the delay's
@@ -96,6 +96,7 @@ class SimulatedEngine:
     columns_per_word: float = 10.0
     seconds_per_frame: float = 0.004
     max_context: int = 8192
+    max_piece_words: int = MAX_PIECE_WORDS
     asked: list[tuple[ChatMLSample, GenerationParams]] = field(default_factory=list)
     seconds: float = 0.0
 

@@ -172,6 +172,16 @@ class TestFormats:
         change_tensors(checkpoint, lambda _: extra)
         assert_same_weights(tensors_of(checkpoint), tensors_of(boson))
 
+    def test_a_checkpoint_may_state_how_many_words_it_speaks_at_once(self, checkpoint: Path) -> None:
+        assert load_config(checkpoint).max_piece_words == 100
+        (checkpoint / "generation_config.json").write_text('{"eos_token_id": [7, 9], "max_piece_words": 25}')
+        assert load_config(checkpoint).max_piece_words == 25
+        assert load_config(checkpoint).eos_token_ids == (7, 9)
+        with HiggsAudioEngine.from_pretrained(
+            str(checkpoint), device="cpu", max_batch_size=1, max_context=256
+        ) as engine:
+            assert engine.max_piece_words == 25
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
@@ -271,6 +281,12 @@ class TestRefusals:
                 load_config(checkpoint)
         change_config(checkpoint, text_config=text, audio_adapter_type="cross_attention")
         with pytest.raises(ModelLoadError, match="audio_adapter_type is 'cross_attention'; allowed is one of"):
+            load_config(checkpoint)
+
+    @pytest.mark.parametrize("words", [0, -3, 101, 2.5, "25", True, None])
+    def test_words_of_a_piece_that_cannot_be_are_refused(self, checkpoint: Path, words: object) -> None:
+        (checkpoint / "generation_config.json").write_text(json.dumps({"max_piece_words": words}))
+        with pytest.raises(ModelLoadError, match=r"max_piece_words to .*; allowed is a whole number from 1 to 100"):
             load_config(checkpoint)
 
     @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])

@@ -339,6 +339,14 @@ def test_no_word_is_lost_whatever_the_rate(seconds_for_100_words: float, ceiling
     assert not [warning for warning in spoken.warnings if "cut off" in warning]
 
 
+def test_a_model_that_speaks_few_words_at_once_gets_no_longer_piece_and_loses_none() -> None:
+    script = " ".join(["This is one sentence of eight plain words."] * 20)
+    engine = SimulatedEngine(max_piece_words=25)
+    spoken = whole(engine, SpeechRequest(script=script, params=GenerationParams(max_new_tokens=2600)))
+    assert {len(piece.text.split()) for piece in spoken.pieces} == {16, 24}
+    assert words_spoken(engine, spoken) == pytest.approx(spoken_words(script), abs=0.5)
+
+
 def test_a_voice_with_a_long_reference_and_a_small_context_loses_no_word_either() -> None:
     script = " ".join(["This is one sentence of eight plain words."] * 30)
     source = ReferenceSource("references[0]", path="a.wav", transcript="Words of the clip.")

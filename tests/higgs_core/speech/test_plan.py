@@ -281,6 +281,34 @@ def test_a_piece_holds_what_the_slowest_voice_speaks_in_its_steps(steps: int, se
     assert {len(piece.split()) for piece in texts_of(made)[:-1]} == {words}
 
 
+@pytest.mark.parametrize(
+    ("steps", "sent", "most", "words", "cap"),
+    [
+        (2600, False, 25, 25, 700),
+        (2600, True, 25, 25, 2600),
+        (100, False, 25, 10, 100),
+        (100, True, 25, 25, 100),
+        (2600, False, 5, 5, 200),
+        (100, True, 5, 5, 100),
+    ],
+)
+def test_a_checkpoint_may_allow_fewer_words_a_piece(steps: int, sent: bool, most: int, words: int, cap: int) -> None:
+    """Also fewer than a piece holds at the least otherwise; a cap that follows the text follows the shorter piece."""
+    request = SpeechRequest(
+        script="word " * 200,
+        chunk_method="word",
+        params=GenerationParams(max_new_tokens=steps),
+        cap_follows_text=not sent,
+    )
+    pieces = plan_speech(request, {}, 8192, count_bytes, max_piece_words=most).pieces
+    assert {(len(piece.text.split()), piece.cap) for piece in pieces} == {(words, cap)}
+
+
+def test_a_request_that_says_how_many_words_a_piece_has_gets_them() -> None:
+    request = SpeechRequest(script="word " * 80, chunk_method="word", chunk_max_word_num=40)
+    assert len(plan_speech(request, {}, 8192, count_bytes, max_piece_words=25).pieces) == 2
+
+
 def test_a_piece_leaves_room_for_references_in_the_context() -> None:
     request = SpeechRequest(script="word " * 400, chunk_method="word", references=(source(0, "Words."),))
     clips = {request.references[0]: AudioContent(waveform=np.zeros(40 * 24_000, np.float32))}

@@ -77,6 +77,13 @@ def test_a_piece_holds_the_words_that_the_slowest_voice_speaks_in_its_steps(colu
     assert columns < 325 or length.most <= columns
 
 
+@pytest.mark.parametrize(
+    ("columns", "at_most", "words"), [(8192, 25, 25), (700, 25, 25), (675, 25, 24), (1, 25, 10), (1, 3, 3)]
+)
+def test_a_checkpoints_own_most_wins_over_every_other_bound(columns: int, at_most: int, words: int) -> None:
+    assert words_that_fit(columns, at_least=10, at_most=at_most) == words
+
+
 @given(st.text(max_size=300))
 def test_any_text_has_bounds_in_order(text: str) -> None:
     length = speech_length(text)
