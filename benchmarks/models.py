@@ -141,7 +141,7 @@ def random_parts(
 ) -> EngineParts:
     """The parts of an engine with a random model."""
     config, weights = random_model(architecture, device, dtype, text_head=text_head)
-    model = LoadedModel(config, weights, tokenizer(), codec, random_weights=True)
+    model = LoadedModel(config, weights, tokenizer(), codec)
     return build_parts(model, slots, context)
 
 

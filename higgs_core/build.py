@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +12,13 @@ from pathlib import Path
 
 import torch
 
+from higgs_core.built_in import BUILT_IN, BuiltIn
+from higgs_core.checkpoint.built_in_files import built_in_folders
 from higgs_core.checkpoint.load import load_model
 from higgs_core.checkpoint.locate import locate
-from higgs_core.checkpoint.tiny import write_tiny
 from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.config import ModelConfig
-from higgs_core.engine_config import AUTO, DTYPES, TINY, EngineConfig
+from higgs_core.engine_config import AUTO, DTYPES, EngineConfig
 from higgs_core.errors import ModelLoadError
 from higgs_core.kernels import ops_for
 from higgs_core.model.decoder import Decoder
@@ -42,18 +42,18 @@ _PREFIX_SHARE = 0.1  # of the KV cache's bytes, for the prefix cache
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A checkpoint in memory. codec: None when only codes are wanted.  random_weights: its audio is noise."""
+    """A checkpoint in memory. codec: None when only codes are wanted.  built_in: which one it is, if it is one."""
 
     config: ModelConfig
     weights: DecoderWeights
     tokenizer: HiggsTokenizer
     codec: AudioCodec | None
-    random_weights: bool = False
+    built_in: BuiltIn | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class EngineParts:
-    """Everything that an engine runs on. codec: None when only codes are wanted."""
+    """Everything that an engine runs on. codec: None when only codes are wanted.  built_in: as in LoadedModel."""
 
     config: ModelConfig
     weights: DecoderWeights
@@ -68,7 +68,7 @@ class EngineParts:
     postprocess: Postprocess
     codec: AudioCodec | None
     device: torch.device
-    random_weights: bool
+    built_in: BuiltIn | None
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,12 @@ def load_parts(config: EngineConfig) -> EngineParts:
 
 @contextmanager
 def _folders(config: EngineConfig) -> Iterator[_Folders]:
-    """Find or download the checkpoints; the built-in one is written to a folder that lasts as long as the block."""
-    if config.model == TINY:
-        with tempfile.TemporaryDirectory(prefix="higgs-tiny-") as written:
-            model, tiny_codec = write_tiny(Path(written))
-            log.warning("The checkpoint 'tiny' has random weights: what it speaks is noise")
-            yield _Folders(model, model, _codec_folder(config) or tiny_codec)
+    """Find or download the checkpoints. The files of a built-in one last as long as the block."""
+    built_in = BUILT_IN.get(config.model)
+    if built_in is not None:
+        with built_in_folders(built_in) as (model, own_codec):
+            log.warning("%s", built_in.description)
+            yield _Folders(model, model, _codec_folder(config) or own_codec)
     elif config.tokenizer is None or config.tokenizer == config.model:
         model = locate(config.model, config.revision, also=("tokenizer.json",))
         yield _Folders(model, model, _codec_folder(config))
@@ -108,19 +108,19 @@ def _folders(config: EngineConfig) -> Iterator[_Folders]:
 
 
 def _codec_folder(config: EngineConfig) -> Path | None:
-    if config.audio_tokenizer is None or (config.model == config.audio_tokenizer == TINY):
+    """Raises ModelLoadError. None: no codec is named, or a built-in checkpoint's own."""
+    if config.audio_tokenizer is None or (config.audio_tokenizer == config.model and config.model in BUILT_IN):
         return None
     return locate(config.audio_tokenizer, config.audio_tokenizer_revision, what="audio tokenizer")
 
 
 def _load(config: EngineConfig, folders: _Folders, device: torch.device) -> LoadedModel:
     tokenizer = HiggsTokenizer.from_folder(str(folders.tokenizer))
-    tiny = config.model == TINY
-    model_config, weights = load_model(
-        folders.model, device, _dtype(config.dtype), progress=config.progress and not tiny
-    )
+    built_in = BUILT_IN.get(config.model)
+    show_progress = config.progress and built_in is None  # those load at once
+    model_config, weights = load_model(folders.model, device, _dtype(config.dtype), progress=show_progress)
     codec = AudioCodec.from_folder(folders.codec, device) if folders.codec is not None else None
-    return LoadedModel(model_config, weights, tokenizer, codec, random_weights=tiny)
+    return LoadedModel(model_config, weights, tokenizer, codec, built_in)
 
 
 def build_parts(model: LoadedModel, max_batch_size: int, max_context: int) -> EngineParts:
@@ -169,7 +169,7 @@ def build_parts(model: LoadedModel, max_batch_size: int, max_context: int) -> En
         postprocess=postprocess,
         codec=codec,
         device=device,
-        random_weights=model.random_weights,
+        built_in=model.built_in,
     )
 
 

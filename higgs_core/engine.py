@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from higgs_core.build import EngineParts, load_parts
+from higgs_core.built_in import BuiltIn
 from higgs_core.codec.clip_encoder import ClipEncoder
 from higgs_core.codec.worker import CodecWorker
 from higgs_core.engine_config import EngineConfig
@@ -105,9 +106,9 @@ class HiggsAudioEngine:
         return SAMPLING_RATE
 
     @property
-    def random_weights(self) -> bool:
-        """True for "tiny": its audio is noise."""
-        return self._parts.random_weights
+    def built_in(self) -> BuiltIn | None:
+        """Which built-in checkpoint it runs, if it runs one; that says what is to be told to whoever listens."""
+        return self._parts.built_in
 
     @property
     def healthy(self) -> bool:

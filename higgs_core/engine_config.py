@@ -10,8 +10,6 @@ from higgs_core.errors import ModelLoadError
 if TYPE_CHECKING:
     import torch
 
-TINY = "tiny"
-"""The name of the built-in checkpoint, which has random weights."""
 AUTO = "auto"
 DTYPES = {
     "fp32": "float32",
@@ -29,8 +27,9 @@ MIN_CONTEXT = 64
 class EngineConfig:
     """Arguments of `HiggsAudioEngine.from_config`.
 
-    model: "tiny" (built-in random checkpoint: noise), a folder or a hub id, in Boson's or transformers' format.
-    audio_tokenizer: folder or hub id of the codec; without one a real model gives codes only. "tiny" has its own.
+    model: a folder or a hub id, in Boson's or transformers' format, or the name of a built-in checkpoint: "demo" (a
+        small synthetic voice) or "tiny" (random weights: noise).
+    audio_tokenizer: folder or hub id of the codec; without one a model gives codes only. Built-in ones have their own.
     tokenizer: folder or hub id of the text tokenizer; None takes the model's.
     revision, audio_tokenizer_revision: of hub ids; None is the pinned or the default one.
     device: "auto", "cpu", "cuda" or "cuda:N".  dtype: "auto" (the checkpoint's), or a name in `DTYPES`.

@@ -53,10 +53,8 @@ def _run(jobs: Sequence[LocalJob], output: Path, settings: Settings) -> int:
     with closing(service):
         output.mkdir(parents=True, exist_ok=True)
         done = asyncio.run(_run_all(service, jobs, output))
-    if service.random_weights:
-        _say(
-            "The tiny checkpoint has random weights: all of this is noise. MODEL=<hub id or folder> loads a real model."
-        )
+    if service.built_in is not None:
+        _say(f"{service.built_in.notice} MODEL=<hub id or folder> loads another.")
     _say(f"{done} of {len(jobs)} jobs done, audio in {output}/")
     return 0 if done == len(jobs) else 1
 

@@ -29,7 +29,7 @@ BEYOND_TORCH = EDGE_LIBRARIES | {"soundfile", "torchaudio", "pydub", "pytest"}
 """What is missing where only torch, transformers and numpy are installed."""
 WITHOUT_TORCH = [
     "errors",
-    "engine_config",
+    "built_in",
     "params",
     "repositories",
     "rates",

@@ -17,6 +17,7 @@ from typing import Literal
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+from higgs_core.built_in import BUILT_IN
 from higgs_core.checkpoint.snapshot import CONFIG, choose_weights, what_is_missing
 from higgs_core.errors import ModelLoadError
 from higgs_core.repositories import names_of, pinned_revision
@@ -70,7 +71,8 @@ def locate(
         return local
     parts = name.split("/")
     if len(parts) < 2 or local.is_absolute() or not all(parts):
-        raise ModelLoadError(f"The {what} {name!r} is neither a folder here nor a hub id such as 'org/name'.")
+        built_in = f", nor built in ({', '.join(BUILT_IN)})" if what == "model" else ""
+        raise ModelLoadError(f"The {what} {name!r} is neither a folder here nor a hub id such as 'org/name'{built_in}.")
     repository, subfolder = "/".join(parts[:2]), "/".join(parts[2:])
     files = ("tokenizer.json",) if what == "tokenizer" else (CONFIG, *also)
     wanted = _Wanted(what, names_of(repository), subfolder, revision or pinned_revision(repository), files)

@@ -15,7 +15,8 @@ from typing import Any, Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from higgs_core import repositories
-from higgs_core.engine_config import TINY, EngineConfig
+from higgs_core.built_in import BUILT_IN
+from higgs_core.engine_config import EngineConfig
 from higgs_core.errors import SettingsError
 from higgs_core.params import (
     COUNT_RANGE,
@@ -65,7 +66,7 @@ class Settings(Limits):
     """The worker's configuration. Build it with `from_environment`; tests pass fields by name."""
 
     # The model.
-    model_id: str = Field(repositories.MODEL, description="a hub id, a folder or tiny")
+    model_id: str = Field(repositories.MODEL, description=f"a hub id, a folder, {' or '.join(BUILT_IN)}")
     audio_tokenizer_id: str = Field(repositories.CODEC, description="a hub id or a folder")
     tokenizer_id: str | None = Field(None, description="a hub id or a folder; the model's own when not set")
     # Not set means the revision that higgs_core/repositories.py knows to be good.
@@ -199,12 +200,12 @@ class Settings(Limits):
         return self.port if self.port_health is None else self.port_health
 
     def engine_config(self, *, max_waiting: int, progress: bool) -> EngineConfig:
-        """What the engine is loaded from. The tiny model brings its own codec and tokenizer."""
-        tiny = self.model_id == TINY
+        """What the engine is loaded from. A built-in checkpoint brings its own codec and tokenizer."""
+        built_in = self.model_id in BUILT_IN
         return EngineConfig(
             model=self.model_id,
-            audio_tokenizer=None if tiny else self.audio_tokenizer_id,
-            tokenizer=None if tiny else self.tokenizer_id,
+            audio_tokenizer=None if built_in else self.audio_tokenizer_id,
+            tokenizer=None if built_in else self.tokenizer_id,
             revision=self.model_revision,
             audio_tokenizer_revision=self.audio_tokenizer_revision,
             device=self.device,

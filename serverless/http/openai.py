@@ -103,7 +103,7 @@ def _event(data: dict[str, Any]) -> bytes:
 
 @router.get("/models")
 async def models(request: Request) -> dict[str, Any]:
-    """The one model, with the defaults of its sampling and whether its weights are random."""
+    """The one model, with the defaults of its sampling and what is to be told of a built-in checkpoint."""
     return {"object": "list", "data": [_model(request)]}
 
 
@@ -125,12 +125,14 @@ async def voices(request: Request) -> dict[str, Any]:
 
 def _model(request: Request) -> dict[str, Any]:
     service, settings = request.app.state.service, request.app.state.settings
+    built_in = service.built_in
     return {
         "id": service.model_name,
         "object": "model",
         "created": request.app.state.started,
         "owned_by": "organization_owner",
-        "random_weights": service.random_weights,
+        "random_weights": built_in is not None and built_in.random_weights,
+        "notice": built_in.description if built_in is not None else None,
         "defaults": {
             "temperature": settings.temperature,
             "top_p": settings.top_p,

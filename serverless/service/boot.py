@@ -40,18 +40,17 @@ def boot_engine(settings: Settings) -> HiggsAudioEngine:
     loaded = time.perf_counter()
     try:
         engine.warm_up()
-        if not engine.random_weights:
+        if engine.built_in is None or not engine.built_in.random_weights:
             smoke_test(engine)
     except BaseException:
         engine.close()
         raise
     logger.info(
-        "engine ready: load_seconds=%.1f warm_up_seconds=%.1f slots=%d context=%d%s",
+        "engine ready: load_seconds=%.1f warm_up_seconds=%.1f slots=%d context=%d",
         loaded - started,
         time.perf_counter() - loaded,
         engine.max_batch_size,
         engine.max_context,
-        " random_weights=True: everything it says is noise" if engine.random_weights else "",
     )
     return engine
 

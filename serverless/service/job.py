@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NO_STREAM_WARNING = "stream was ignored because this endpoint answers in one piece."
-TINY_WARNING = "The built-in tiny checkpoint has random weights: the audio is noise."
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,8 @@ class SpeechJob:
 
     def _response(self, speech: SpeechResult) -> SpeechResponse:
         """The response without its audio; its measures also go into the job's line in the log."""
-        noise = (TINY_WARNING,) if self._resources.engine.random_weights else ()
+        built_in = self._resources.engine.built_in
+        notice = (built_in.notice,) if built_in is not None else ()
         response = SpeechResponse(
             job_id=self._record.job_id,
             job=self._parsed,
@@ -188,7 +188,7 @@ class SpeechJob:
             audio_format=self._format,
             model=self._resources.model_name,
             timings=self._timings(speech),
-            warnings=(*self._parsed.warnings, *speech.warnings, *noise),
+            warnings=(*self._parsed.warnings, *speech.warnings, *notice),
         )
         timings = timings_json(response)
         self._record.note(

@@ -27,6 +27,7 @@ from serverless.service.shared_lock import SharedLock
 from serverless.service.time_stretch import check_speed
 
 if TYPE_CHECKING:
+    from higgs_core.built_in import BuiltIn
     from higgs_core.engine import HiggsAudioEngine
     from higgs_core.speech.voices import VoiceLibrary
     from serverless.config.settings import Settings
@@ -127,8 +128,9 @@ class SpeechService:
         return public_name(self.settings.model_id)
 
     @property
-    def random_weights(self) -> bool:
-        return self._engine is not None and self._engine.random_weights
+    def built_in(self) -> BuiltIn | None:
+        """Which built-in checkpoint it has loaded, if it is one."""
+        return self._engine.built_in if self._engine is not None else None
 
     @property
     def max_concurrency(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from higgs_core.built_in import TINY
 from higgs_core.engine_config import EngineConfig
 from higgs_core.errors import ModelLoadError
 
@@ -47,5 +48,5 @@ def test_an_engine_is_loaded_from_a_config() -> None:
     config = EngineConfig("tiny", device="cpu", dtype="fp16", max_batch_size=2, max_context=128)
     with HiggsAudioEngine.from_config(config) as engine:
         assert (engine.max_batch_size, engine.max_context) == (2, 128)
-        assert engine.random_weights
+        assert engine.built_in is TINY
         assert str(engine._parts.weights.norm.dtype) == "torch.float16"

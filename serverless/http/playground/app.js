@@ -245,8 +245,8 @@ async function describe() {
     state.defaults = model.defaults ?? {};
     state.library = voices.voices.filter((name) => name !== "default");
     state.voices.forEach((row) => row.setLibrary(state.library));
-    $("notice").hidden = !model.random_weights;
-    $("notice").textContent = "This server runs a small model with random weights, to try the machinery: what you hear is noise, not speech.";
+    $("notice").hidden = !model.notice;
+    $("notice").textContent = model.notice ?? "";
     toDefaults();
   } catch (error) {
     if (error.status === 401) {

@@ -69,6 +69,12 @@ class TestFolders:
             locate(name, cache=tmp_path)
         assert hub.asked == []
 
+    def test_a_misspelt_name_of_a_built_in_checkpoint_is_told_the_right_ones(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelLoadError, match=r"'org/name', nor built in \(demo, tiny\)\.$"):
+            locate("dmeo", cache=tmp_path)
+        with pytest.raises(ModelLoadError, match=r"such as 'org/name'\.$"):
+            locate("demo", what="audio tokenizer", cache=tmp_path)
+
     def test_what_is_looked_for_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(ModelLoadError, match="The audio tokenizer 'mistyped'"):
             locate("mistyped", what="audio tokenizer", cache=tmp_path)

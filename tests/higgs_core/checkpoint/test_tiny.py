@@ -1,4 +1,4 @@
-"""The built-in checkpoint: the same bytes every time, no network, the released model's architecture, and noise."""
+"""The built-in random checkpoint: the same bytes always, no network, the released model's architecture, and noise."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from safetensors import safe_open
 
 from higgs_core import ChatMLSample, GenerationParams, HiggsAudioEngine, Message
+from higgs_core.built_in import TINY
 from higgs_core.checkpoint.tiny import write_tiny
 from higgs_core.prompt.tokenizer import CONTROL_TOKENS, HiggsTokenizer
 from tests.helpers.paths import GOLDEN
@@ -84,13 +85,13 @@ def test_whatever_runs_on_it_says_that_it_is_noise(caplog: pytest.LogCaptureFixt
         caplog.at_level(logging.WARNING, logger="higgs_core"),
         HiggsAudioEngine.from_pretrained("tiny", device="cpu", max_batch_size=1, max_context=128) as engine,
     ):
-        assert engine.random_weights
-    assert "random weights: what it speaks is noise" in caplog.text
+        assert engine.built_in is TINY
+    assert TINY.notice in caplog.text
 
 
 def test_a_checkpoint_from_a_folder_does_not_claim_to_be_noise(tiny: tuple[Path, Path]) -> None:
     with HiggsAudioEngine.from_pretrained(str(tiny[0]), device="cpu", max_batch_size=1, max_context=128) as engine:
-        assert not engine.random_weights
+        assert engine.built_in is None
 
 
 def test_it_stops_by_itself_and_can_be_heard(tiny_engine: HiggsAudioEngine) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from higgs_core.built_in import BUILT_IN
 from higgs_core.engine_config import EngineConfig
 from higgs_core.errors import SettingsError
 from serverless.config.settings import DEFAULT_SYSTEM_PROMPT, Settings, unknown_variables, variables
@@ -273,8 +274,14 @@ def test_the_system_prompt_is_builtin_until_the_operator_sets_one() -> None:
     assert not Settings.from_environment({"HIGGS_AUDIO_SYSTEM_PROMPT": ""}).system_prompt_is_builtin
 
 
-def test_the_tiny_model_is_loaded_with_its_own_codec() -> None:
-    assert Settings(model_id="tiny").engine_config(max_waiting=1, progress=False).audio_tokenizer is None
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_built_in_model_is_loaded_with_its_own_codec_and_tokenizer(name: str) -> None:
+    config = Settings(model_id=name, tokenizer_id="org/other").engine_config(max_waiting=1, progress=False)
+    assert (config.model, config.audio_tokenizer, config.tokenizer) == (name, None, None)
+    assert name in variables()["HIGGS_AUDIO_MODEL_ID"]
+
+
+def test_what_the_engine_is_loaded_from_follows_the_settings() -> None:
     settings = Settings(max_concurrency=3, device="cpu", torch_dtype="float32")
     assert settings.engine_config(max_waiting=4, progress=True) == EngineConfig(
         model="bosonai/higgs-audio-v2-generation-3B-base",

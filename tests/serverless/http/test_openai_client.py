@@ -8,13 +8,17 @@ import json
 import numpy as np
 import openai
 import pytest
+import requests
 from numpy.typing import NDArray
 
 from higgs_core.audio import decode_audio, ffmpeg_path
+from higgs_core.built_in import DEMO, TINY
 from serverless.http.errors import HttpProblem
 from serverless.http.openai import _require_model
+from serverless.service.service import SpeechService
 from tests.helpers.audio import decoded
 from tests.helpers.http_server import Running
+from tests.helpers.patience import PATIENCE
 
 WORDS = "A sentence that is long enough to be heard in more than one piece, and then a little longer than that."
 SEED = 11
@@ -159,6 +163,18 @@ def test_a_field_without_effect_is_named_beside_bare_audio(client: openai.OpenAI
         model="tiny", voice="default", input="Hello.", extra_body={"max_new_tokens": 30, "loudness": 3}
     )
     assert any("loudness" in warning for warning in json.loads(response.response.headers["x-warnings"]))
+
+
+def test_the_model_says_what_a_built_in_checkpoint_is(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> tuple[bool, str | None]:
+        (model,) = requests.get(f"{server.url}/v1/models", timeout=PATIENCE).json()["data"]
+        return model["random_weights"], model["notice"]
+
+    assert told() == (True, TINY.description)
+    monkeypatch.setattr(SpeechService, "built_in", DEMO)
+    assert told() == (False, DEMO.description)
+    monkeypatch.setattr(SpeechService, "built_in", None)
+    assert told() == (False, None)
 
 
 def test_the_models_are_listed_and_found(client: openai.OpenAI) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from higgs_core import HiggsAudioEngine
 from higgs_core.audio import decode_audio
+from higgs_core.built_in import BUILT_IN, BuiltIn
 from higgs_core.errors import DeviceMemoryError, EngineStoppedError, ModelLoadError
 from higgs_core.speech.progress import Progress
 from serverless.config.log import PlainFormatter, PlatformFormatter
@@ -31,6 +32,17 @@ LONG = {
     "max_new_tokens": 400,
     "seed": 1,
 }
+
+
+class Disguised:
+    """An engine that takes its checkpoint for another one."""
+
+    def __init__(self, engine: HiggsAudioEngine, built_in: BuiltIn | None) -> None:
+        self._engine = engine
+        self.built_in = built_in
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
 
 
 def run(service: SpeechService, job_input: Any, **options: Any) -> dict[str, Any]:
@@ -100,11 +112,23 @@ def test_stream_has_no_effect_on_run_and_the_response_says_so(tiny_engine: Higgs
     assert any(warning.startswith("stream was ignored") for warning in response["warnings"])
 
 
-def test_unknown_fields_and_noise_are_named_in_the_warnings(tiny_engine: HiggsAudioEngine) -> None:
+def test_unknown_fields_are_named_in_the_warnings(tiny_engine: HiggsAudioEngine) -> None:
     with serving(tiny_engine) as service:
         warnings = run(service, {**JOB, "temprature": 0.5})["warnings"]
     assert any("temprature" in warning for warning in warnings)
-    assert any("noise" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("built_in", [*BUILT_IN.values(), None])
+def test_a_response_of_a_built_in_checkpoint_says_which_one_spoke(
+    tiny_engine: HiggsAudioEngine, built_in: BuiltIn | None
+) -> None:
+    with serving(Disguised(tiny_engine, built_in)) as service:
+        assert service.built_in is built_in
+        whole = run(service, JOB)
+        *_, streamed = asyncio.run(items(service, {**JOB, "stream": True}))
+    for response in (whole, streamed):
+        notices = [warning for warning in response["warnings"] if "built-in" in warning]
+        assert notices == ([built_in.notice] if built_in is not None else [])
 
 
 def test_progress_is_heard_in_the_event_loop_and_never_falls(tiny_engine: HiggsAudioEngine) -> None:

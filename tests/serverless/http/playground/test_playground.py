@@ -15,7 +15,9 @@ import pytest
 import soundfile
 from pydantic import SecretStr
 
+from higgs_core.built_in import DEMO, TINY, BuiltIn
 from serverless.config.settings import Settings
+from serverless.service.service import SpeechService
 from tests.helpers.http_server import Running, serving_http
 from tests.helpers.patience import PATIENCE, wait_until
 
@@ -86,7 +88,7 @@ def test_typing_and_speaking_is_heard_and_downloaded(page: Page, server: Running
     facts = page.locator("#facts").inner_text()
     assert f"{len(audio) / 24_000:.2f} s" in facts
     assert "7" in facts
-    assert "noise" in page.locator("#notice").inner_text()
+    assert page.locator("#notice").inner_text() == TINY.description
 
 
 def test_it_plays_while_it_still_arrives(page: Page) -> None:
@@ -289,7 +291,24 @@ def test_a_locked_server_asks_for_its_key_once(browser: Browser) -> None:
         context.close()
 
 
-def test_a_phone_shows_everything_in_one_column(browser: Browser, server: Running) -> None:
+@pytest.mark.parametrize("built_in", [DEMO, None])
+def test_the_page_says_what_a_built_in_checkpoint_is_and_nothing_of_another(
+    browser: Browser, server: Running, monkeypatch: pytest.MonkeyPatch, built_in: BuiltIn | None
+) -> None:
+    monkeypatch.setattr(SpeechService, "built_in", built_in)
+    page = browser.new_page()
+    page.goto(f"{server.url}/")
+    page.get_by_text("Ready · tiny").wait_for()
+    assert page.locator("#notice").is_visible() == (built_in is not None)
+    assert page.locator("#notice").inner_text() == (built_in.description if built_in is not None else "")
+    page.close()
+
+
+@pytest.mark.parametrize("built_in", [DEMO, None])
+def test_a_phone_shows_everything_in_one_column(
+    browser: Browser, server: Running, monkeypatch: pytest.MonkeyPatch, built_in: BuiltIn | None
+) -> None:
+    monkeypatch.setattr(SpeechService, "built_in", built_in)
     context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     page = context.new_page()
     page.goto(f"{server.url}/")
