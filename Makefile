@@ -1,5 +1,6 @@
-# make run    every file of test_inputs/ through the real service, audio into output/ (MODEL=tiny: random weights, noise)
-# make serve  the HTTP server on PORT
+# make run    every file of test_inputs/ through the real service, audio into output/
+# make serve  the HTTP server with the playground on PORT
+#             Both speak with MODEL: demo (a small built-in voice), tiny (random weights: noise), a hub id or a folder.
 # make test   every test, in JOBS processes
 # make test-fast  without those marked slow: less than a minute on two cores
 # make check  lint, format and types;  make bench: speed beside transformers
@@ -8,7 +9,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
-MODEL ?= tiny
+MODEL ?= demo
 OUTPUT ?= output
 INPUTS ?= test_inputs/*.json
 PORT ?= 8000

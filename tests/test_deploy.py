@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from higgs_core.built_in import DEMO
 from higgs_core.repositories import CODEC, PINNED_REVISIONS
 from serverless.config.settings import Settings, variables
 from serverless.payload.parse import parse_job
@@ -113,6 +114,7 @@ def test_the_context_holds_nothing_that_the_image_does_not_want() -> None:
         assert ignored(path)
     assert not ignored("serverless/runpod_worker.py")
     assert not ignored("higgs_core/kernels/optional_triton.py")
+    assert not ignored("higgs_core/checkpoint/demo/model/model.safetensors")
 
 
 def test_the_image_runs_the_worker_with_variables_that_it_knows() -> None:
@@ -189,6 +191,20 @@ def test_a_make_target_sets_up_first_and_runs_something_that_exists(target: str,
     for module in re.findall(r"-m (serverless\.\w+|benchmarks\S*)", printed):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
+
+
+@pytest.mark.parametrize("target", ["run", "serve"])
+def test_make_speaks_with_the_built_in_voice_unless_it_is_told_another_model(target: str, tmp_path: Path) -> None:
+    for options, model in (([], DEMO.name), (["MODEL=org/name"], "org/name")):
+        printed = subprocess.run(
+            ["make", "-n", target, f"VENV={tmp_path}/venv", *options],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        ).stdout
+        assert f'HIGGS_AUDIO_MODEL_ID="{model}" ' in printed
 
 
 def test_setting_up_is_not_repeated_until_a_pin_changes(tmp_path: Path) -> None:
