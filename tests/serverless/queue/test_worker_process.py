@@ -65,12 +65,13 @@ def worker(shared_worker: WorkerProcess) -> WorkerProcess:
 
 @pytest.fixture(scope="module")
 def answers(platform: FakePlatform, shared_worker: WorkerProcess, assets_address: str) -> dict[str, Record]:
-    """Every file of test_inputs/, all queued at once."""
+    """Every file of test_inputs/, all queued at once, of each piece the first seconds."""
     shared_worker.ensure_ready()
     records = {}
     for file in TEST_INPUTS:
-        job = with_address(json.loads(file.read_text()), assets_address)
-        records[file.stem] = platform.submit(job["input"], name=file.stem)
+        job_input = with_address(json.loads(file.read_text()), assets_address)["input"]
+        job_input.get("openai_input", job_input)["max_new_tokens"] = 80
+        records[file.stem] = platform.submit(job_input, name=file.stem)
     platform.wait(list(records.values()))
     return records
 
