@@ -1,0 +1,1 @@
+"""How the demo voice was made and how it is judged."""
