@@ -171,7 +171,7 @@ def _any_sentence(rng: random.Random) -> str:
         taken.add(choice := rng.choice(choices))
         return choice
 
-    text = _SLOT.sub(fill, template)
+    text = re.sub(r"\ba (?=[aeiou])", "an ", _SLOT.sub(fill, template))
     return text[0].upper() + text[1:]
 
 
