@@ -19,6 +19,7 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 SLOW = (
+    "demo_voice/test_hearing.py",
     "higgs_core/audio/test_audio_bombs.py",
     "higgs_core/checkpoint/test_default_path.py",
     "higgs_core/kernels/test_cross_compile.py",

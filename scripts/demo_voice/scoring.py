@@ -57,38 +57,43 @@ def _dictionary() -> dict[str, frozenset[Pronunciation]]:
 
 
 @cache
-def _sounds(words: tuple[str, ...]) -> frozenset[Pronunciation]:
+def pronunciations(words: tuple[str, ...]) -> frozenset[Pronunciation]:
     """Every way to say `words` one after the other; empty where one of them is not in the dictionary."""
     ways = product(*(_dictionary().get(word, frozenset()) for word in words))
     return frozenset(tuple(phone for part in way for phone in part) for way in ways)
 
 
 def _same(expected: tuple[str, ...], heard: tuple[str, ...]) -> bool:
-    return "".join(expected) == "".join(heard) or not _sounds(expected).isdisjoint(_sounds(heard))
+    return "".join(expected) == "".join(heard) or not pronunciations(expected).isdisjoint(pronunciations(heard))
 
 
 def align(expected: Sequence[str], heard: Sequence[str]) -> list[Aligned]:
-    """The alignment of two lists of normalised words with the fewest errors."""
-    # best[i][j]: errors of the first i expected and j heard words, and the step that led here
-    best: list[list[tuple[int, int, int]]] = [[(0, 0, 0)] * (len(heard) + 1) for _ in range(len(expected) + 1)]
+    """The alignment of two lists of normalised words with the fewest errors and, of those, the most right words."""
+    # best[i][j]: errors and right words (negative) of the first i expected and j heard, and the step that led here
+    best = [[(0, 0, 0, 0)] * (len(heard) + 1) for _ in range(len(expected) + 1)]
     for i, j in product(range(len(expected) + 1), range(len(heard) + 1)):
-        ways = [(best[i - 1][j][0] + 1, 1, 0)] if i else []
-        ways += [(best[i][j - 1][0] + 1, 0, 1)] if j else []
-        for di, dj in _STEPS:
+        ways = []
+        for di, dj in ((1, 0), (0, 1), *_STEPS):
             if di > i or dj > j:
                 continue
-            same = _same(tuple(expected[i - di : i]), tuple(heard[j - dj : j]))
-            if same or (di, dj) == (1, 1):
-                ways.append((best[i - di][j - dj][0] + (not same), di, dj))
-        best[i][j] = min(ways, key=lambda way: (way[0], -way[1] - way[2]), default=(0, 0, 0))
+            same = bool(di and dj) and _same(tuple(expected[i - di : i]), tuple(heard[j - dj : j]))
+            if same or max(di, dj) == 1:
+                errors, right, _, _ = best[i - di][j - dj]
+                ways.append((errors + (not same), right - di * same, di, dj))
+        best[i][j] = min(ways, default=(0, 0, 0, 0))
     aligned = []
     i, j = len(expected), len(heard)
     while i or j:
-        _, di, dj = best[i][j]
+        _, _, di, dj = best[i][j]
         left, right = tuple(expected[i - di : i]), tuple(heard[j - dj : j])
         aligned.append(Aligned(left, right, bool(left and right) and _same(left, right)))
         i, j = i - di, j - dj
     return aligned[::-1]
+
+
+def right_words(expected: Sequence[str], heard: Sequence[str]) -> list[bool]:
+    """For each of the `expected` words whether it was heard in its place; both are normalised words."""
+    return [part.right for part in align(expected, heard) for _ in part.expected]
 
 
 def word_errors(expected: str, heard: Sequence[str]) -> tuple[int, int]:
