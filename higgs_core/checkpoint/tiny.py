@@ -12,16 +12,14 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import HiggsAudioV2TokenizerConfig, HubertConfig, PreTrainedTokenizerFast
+from transformers import HiggsAudioV2TokenizerConfig, HubertConfig
 
+from higgs_core.checkpoint.byte_tokenizer import byte_tokenizer
 from higgs_core.codec.transformers_codec import HiggsAudioV2TokenizerModel
 from higgs_core.prompt.tokenizer import CONTROL_TOKENS
-from higgs_core.text.markup import TEXT_TOKENS
 
 HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 64, 128, 4, 4, 2, 16
 SEED = 20_25
-_EXTRA_TOKENS = ("<|end_of_text|>", "<|recipient|>", "<|speaker_id_start|>", "<|speaker_id_end|>")
 
 
 def write_tiny(folder: Path) -> tuple[Path, Path]:
@@ -35,25 +33,13 @@ def write_tiny(folder: Path) -> tuple[Path, Path]:
 
 
 def _write_language_model(folder: Path) -> None:
-    tokenizer = _tokenizer()
+    tokenizer = byte_tokenizer()
     tokenizer.save_pretrained(folder)
     vocabulary_ids = tokenizer.get_vocab()
     ids = {name: vocabulary_ids[token] for name, token in CONTROL_TOKENS.items()}
     vocabulary = len(tokenizer)
     (folder / "config.json").write_text(json.dumps(_config(vocabulary, ids), indent=1))
     save_file(_weights(vocabulary, ids), folder / "model.safetensors")
-
-
-def _tokenizer() -> PreTrainedTokenizerFast:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE(vocab={byte: i for i, byte in enumerate(alphabet)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    control = [*CONTROL_TOKENS.values(), *_EXTRA_TOKENS, *TEXT_TOKENS]
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>", pad_token="<|end_of_text|>"
-    )
 
 
 def _config(vocabulary: int, ids: dict[str, int]) -> dict[str, object]:
