@@ -1,0 +1,128 @@
+"""Writes the checkpoint `demo` into the package: `python -m scripts.demo_voice.export --work build/demo_voice`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from higgs_core.checkpoint.built_in_files import DEMO_DATA
+from higgs_core.checkpoint.byte_tokenizer import byte_tokenizer
+from higgs_core.checkpoint.compact_codec import write_compact
+from higgs_core.prompt.tokenizer import HiggsTokenizer
+from scripts.demo_voice import codec, encoder
+from scripts.demo_voice.inventory import UNIT, Inventory
+from scripts.demo_voice.model import (
+    CODEBOOKS,
+    CODES,
+    HEAD_DIM,
+    HEADS,
+    HIDDEN,
+    INNER,
+    KV_HEADS,
+    LAYERS,
+    NORM_EPSILON,
+    ROPE_THETA,
+    SPOKEN_BOOKS,
+)  # fmt: skip
+from scripts.demo_voice.tables import Tables
+from scripts.demo_voice.train import used_codes
+
+MAX_PIECE_WORDS = 25
+_UNUSED = -3.0
+"""Times the silent head's score: how much less likely than any other a code is that no codebook uses."""
+
+
+def language_model(average: dict[str, Tensor], used: dict[int, int]) -> dict[str, Tensor]:
+    """Boson's tensors in bf16, with rows of the audio head for every code."""
+    tensors = dict(average)
+    silent = tensors.pop("silent_head")
+    heads = tensors["audio_decoder_proj.audio_lm_head.weight"].clone().view(CODEBOOKS, CODES, HIDDEN)
+    for book in range(CODEBOOKS):
+        if book in SPOKEN_BOOKS:
+            heads[book, used[book] : CODES - 1 if book == UNIT else CODES] = _UNUSED * silent
+        else:
+            heads[book] = -silent
+            heads[book, 0] = silent
+    tensors["audio_decoder_proj.audio_lm_head.weight"] = heads.view(CODEBOOKS * CODES, HIDDEN)
+    return {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in tensors.items()}
+
+
+def config() -> dict[str, Any]:
+    tokenizer = byte_tokenizer()
+    control = HiggsTokenizer(tokenizer).control
+    return {
+        "model_type": "higgs_audio",
+        "architectures": ["HiggsAudioModel"],
+        "audio_adapter_type": "dual_ffn_fast_forward",
+        "audio_dual_ffn_layers": list(range(LAYERS)),
+        "audio_num_codebooks": CODEBOOKS,
+        "audio_codebook_size": CODES - 2,
+        "audio_stream_bos_id": CODES - 2,
+        "audio_stream_eos_id": CODES - 1,
+        "audio_in_token_idx": control.audio_in,
+        "audio_out_token_idx": control.audio_out,
+        "audio_out_bos_token_id": control.audio_out_bos,
+        "audio_eos_token_id": control.audio_eos,
+        "pad_token_id": control.end_of_turn,
+        "torch_dtype": "bfloat16",
+        "use_delay_pattern": True,
+        "text_config": {
+            "model_type": "llama",
+            "vocab_size": len(tokenizer),
+            "hidden_size": HIDDEN,
+            "intermediate_size": INNER,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS,
+            "num_key_value_heads": KV_HEADS,
+            "head_dim": HEAD_DIM,
+            "max_position_embeddings": 8192,
+            "rms_norm_eps": NORM_EPSILON,
+            "rope_theta": ROPE_THETA,
+            "eos_token_id": control.end_of_turn,
+        },
+    }
+
+
+def write(work: Path, folder: Path) -> None:
+    """Everything below `folder`, which is written anew."""
+    inventory = Inventory.load(work / "inventory.json")
+    trained = torch.load(work / "training.pt", weights_only=True)
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    shutil.rmtree(folder / "codec", ignore_errors=True)
+    (folder / "model").mkdir(parents=True)
+    (folder / "codec").mkdir()
+    tensors = language_model(trained["average"], used_codes(inventory))
+    save_file(tensors, folder / "model" / "model.safetensors", {"format": "pt"})
+    (folder / "model" / "config.json").write_text(json.dumps(config(), indent=1) + "\n")
+    (folder / "model" / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": config()["text_config"]["eos_token_id"], "max_piece_words": MAX_PIECE_WORDS}) + "\n"
+    )
+    byte_tokenizer().save_pretrained(folder / "model")
+    model = codec.build(Tables.load(work / "tables.npz"))
+    encoder.prepare(model)
+    if (work / "encoder.pt").is_file():
+        model.acoustic_encoder.load_state_dict(torch.load(work / "encoder.pt", weights_only=True))
+    rounded = {name: tensor.half().float() + 0.0 for name, tensor in model.state_dict().items()}
+    write_compact(rounded, folder / "codec" / "weights.safetensors")
+    codec.config().save_pretrained(folder / "codec")
+    for file in folder.rglob("*"):
+        file.chmod(0o755 if file.is_dir() else 0o644)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("build/demo_voice"))
+    parser.add_argument("--folder", type=Path, default=DEMO_DATA)
+    options = parser.parse_args()
+    write(options.work, options.folder)
+
+
+if __name__ == "__main__":
+    main()
