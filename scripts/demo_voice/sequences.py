@@ -68,7 +68,7 @@ class Sequences:
                 self._system(False)
             self._piece(False, 1, MOST_WORDS)
             return self._sequence
-        is_dialogue = rng.random() < 0.35
+        is_dialogue = rng.random() < 0.45
         self._system(is_dialogue)
         if rng.random() < 0.4:
             for _ in range(rng.choice((1, 1, 1, 2))):
@@ -143,7 +143,7 @@ class Sequences:
     def _piece(self, is_dialogue: bool, sentences: int, most_words: int) -> None:
         """A turn that is learned; in a dialogue sometimes with several speakers in it."""
         rng = self._rng
-        if is_dialogue and sentences > 1 and rng.random() < 0.4:
+        if is_dialogue and sentences > 1 and rng.random() < 0.6:
             text = Text()
             for number in range(sentences):
                 tag, voice = self._speaker()

@@ -20,7 +20,7 @@ EVENTS = ("<SE>[Laughter]</SE>", "<SE>[Cough]</SE>", "<SE>[Applause]</SE>", "<SE
           "<SE_s>[Music]</SE_s>", "<SE_e>[Music]</SE_e>", "<SE_s>[Humming]</SE_s>")  # fmt: skip
 _JUNK = ("#", "*", "/", "^", "~", "|", "->", "...", "--", "<>", "_", "\\", "§", "😀", "→", "{}", "•", "!?")
 _MARKS = "\"'.,;:?! "
-_DOMAIN, _NUMBERED = 0.25, 0.12
+_DOMAIN, _NUMBERED = 0.2, 0.3
 _FEWEST_WORDS, MOST_WORDS = 2, 13
 BASE, HIGH, LOW = 1, 2, 0
 """Pitch levels within a voice."""
@@ -67,7 +67,7 @@ class Writer:
         length = rng.randint(_FEWEST_WORDS, most_words)
         numbered = rng.random() < _NUMBERED
         while len(tokens) < length:
-            if numbered and rng.random() < 0.3:
+            if numbered and rng.random() < 0.35:
                 tokens += form(rng)
             else:
                 tokens.append((self._word(), None))

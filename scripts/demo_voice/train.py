@@ -46,7 +46,7 @@ GUIDE_WEIGHT = 0.2
 SIMPLE_SHARE, SEVERAL = 0.25, 0.4
 """The share of a run with single sentences alone, and the share of longer sequences after it."""
 BOOK_WEIGHTS = {UNIT: 1.0, LEFT: 0.3, PITCH: 0.5, RIGHT: 0.3}
-CONTEXT_SHARE = 0.5
+CONTEXT_SHARE = 0.2
 """The share of columns whose context codes are learned; they are easy."""
 CHECKPOINT_SECONDS = 240
 
@@ -234,7 +234,7 @@ def _average_gradients(model: TrainedModel, processes: int, done: float) -> floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("build/demo_voice"))
-    parser.add_argument("--minutes", type=float, default=75)
+    parser.add_argument("--minutes", type=float, default=80)
     parser.add_argument("--sequences", type=int, default=SEQUENCES)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--port", type=int, default=29_511)
