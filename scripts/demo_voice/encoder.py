@@ -1,6 +1,9 @@
 """Trains the codec's encoder to find the quantised vectors of what the decoder says: a few minutes on one core.
 
-The acoustic encoder alone hears; the semantic model is zero, and `fc` passes the acoustic encoder's output on.
+A second run goes on from the first one's result.
+
+The acoustic encoder alone hears: what the semantic model finds is multiplied with zero, and `fc` passes the acoustic
+encoder's output on.
 B clips of T frames, N = 960 T samples.
 """
 
@@ -40,7 +43,7 @@ QUIETEST, LOUDEST = 0.5, 1.5
 @torch.no_grad()
 def prepare(model: HiggsAudioV2TokenizerModel) -> None:
     """Silence what the acoustic encoder does without."""
-    for module in (model.semantic_model, model.encoder_semantic, model.decoder_semantic, model.fc1):
+    for module in (model.encoder_semantic, model.decoder_semantic, model.fc1):
         for parameter in module.parameters():
             parameter.zero_()
     model.fc.weight.zero_()
@@ -49,8 +52,10 @@ def prepare(model: HiggsAudioV2TokenizerModel) -> None:
 
 
 def train(model: HiggsAudioV2TokenizerModel, writer: Writer, inventory: Inventory, minutes: float, log: Path) -> None:
-    """Least squares between the encoder's output and the vectors of the codes; the rate falls to 0 as time runs out."""
-    prepare(model)
+    """Least squares between the encoder's output and the vectors of the codes; the rate falls to 0 as time runs out.
+
+    `prepare` must have been called.
+    """
     parameters = list(model.acoustic_encoder.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.0)
     rng, generator = random.Random(SEED), np.random.default_rng(SEED)
@@ -129,7 +134,7 @@ def main() -> None:
     train(
         model, writer, Inventory.load(options.work / "inventory.json"), options.minutes, options.work / "encoder.jsonl"
     )
-    torch.save(model.acoustic_encoder.state_dict(), options.work / "encoder.pt")
+    torch.save(model.acoustic_encoder.state_dict(), kept)
 
 
 if __name__ == "__main__":
