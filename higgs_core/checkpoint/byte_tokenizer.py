@@ -12,6 +12,7 @@ _OTHER_TOKENS = ("<|end_of_text|>", "<|recipient|>", "<|speaker_id_start|>", "<|
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A new tokenizer: ids 0 to 255 are bytes, then come the control tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={byte: i for i, byte in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

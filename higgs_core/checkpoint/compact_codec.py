@@ -34,8 +34,8 @@ _LARGEST_INDEX = torch.iinfo(torch.int32).max
 def write_compact(state_dict: Mapping[str, torch.Tensor], path: Path) -> None:
     """Write the tensors of a codec, any floating point [...] each, to a compact file; each in its shorter form.
 
-    Weights that are float32 but were rounded to float16 before take half the space. A negative zero, such as a mask
-    that is multiplied leaves behind, is kept like any other number: add 0.0 to have it gone.
+    Weights that are float32 but were rounded to float16 before take half the space. Negative zeros, which multiplying
+    by a mask leaves, count as non-zero; add 0.0 to the tensor to remove them.
     Raises ValueError for a tensor of another type, and for a name that this format gives to a part of another tensor.
     """
     tensors: dict[str, torch.Tensor] = {}

@@ -13,6 +13,7 @@ STEP = 0.01
 
 
 def mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Hertz to mel (O'Shaughnessy's formula)."""
     return 1127 * np.log1p(np.asarray(hertz) / 700)
 
 

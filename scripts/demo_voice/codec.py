@@ -1,4 +1,5 @@
-"""The codec's decoder, set by construction: transformers' DAC decoder computes a channel vocoder exactly.
+"""The codec's decoder, set by construction: transformers' DAC decoder computes a channel vocoder, but for a
+compression of the loudest amplitudes by a few per cent.
 
 Amplitudes are sums of code vectors; the pitch codebook switches one set of pulses on. The switch is a product, and the
 decoder's activation, snake(x) = x + sin(a x)^2 / a, makes one: with a = 1
@@ -24,9 +25,8 @@ from torch import Tensor
 from transformers import HiggsAudioV2TokenizerConfig, HubertConfig
 
 from higgs_core.codec.transformers_codec import HiggsAudioV2TokenizerModel
-from scripts.demo_voice.inventory import PITCH
+from scripts.demo_voice.codes import BASE, PITCH
 from scripts.demo_voice.tables import NOISE_DIMENSIONS, PULSE_DIMENSIONS, Tables
-from scripts.demo_voice.texts import BASE
 from scripts.demo_voice.vocoder import PULSES, noise_waves, pulse_waves
 
 AMPLITUDES = PULSE_DIMENSIONS + NOISE_DIMENSIONS
@@ -38,11 +38,12 @@ STRIDES = (5, 4, 4, 3, 4)
 CHANNELS = 480
 _SAMPLES = 192
 _SMALL = 0.1
-"""Of u at the largest amplitude met: sin(2 u) is then 2 u to 0.7 per cent."""
+"""u of the largest entry of a single code's vector, for which sin(2 u) is 2 u to 0.7 per cent; a frame adds up three
+codes."""
 _LINEAR = 2.0**-16
 _SWITCH = math.pi / 4
-LEVEL = 2.4
-"""Gain of the waveform; the loudest speech stays below 1."""
+GAIN = 2.4
+"""Of the waveform; the loudest speech stays below 1."""
 
 
 def config() -> HiggsAudioV2TokenizerConfig:
@@ -96,7 +97,7 @@ def build(tables: Tables) -> HiggsAudioV2TokenizerModel:
         weight, padding = decoder.block[index].conv_t1.weight, math.ceil(stride / 2)
         for sample in range(samples * stride):
             weight[sample, sample % samples, padding + sample // samples] = 1.0
-    decoder.conv2.weight[0, 0, 3] = LEVEL
+    decoder.conv2.weight[0, 0, 3] = GAIN
     return model
 
 

@@ -1,9 +1,9 @@
 """Trains the codec's encoder to find the quantised vectors of what the decoder says: a few minutes on one core.
 
-A second run goes on from the first one's result.
+A second run continues from the encoder that the first one saved.
 
-The acoustic encoder alone hears: what the semantic model finds is multiplied with zero, and `fc` passes the acoustic
-encoder's output on.
+Only the acoustic encoder is used: the semantic encoder's weights are zero, and `fc` passes the acoustic encoder's
+output on.
 B clips of T frames, N = 960 T samples.
 """
 
@@ -23,9 +23,9 @@ from higgs_core.codec.transformers_codec import HiggsAudioV2TokenizerModel
 from higgs_core.rates import FRAME_SAMPLES
 from scripts.demo_voice import codec
 from scripts.demo_voice.codec import AMPLITUDES, LATENT
-from scripts.demo_voice.inventory import PITCH, Inventory
+from scripts.demo_voice.codes import HIGH_VOICE, LOW_VOICE
+from scripts.demo_voice.inventory import Inventory
 from scripts.demo_voice.lexicon import Lexicon
-from scripts.demo_voice.sequences import HIGH_VOICE, LEVELS, LOW_VOICE
 from scripts.demo_voice.tables import Tables
 from scripts.demo_voice.texts import MOST_WORDS, Writer
 
@@ -38,11 +38,12 @@ RATE = 4e-3
 SHIFTED = 0.3
 """The share of clips that do not begin at the beginning of a frame, as recordings do not."""
 QUIETEST, LOUDEST = 0.5, 1.5
+"""Range of the gain of a clip."""
 
 
 @torch.no_grad()
-def prepare(model: HiggsAudioV2TokenizerModel) -> None:
-    """Silence what the acoustic encoder does without."""
+def connect_acoustic_encoder(model: HiggsAudioV2TokenizerModel) -> None:
+    """Let codes depend on the acoustic encoder alone: `fc` passes its output on, the semantic half is zero."""
     for module in (model.encoder_semantic, model.decoder_semantic, model.fc1):
         for parameter in module.parameters():
             parameter.zero_()
@@ -52,10 +53,7 @@ def prepare(model: HiggsAudioV2TokenizerModel) -> None:
 
 
 def train(model: HiggsAudioV2TokenizerModel, writer: Writer, inventory: Inventory, minutes: float, log: Path) -> None:
-    """Least squares between the encoder's output and the vectors of the codes; the rate falls to 0 as time runs out.
-
-    `prepare` must have been called.
-    """
+    """Least squares between the encoder's output and the vectors of the codes; the rate falls to 0 as time runs out."""
     parameters = list(model.acoustic_encoder.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.0)
     rng, generator = random.Random(SEED), np.random.default_rng(SEED)
@@ -108,9 +106,7 @@ def _codes(writer: Writer, inventory: Inventory, rng: random.Random, frames: int
     parts: list[np.ndarray] = []
     while sum(map(len, parts)) < frames:
         text = writer.text(1, rng.choice((LOW_VOICE, HIGH_VOICE)), "", MOST_WORDS)
-        codes, owners = inventory.codes(text.sounds)
-        codes[:, PITCH] = (np.array(text.voices) * LEVELS + np.array(text.levels))[owners]
-        parts.append(codes)
+        parts.append(text.codes(inventory)[0])
     joined = np.concatenate(parts)
     start = rng.randrange(len(joined) - frames + 1)
     return joined[start : start + frames]
@@ -130,6 +126,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = codec.build(Tables.load(options.work / "tables.npz"))
+    kept = options.work / "encoder.pt"
+    connect_acoustic_encoder(model)
+    if kept.is_file():
+        model.acoustic_encoder.load_state_dict(torch.load(kept, weights_only=True))
     writer = Writer(random.Random(SEED), Lexicon.load(options.work))
     train(
         model, writer, Inventory.load(options.work / "inventory.json"), options.minutes, options.work / "encoder.jsonl"

@@ -17,10 +17,9 @@ from higgs_core.checkpoint.byte_tokenizer import byte_tokenizer
 from higgs_core.checkpoint.compact_codec import write_compact
 from higgs_core.prompt.tokenizer import HiggsTokenizer
 from scripts.demo_voice import codec, encoder
-from scripts.demo_voice.inventory import UNIT, Inventory
+from scripts.demo_voice.codes import BOS, CODEBOOKS, CODES, EOS, SPOKEN_BOOKS, UNIT
+from scripts.demo_voice.inventory import Inventory
 from scripts.demo_voice.model import (
-    CODEBOOKS,
-    CODES,
     HEAD_DIM,
     HEADS,
     HIDDEN,
@@ -29,14 +28,14 @@ from scripts.demo_voice.model import (
     LAYERS,
     NORM_EPSILON,
     ROPE_THETA,
-    SPOKEN_BOOKS,
 )  # fmt: skip
 from scripts.demo_voice.tables import Tables
 from scripts.demo_voice.train import used_codes
 
 MAX_PIECE_WORDS = 25
 _UNUSED = -3.0
-"""Times the silent head's score: how much less likely than any other a code is that no codebook uses."""
+"""Factor of the silent head in the rows of codes that their codebook does not use: its product with the state is
+trained to be large, so their logits are far below the others."""
 
 
 def language_model(average: dict[str, Tensor], used: dict[int, int]) -> dict[str, Tensor]:
@@ -64,8 +63,8 @@ def config() -> dict[str, Any]:
         "audio_dual_ffn_layers": list(range(LAYERS)),
         "audio_num_codebooks": CODEBOOKS,
         "audio_codebook_size": CODES - 2,
-        "audio_stream_bos_id": CODES - 2,
-        "audio_stream_eos_id": CODES - 1,
+        "audio_stream_bos_id": BOS,
+        "audio_stream_eos_id": EOS,
         "audio_in_token_idx": control.audio_in,
         "audio_out_token_idx": control.audio_out,
         "audio_out_bos_token_id": control.audio_out_bos,
@@ -91,7 +90,7 @@ def config() -> dict[str, Any]:
 
 
 def write(work: Path, folder: Path) -> None:
-    """Everything below `folder`, which is written anew."""
+    """Replace `folder`/model and `folder`/codec. Raises FileNotFoundError when an earlier step has not been run."""
     inventory = Inventory.load(work / "inventory.json")
     trained = torch.load(work / "training.pt", weights_only=True)
     shutil.rmtree(folder / "model", ignore_errors=True)
@@ -106,9 +105,8 @@ def write(work: Path, folder: Path) -> None:
     )
     byte_tokenizer().save_pretrained(folder / "model")
     model = codec.build(Tables.load(work / "tables.npz"))
-    encoder.prepare(model)
-    if (work / "encoder.pt").is_file():
-        model.acoustic_encoder.load_state_dict(torch.load(work / "encoder.pt", weights_only=True))
+    encoder.connect_acoustic_encoder(model)
+    model.acoustic_encoder.load_state_dict(torch.load(work / "encoder.pt", weights_only=True))
     rounded = {name: tensor.half().float() + 0.0 for name, tensor in model.state_dict().items()}
     write_compact(rounded, folder / "codec" / "weights.safetensors")
     codec.config().save_pretrained(folder / "codec")

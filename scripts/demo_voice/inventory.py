@@ -5,7 +5,7 @@ codes that say something; the other codebooks hold 0.
 
 * codebook 0, the unit: phone, its length in frames, the frame's number in it, whether the phone begins a word;
 * codebook 1, what the phone before adds to the phone's first two frames;
-* codebook 2, voice and pitch (`intonation`);
+* codebook 2, voice and pitch: LEVELS x voice + pitch level;
 * codebook 7, what the phone after adds to the last two. In the delay pattern it comes seven columns after codebook 0,
   when the next phone is known.
 
@@ -14,7 +14,6 @@ T frames, Q = 8 codebooks.
 
 from __future__ import annotations
 
-import heapq
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -27,15 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scripts.demo_voice.bands import STEP
+from scripts.demo_voice.clustering import clustered
+from scripts.demo_voice.codes import CODEBOOKS, LEFT, RIGHT, UNIT
 from scripts.demo_voice.source import PAUSE, Segment
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `corpus` imports pyworld, which training and tests do without
     from scripts.demo_voice.corpus import Spoken
 
-UNIT, LEFT, PITCH, RIGHT = 0, 1, 2, 7
-"""Codebooks."""
-CODEBOOKS = 8
-FRAME = 0.04
+FRAME_SECONDS = 0.04
 STEPS = 4
 """Analysis steps of a frame."""
 LONGEST = 5
@@ -43,7 +41,6 @@ LONGEST = 5
 PAUSES = {"start": 2, "comma": 4, "sentence": 7, "end": 3}
 """Frames."""
 _CONTEXT_FRAMES = 2
-_CONTEXT_CODES = 1023
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,8 @@ class Inventory:
         self._codes = lru_cache(maxsize=None)(self._codes_of_sound)
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(vars(self) | {"_codes": None}))
+        kept = {"lengths": self.lengths, "units": self.units, "left": self.left, "right": self.right}
+        path.write_text(json.dumps(kept))
 
     @classmethod
     def load(cls, path: Path) -> Inventory:
@@ -108,6 +106,7 @@ class Inventory:
         return sounds[at].frames or _look_up(self.lengths, sounds, at)
 
     def frames(self, sounds: Sequence[Sound]) -> list[FrameContext]:
+        """[T], the frames of sounds one after the other."""
         return list(_frames(sounds, self.lengths))
 
     def codes(self, sounds: Sequence[Sound]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -167,10 +166,10 @@ def build(corpus: Sequence[Spoken]) -> Inventory:
     units = {unit: code for code, unit in enumerate([*pauses, *sorted(possible)])}
     group = np.array([units[context.unit] for context in contexts])
     rest = flat - _means(flat, group)[group]
-    left = _cluster([context.left for context in contexts], rest)
+    left = clustered([context.left for context in contexts], rest)
     codes = np.array([left.get("|".join(context.left), 0) if context.left else 0 for context in contexts])
     rest = rest - _means(rest, codes)[codes]
-    return Inventory(lengths, units, left, _cluster([context.right for context in contexts], rest))
+    return Inventory(lengths, units, left, clustered([context.right for context in contexts], rest))
 
 
 def warped(spoken: Spoken, frames: Sequence[FrameContext]) -> NDArray[np.float32]:
@@ -219,42 +218,10 @@ def _lengths(corpus: Sequence[Spoken]) -> dict[str, int]:
             seconds[segment.phone].append(segment.end - start)
             seconds[_length_key(sounds, at)].append(segment.end - start)
             start = segment.end
-    return {key: int(np.clip(round(np.mean(values) / FRAME), 1, LONGEST)) for key, values in seconds.items()}
+    return {key: int(np.clip(round(np.mean(values) / FRAME_SECONDS), 1, LONGEST)) for key, values in seconds.items()}
 
 
 def _means(values: NDArray[np.float32], group: NDArray[np.int64]) -> NDArray[np.float32]:
     sums = np.zeros((group.max() + 1, values.shape[1]), np.float32)
     np.add.at(sums, group, values)
     return sums / np.maximum(np.bincount(group, minlength=len(sums)), 1)[:, None]
-
-
-def _cluster(contexts: Sequence[tuple[str, str] | None], values: NDArray[np.float32]) -> dict[str, int]:
-    """Codes from 1 for the neighbours of each group; 0 stays for no context."""
-    rows: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row, context in enumerate(contexts):
-        if context is not None:
-            rows[context].append(row)
-    clusters = {key: (len(at), values[at].mean(0), [key]) for key, at in sorted(rows.items())}
-    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for key in clusters:
-        groups[key[0]].append(key)
-    version = dict.fromkeys(clusters, 0)
-
-    def entry(one: tuple[str, str], other: tuple[str, str]) -> tuple[float, tuple[str, str], tuple[str, str], int, int]:
-        (a, first, _), (b, second, _) = clusters[one], clusters[other]
-        cost = a * b / (a + b) * float(((first - second) ** 2).sum())
-        return cost, one, other, version[one], version[other]
-
-    heap = [entry(one, other) for keys in groups.values() for at, one in enumerate(keys) for other in keys[:at]]
-    heapq.heapify(heap)
-    while len(clusters) > _CONTEXT_CODES:
-        _, one, other, *versions = heapq.heappop(heap)
-        if one not in clusters or other not in clusters or versions != [version[one], version[other]]:
-            continue
-        (a, first, kept), (b, second, gone) = clusters[one], clusters.pop(other)
-        clusters[one] = (a + b, (a * first + b * second) / (a + b), kept + gone)
-        version[one] += 1
-        for key in groups[one[0]]:
-            if key != one and key in clusters:
-                heapq.heappush(heap, entry(one, key))
-    return {"|".join(member): code for code, (_, _, members) in enumerate(clusters.values(), 1) for member in members}

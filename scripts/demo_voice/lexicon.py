@@ -19,7 +19,7 @@ from scripts.demo_voice.vocabulary import words
 
 IN_SENTENCES = {"a": (Sound("ax", False, True),)}
 """Words that are spoken otherwise in a sentence than alone."""
-_SAME_LETTER, _SKIPPED_LETTER = 2.0, 0.7
+_SAME_LETTER, _SKIPPED_LETTER, _UNSEEN = 2.0, 0.7, 6.0
 _ROUNDS, _WORDS = 5, 6000
 
 
@@ -84,7 +84,7 @@ def align(written: str, phones: list[str], costs: dict[str, float]) -> list[int]
 
 
 def _cost(costs: dict[str, float], letter: str, phone: str) -> float:
-    return costs.get(f"{letter} {phone}", 6.0)
+    return costs.get(f"{letter} {phone}", _UNSEEN)
 
 
 def _estimate() -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""The language model as it is trained: Higgs Audio v2's decoder with gradients, and two attention heads to be guided.
+"""The language model as it is trained: Higgs Audio v2's decoder with gradients, and attention heads that can be guided.
 
 The engine has no backward pass. This is the same mathematics written for training on a CPU: DualFFN layers, rotary
 positions, RMSNorm in fp32, the sum of the codebooks' embeddings as input. Sequences of a batch are padded to one
-length; the MLPs see their own positions only. `tests/scripts/test_demo_voice_model.py` holds it to the engine.
+length; the MLPs see their own positions only. `tests/demo_voice/test_training.py` holds it to the engine.
 
 B sequences of P positions, of which N in all hold an audio column; Q = 8 codebooks.
 """
@@ -16,14 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
+from scripts.demo_voice.codes import CODEBOOKS, CODES, SPOKEN_BOOKS
+
 HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 256, 512, 6, 4, 4, 64
 ROPE_THETA = 10_000.0
 NORM_EPSILON = 1e-5
-CODES = 1026
-"""Of a codebook: 1024 of the codec, the stream's BOS and its EOS."""
-CODEBOOKS = 8
-SPOKEN_BOOKS = (0, 1, 2, 7)
-"""Those that say something."""
 HIDDEN_CODE = 3 * CODES
 """A row of the embeddings, in a codebook that says nothing, which stays zero."""
 

@@ -1,6 +1,8 @@
 """Makes what training and codec need: `python -m scripts.demo_voice.prepare --work build/demo_voice`, some 8 minutes.
 
-The source voice speaks the corpus; the inventory of codes and the tables of what each code sounds like follow from it.
+The source voice speaks the corpus; from it follow the tables of what each code sounds like and, with --new-inventory,
+the codes themselves. Without it the codes of the voice in the package are kept. When a model with a new inventory is
+exported, copy its inventory.json over the one beside this module.
 """
 
 from __future__ import annotations

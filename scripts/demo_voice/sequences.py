@@ -13,15 +13,19 @@ from numpy.typing import NDArray
 
 from higgs_core.prompt.tokenizer import HiggsTokenizer
 from higgs_core.speech.system_turn import MULTI_SPEAKER_PROMPT
-from scripts.demo_voice.inventory import CODEBOOKS, LEFT, PITCH, RIGHT, UNIT, Inventory
+from scripts.demo_voice.codes import (
+    EOS,
+    HIGH_VOICE,
+    IGNORED,
+    LEVELS,
+    LOW_VOICE,
+    PITCH,
+    SPOKEN_BOOKS,
+    UNIT,
+    delayed,
+)  # fmt: skip
+from scripts.demo_voice.inventory import Inventory
 from scripts.demo_voice.texts import MOST_WORDS, Text, Writer
-
-BOS, EOS = 1024, 1025
-IGNORED = -100
-LOW_VOICE, HIGH_VOICE = 0, 1
-LEVELS = 3
-SPOKEN_BOOKS = (UNIT, LEFT, PITCH, RIGHT)
-"""The codebooks that say something."""
 
 DEFAULT_SYSTEM = "Generate audio following instruction."
 DEFAULT_SCENE = "Audio is recorded from a quiet room."
@@ -60,7 +64,6 @@ class Sequences:
         learns to read before it learns to wait its turn."""
         rng = self._rng
         self._sequence = Sequence(tokens=[self._control.begin_of_text])
-        self._is_first_turn = True
         self._voices: dict[str, int] = {}
         self._last: int | None = None
         if rng.random() > several:
@@ -131,7 +134,7 @@ class Sequences:
         is_named_only = rng.random() < 0.2
         self._user(f"[{tag}] Reference sample 1." if is_named_only and tag else "Reference sample 1." if is_named_only
                    else text.written)  # fmt: skip
-        codes, _ = self._codes(text)
+        codes, _ = text.codes(self._inventory)
         wrong = np.random.default_rng(rng.getrandbits(32)).random(codes.shape)
         noise = np.random.default_rng(rng.getrandbits(32)).integers(0, 1024, codes.shape)
         share = rng.choice((0.0, 0.2, 0.5))
@@ -148,7 +151,7 @@ class Sequences:
             for number in range(sentences):
                 tag, voice = self._speaker()
                 one = self._writer.text(1, voice, f"[{tag}]", most_words)
-                _join(text, one, "\n" if rng.random() < 0.8 else " ") if number else _join(text, one, "")
+                _join(text, one, ("\n" if rng.random() < 0.8 else " ") if number else "")
         else:
             tag, voice = self._speaker() if is_dialogue else ("", self._untagged())
             text = self._writer.text(sentences, voice, f"[{tag}]" if tag else "", most_words)
@@ -156,7 +159,7 @@ class Sequences:
         start = self._user(text.written)
         # Letters are characters; positions are bytes, and a sound event is a token.
         places = self._places(text.written)
-        codes, owners = self._codes(text)
+        codes, owners = text.codes(self._inventory)
         letters = start + places[np.array(text.letters)][owners]
         ends = start + places[np.array(text.ends)][owners]
         self._assistant(codes, learned=True, letters=letters, ends=ends)
@@ -169,11 +172,6 @@ class Sequences:
 
     def _untagged(self) -> int:
         return LOW_VOICE if self._last is None else self._last
-
-    def _codes(self, text: Text) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        codes, owners = self._inventory.codes(text.sounds)
-        codes[:, PITCH] = (np.array(text.voices) * LEVELS + np.array(text.levels))[owners]
-        return codes, owners
 
     def _header(self, role: str) -> None:
         control = self._control
@@ -242,16 +240,6 @@ class Sequences:
         if learned:
             sequence.text_targets.append((len(sequence.tokens) - 1, control.end_of_turn))
         sequence.tokens.append(control.end_of_turn)
-
-
-def delayed(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Codes [T, Q] as columns [T + 9, Q]: a BOS frame before, an EOS frame after, codebook k shifted by k."""
-    framed = np.concatenate((np.full((1, CODEBOOKS), BOS), codes, np.full((1, CODEBOOKS), EOS)))
-    columns = np.full((len(framed) + CODEBOOKS - 1, CODEBOOKS), BOS)
-    for book in range(CODEBOOKS):
-        columns[book : book + len(framed), book] = framed[:, book]
-        columns[book + len(framed) :, book] = EOS
-    return columns
 
 
 def _join(text: Text, other: Text, separator: str) -> None:

@@ -28,12 +28,11 @@ class Segment:
 
 @dataclass(frozen=True)
 class Utterance:
-    """audio: float32 [N] at `rate` samples a second.  words: as the synthesiser reads them ("two" for "2")."""
+    """audio: float32 [N] at `rate` samples a second."""
 
     audio: NDArray[np.float32]
     rate: int
     segments: tuple[Segment, ...]
-    words: tuple[str, ...]
 
 
 class _Wave(ctypes.Structure):
@@ -79,7 +78,8 @@ def speak(text: str) -> Utterance:
     try:
         wave = flite.utt_wave(utterance).contents
         audio = np.ctypeslib.as_array(wave.samples, (wave.num_samples,)).astype(np.float32) / 32768
-        segments, words = [], []
+        segments = []
+        words = 0
         item = flite.relation_head(flite.utt_relation(utterance, b"Segment"))
         last_word = None
         while item:
@@ -88,11 +88,11 @@ def speak(text: str) -> Utterance:
             if phone != PAUSE:
                 here = flite.path_to_item(item, b"R:SylStructure.parent.parent")
                 if here != last_word:  # an item of its own even where a word is said twice
-                    words.append(flite.ffeature_string(here, b"name").decode())
-                word, last_word = len(words) - 1, here
+                    words += 1
+                word, last_word = words - 1, here
             stressed = flite.ffeature_string(item, b"R:SylStructure.parent.stress") == b"1"
             segments.append(Segment(phone, flite.ffeature_float(item, b"end"), stressed, word))
             item = flite.item_next(item)
-        return Utterance(audio, wave.sample_rate, tuple(segments), tuple(words))
+        return Utterance(audio, wave.sample_rate, tuple(segments))
     finally:
         flite.delete_utterance(utterance)

@@ -22,13 +22,13 @@ Speak = Callable[[str], Clip]
 SOURCE_VOICE = "kal16"
 
 
-def speak_as_source(text: str, voice: str = SOURCE_VOICE) -> Clip:
+def speak_as_source(text: str) -> Clip:
     """`text` by the synthesizer flite, int16; speaker tags and sounds are left out."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "speech.wav"
         # flite ends an utterance at a line's end only with punctuation, and takes a text without a space for a file
         words = " ".join(re.sub(r"\[[^\]]*\]", " ", text).split())
-        subprocess.run(["flite", "-voice", voice, "-t", words, "-o", str(file)], check=True)
+        subprocess.run(["flite", "-voice", SOURCE_VOICE, "-t", words, "-o", str(file)], check=True)
         return soundfile.read(file, dtype="int16")
 
 
@@ -40,19 +40,19 @@ def source() -> Iterator[Speak]:
 
 @contextmanager
 def ceiling() -> Iterator[Speak]:
-    """The source voice through the codec and back: the model can do no better."""
+    """The codes that the model is trained to give for a text, decoded: the model can do no better."""
     from scripts.demo_voice.ceiling import speak
 
     yield speak
 
 
 @contextmanager
-def engine(model_id: str = "demo") -> Iterator[Speak]:
-    """The speech service with a checkpoint, on the CPU; a long text is cut in pieces and everything has a seed."""
+def engine() -> Iterator[Speak]:
+    """The speech service with `demo`, on the CPU; a long text is cut in pieces and everything has a seed."""
     from serverless.config.settings import Settings
     from serverless.service.service import SpeechService
 
-    service = SpeechService(Settings(model_id=model_id, device="cpu", max_concurrency=1))
+    service = SpeechService(Settings(model_id="demo", device="cpu", max_concurrency=1))
     service.load()
 
     def speak(text: str) -> Clip:

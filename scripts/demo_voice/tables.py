@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scripts.demo_voice.bands import BANDS
-from scripts.demo_voice.inventory import LEFT, RIGHT, STEPS, UNIT, Inventory, sounds_of, warped
+from scripts.demo_voice.codes import LEFT, RIGHT, UNIT
+from scripts.demo_voice.inventory import STEPS, Inventory, sounds_of, warped
 
 if TYPE_CHECKING:
     from scripts.demo_voice.corpus import Spoken
@@ -32,7 +33,7 @@ _RIDGE = 2.0
 class Tables:
     """vectors: for codebooks 0, 1 and 7, [codes, pulse and noise dimensions].
 
-    pulses, noise: [dimensions, STEPS, BANDS], the bases in which the vectors are written, unlike in scale.
+    pulses, noise: [dimensions, STEPS, BANDS], the bases in which the vectors are written, which differ in scale.
     """
 
     vectors: dict[int, NDArray[np.float32]]

@@ -9,12 +9,16 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from scripts.demo_voice import domain
-from scripts.demo_voice.inventory import PAUSES, Sound
+from scripts.demo_voice.codes import BASE, HIGH, LEVELS, LOW, PITCH
+from scripts.demo_voice.inventory import PAUSES, Inventory, Sound
 from scripts.demo_voice.lexicon import Lexicon
 from scripts.demo_voice.source import PAUSE
 from scripts.demo_voice.vocabulary import words
-from scripts.demo_voice.written import form
+from scripts.demo_voice.written import Written, form
 
 EVENTS = ("<SE>[Laughter]</SE>", "<SE>[Cough]</SE>", "<SE>[Applause]</SE>", "<SE>[Music]</SE>",
           "<SE_s>[Music]</SE_s>", "<SE_e>[Music]</SE_e>", "<SE_s>[Humming]</SE_s>")  # fmt: skip
@@ -22,8 +26,6 @@ _JUNK = ("#", "*", "/", "^", "~", "|", "->", "...", "--", "<>", "_", "\\", "§",
 _MARKS = "\"'.,;:?! "
 _DOMAIN, _NUMBERED = 0.2, 0.3
 _FEWEST_WORDS, MOST_WORDS = 2, 13
-BASE, HIGH, LOW = 1, 2, 0
-"""Pitch levels within a voice."""
 
 
 @dataclass
@@ -48,6 +50,12 @@ class Text:
         self.letters.append(place)
         self.ends.append(place)
 
+    def codes(self, inventory: Inventory) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Codes [T, Q], and the number of the sound that each frame belongs to, [T]."""
+        codes, owners = inventory.codes(self.sounds)
+        codes[:, PITCH] = (np.array(self.voices) * LEVELS + np.array(self.levels))[owners]
+        return codes, owners
+
 
 class Writer:
     """Draws texts. rng: everything that is drawn comes from it."""
@@ -57,11 +65,11 @@ class Writer:
         self._lexicon = lexicon
         self._words = words()
 
-    def sentence(self, most_words: int = MOST_WORDS) -> list[tuple[str, str | None]]:
+    def sentence(self, most_words: int = MOST_WORDS) -> list[Written]:
         """Tokens with the words that they stand for; the last one has the sentence's full stop or the like."""
         rng = self._rng
         if rng.random() < _DOMAIN:
-            tokens: list[tuple[str, str | None]] = [(token, None) for token in domain.sentence(rng).split()]
+            tokens: list[Written] = [(token, None) for token in domain.sentence(rng).split()]
             return tokens
         tokens = []
         length = rng.randint(_FEWEST_WORDS, most_words)
@@ -84,7 +92,7 @@ class Writer:
         word = self._words[int(place * len(self._words))]
         return "I" + word[1:] if word in ("i", "i'm", "i'll", "i've", "i'd") else word
 
-    def _decorated(self, token: tuple[str, str | None], is_first: bool) -> tuple[str, str | None]:
+    def _decorated(self, token: Written, is_first: bool) -> Written:
         rng, (written, spoken) = self._rng, token
         if (is_first and rng.random() < 0.95) or rng.random() < 0.06:
             written, spoken = written[:1].upper() + written[1:], spoken or written
@@ -101,7 +109,7 @@ class Writer:
             return f"{written} {rng.choice(_JUNK)}", spoken or written
         return token if spoken is None and written == token[0] else (written, spoken)
 
-    def add(self, text: Text, tokens: list[tuple[str, str | None]], voice: int) -> None:
+    def add(self, text: Text, tokens: list[Written], voice: int) -> None:
         """Add a sentence: its pauses, and a pitch that starts high, falls at a full stop and rises at a question."""
         first_of_clause = True
         for number, (written, spoken) in enumerate(tokens):
@@ -147,11 +155,7 @@ class Writer:
                     text.written += " "
                 text.pause("sentence", voice)
             elif not number:
-                text.sounds.append(Sound(PAUSE, frames=PAUSES["start"]))
-                text.levels.append(BASE)
-                text.voices.append(voice)
-                text.letters.append(at)
-                text.ends.append(at)
+                text.pause("start", voice, at)
             self.add(text, self.sentence(most_words), voice)
         text.pause("end", voice)
         return text

@@ -1,8 +1,9 @@
 """Trains the demo voice's language model on the CPU: `python -m scripts.demo_voice.train --work build/demo_voice`.
 
-Two processes of one thread each by default, with their gradients averaged; bf16 products, fp32 weights. Everything that
-a step draws follows from the seed, the step's number and the process, and a checkpoint is written every few minutes, so
-that a run can be stopped and taken up again.
+Two processes of one thread each by default, with their gradients averaged; bf16 products, fp32 weights. What a step
+draws follows from the seed, the step's number, the process and the share of the time that is over, which sets how many
+long sequences there are and the learning rate; so two runs differ. A checkpoint is written every few minutes: the same
+command takes a stopped run up again.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from torch.nn.functional import cross_entropy, softplus
 
 from higgs_core.checkpoint.byte_tokenizer import byte_tokenizer
 from higgs_core.prompt.tokenizer import HiggsTokenizer
-from scripts.demo_voice.inventory import LEFT, PITCH, RIGHT, UNIT, Inventory
+from scripts.demo_voice.codes import CODES, EOS, IGNORED, LEFT, LEVELS, PITCH, RIGHT, SPOKEN_BOOKS, UNIT
+from scripts.demo_voice.inventory import Inventory
 from scripts.demo_voice.lexicon import Lexicon
-from scripts.demo_voice.model import CODES, HIDDEN, Batch, DemoModel
+from scripts.demo_voice.model import HIDDEN, Batch, DemoModel
 from scripts.demo_voice.optimizer import Optimizer
-from scripts.demo_voice.sequences import IGNORED, LEVELS, SPOKEN_BOOKS, Sequence, Sequences
+from scripts.demo_voice.sequences import Sequence, Sequences
 from scripts.demo_voice.texts import Writer
 
 SEED = 8
@@ -44,7 +46,8 @@ EMA = 0.997
 CODE_DROPOUT = 0.12
 GUIDE_WEIGHT = 0.2
 SIMPLE_SHARE, SEVERAL = 0.25, 0.4
-"""The share of a run with single sentences alone, and the share of longer sequences after it."""
+"""The share of a run with single sentences alone, and the share of longer sequences that it rises to in the next 4 per
+cent of the run."""
 BOOK_WEIGHTS = {UNIT: 1.0, LEFT: 0.3, PITCH: 0.5, RIGHT: 0.3}
 CONTEXT_SHARE = 0.2
 """The share of columns whose context codes are learned; they are easy."""
@@ -54,8 +57,8 @@ CHECKPOINT_SECONDS = 240
 class TrainedModel(DemoModel):
     """With one vector more: its product with every audio column's state is learned to be large.
 
-    In a codebook that always holds 0 it is the row of that code, and its negative is every other row; it is also what
-    scores the codes that no codebook uses. used: how many codes each codebook uses.
+    In a codebook that always holds 0 it is the row of that code, and its negative is every other row; it also scores
+    the codes that their codebook does not use. used: how many codes each codebook uses.
     """
 
     def __init__(self, vocabulary: int, used: dict[int, int]) -> None:
@@ -123,7 +126,10 @@ def _round_up(count: int, multiple: int) -> int:
 
 
 def losses(model: TrainedModel, batch: Batch, hidden_codes: Tensor | None) -> dict[str, Tensor]:
-    """Sums over a micro-batch, by name; each is divided by its count over the step before it is used."""
+    """Means over a micro-batch, by name; `_process` weights each micro-batch by its share of the step's columns.
+
+    hidden_codes: bool [N, Q] or None, see `DemoModel.forward`.
+    """
     with torch.autocast("cpu", torch.bfloat16):
         outputs = model(batch, hidden_codes)
         found = {}
@@ -143,6 +149,7 @@ def losses(model: TrainedModel, batch: Batch, hidden_codes: Tensor | None) -> di
 
 
 def used_codes(inventory: Inventory) -> dict[int, int]:
+    """How many codes each spoken codebook uses."""
     left, right = max(inventory.left.values()) + 1, max(inventory.right.values()) + 1
     return {UNIT: len(inventory.units), LEFT: left, PITCH: 2 * LEVELS, RIGHT: right}
 
@@ -194,7 +201,7 @@ def _process(rank: int, options: argparse.Namespace) -> None:
             torch.stack([loss * weight_of(name) for name, loss in found.items()]).sum().mul(share).backward()
             for name, loss in found.items():
                 totals[name] = totals.get(name, 0.0) + float(loss.detach()) * share
-        seen += options.processes * sum(int((batch.targets[:, UNIT] == CODES - 1).sum()) for batch in micro)
+        seen += options.processes * sum(int((batch.targets[:, UNIT] == EOS).sum()) for batch in micro)
         done = (spent + time.monotonic() - started) / (60 * options.minutes)
         done = _average_gradients(model, options.processes, done)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

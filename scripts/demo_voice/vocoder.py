@@ -1,8 +1,8 @@
 """The waveforms that amplitudes are multiplied with: pulses locked to the frame, and noise that repeats every frame.
 
-A channel vocoder whose output depends on the amplitudes alone. A frame of 960 samples holds a whole number of pulses,
-so the pitch is a multiple of 25 Hz and every frame can begin the same way. Between the middles of two analysis steps an
-amplitude goes over linearly.
+A channel vocoder whose output depends on a frame's amplitudes and pitch alone; its noise is drawn once. A frame of 960
+samples holds a whole number of pulses, so the pitch is a multiple of 25 Hz and every frame can begin the same way.
+Between the middles of two analysis steps an amplitude goes over linearly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ BEFORE, AFTER = 576, 384
 SPAN = BEFORE + FRAME_SAMPLES + AFTER
 _STEP_SAMPLES = FRAME_SAMPLES // STEPS
 _RESPONSE = 480
+"""Samples."""
 _HIGHEST = 11_500.0
+"""Hz."""
 _SEED = 3
 
 
@@ -54,7 +56,7 @@ def noise_waves() -> NDArray[np.float64]:
 
 
 def _responses(warp: float) -> NDArray[np.float64]:
-    """[BANDS, _RESPONSE]: impulse responses of the bands, without phase, under a Hann window."""
+    """[BANDS, _RESPONSE]: impulse responses of the bands, with zero phase, under a Hann window."""
     size = 1024
     hertz = np.fft.rfftfreq(size, 1 / SAMPLING_RATE)
     weights = band_weights(hertz / warp) * (hertz < _HIGHEST)

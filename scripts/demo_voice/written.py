@@ -33,7 +33,8 @@ Written = tuple[str, str | None]
 """A written form and the words that it stands for; None where it is read as it is written."""
 
 
-def words_of(number: int | float) -> str:
+def number_words(number: int | float) -> str:
+    """A number in words, without hyphens and \"and\"."""
     return str(num2words(number)).replace("-", " ").replace(",", "").replace(" and ", " ")
 
 
@@ -52,7 +53,7 @@ def _large(rng: random.Random) -> int:
 
 def _number(rng: random.Random) -> list[Written]:
     number = _small(rng)
-    return [(f"{number:,}" if rng.random() < 0.7 else str(number), words_of(number))]
+    return [(f"{number:,}" if rng.random() < 0.7 else str(number), number_words(number))]
 
 
 def _year(rng: random.Random) -> list[Written]:
@@ -61,16 +62,19 @@ def _year(rng: random.Random) -> list[Written]:
 
 
 def year_words(year: int) -> str:
-    if year // 10 == 200 or year == 2000:
-        return words_of(year)
+    """A year as it is read: nineteen eighty four, two thousand five."""
+    if year // 10 == 200:
+        return number_words(year)
     century, rest = divmod(year, 100)
-    end = "hundred" if rest == 0 else f"oh {words_of(rest)}" if rest < 10 else words_of(rest)
-    return f"{words_of(century)} {end}"
+    end = "hundred" if rest == 0 else f"oh {number_words(rest)}" if rest < 10 else number_words(rest)
+    return f"{number_words(century)} {end}"
 
 
 def _decimal(rng: random.Random) -> list[Written]:
     whole, digits = rng.randint(0, 99), "".join(rng.choices("0123456789", k=rng.choice((1, 1, 2))))
-    return [(f"{whole}.{digits}", f"{words_of(whole)} point {' '.join(words_of(int(digit)) for digit in digits)}")]
+    return [
+        (f"{whole}.{digits}", f"{number_words(whole)} point {' '.join(number_words(int(digit)) for digit in digits)}")
+    ]
 
 
 def _unit(rng: random.Random) -> list[Written]:
@@ -84,17 +88,17 @@ def _unit(rng: random.Random) -> list[Written]:
 def _money(rng: random.Random) -> list[Written]:
     sign, one, many, cents_name = rng.choice(_CURRENCIES)
     amount, cents = _small(rng), rng.choice((0, rng.randint(1, 99)))
-    spoken = f"{words_of(amount)} {one if amount == 1 else many}"
+    spoken = f"{number_words(amount)} {one if amount == 1 else many}"
     if not cents:
         return [(f"{sign}{amount}", spoken)]
-    return [(f"{sign}{amount}.{cents:02d}", f"{spoken} {words_of(cents)} {cents_name}")]
+    return [(f"{sign}{amount}.{cents:02d}", f"{spoken} {number_words(cents)} {cents_name}")]
 
 
 def _time(rng: random.Random) -> list[Written]:
     hour, minute = rng.randint(1, 12), rng.choice((0, 5, 15, 30, 45, rng.randint(1, 59)))
-    end = "o clock" if minute == 0 else f"oh {words_of(minute)}" if minute < 10 else words_of(minute)
+    end = "o clock" if minute == 0 else f"oh {number_words(minute)}" if minute < 10 else number_words(minute)
     half = rng.choice((None, None, "a.m.", "p.m."))
-    written: list[Written] = [(f"{hour}:{minute:02d}", f"{words_of(hour)} {end}")]
+    written: list[Written] = [(f"{hour}:{minute:02d}", f"{number_words(hour)} {end}")]
     return written + ([(half, ABBREVIATIONS[half])] if half else [])
 
 
@@ -108,7 +112,7 @@ def _ordinal(rng: random.Random) -> list[Written]:
 def _range(rng: random.Random) -> list[Written]:
     low = rng.randint(1, 60)
     high = low + rng.randint(1, 30)
-    return [(f"{low}-{high}", f"{words_of(low)} to {words_of(high)}")]
+    return [(f"{low}-{high}", f"{number_words(low)} to {number_words(high)}")]
 
 
 def _abbreviation(rng: random.Random) -> list[Written]:

@@ -8,7 +8,8 @@ from higgs_core.codec.audio_codec import CONTEXT_FRAMES, AudioCodec
 from higgs_core.rates import FRAME_SAMPLES
 from scripts.demo_voice import codec
 from scripts.demo_voice.bands import BANDS
-from scripts.demo_voice.inventory import LEFT, PITCH, RIGHT, STEPS, UNIT
+from scripts.demo_voice.codes import LEFT, PITCH, RIGHT, UNIT
+from scripts.demo_voice.inventory import STEPS
 from scripts.demo_voice.tables import NOISE_DIMENSIONS, PULSE_DIMENSIONS, Tables
 from scripts.demo_voice.vocoder import AFTER, BEFORE, PULSES, SPAN, noise_waves, pulse_waves
 
@@ -56,7 +57,7 @@ def vocoded(tables, codes):
         waves = np.einsum("sb,sbn->n", frame[:, 0], pulses[codes[at, PITCH]])
         waves += np.einsum("sb,sbn->n", frame[:, 1], noise)
         audio[at * FRAME_SAMPLES : at * FRAME_SAMPLES + SPAN] += waves
-    return codec.LEVEL * audio[BEFORE:-AFTER]
+    return codec.GAIN * audio[BEFORE:-AFTER]
 
 
 def test_the_decoder_computes_the_vocoder(model, tables, codes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,7 @@ HEARD_OF_A_SENTENCE = 0.5
 SECONDS_A_WORD = (0.15, 0.6)
 SECONDS_AROUND = 0.8
 """Silence before and after, and what short sentences take longer."""
-LOW_VOICE, HIGH_VOICE = "SPEAKER0", "SPEAKER1"
+LOW_TAG, HIGH_TAG = "SPEAKER1", "SPEAKER0"
 BETWEEN_LOW_AND_HIGH = 160
 """Hz."""
 TEXTS = held_out.for_ci()
@@ -106,15 +107,52 @@ def test_speech_is_still_understood_after_another_way_through_the_codec(
     assert word_error_rate(zip(TEXTS[:4], heard, strict=True)) <= MOST_ERRORS, heard
 
 
+def test_trimming_takes_no_word(worker: DemoWorker, spoken: list[Output], domain_judge: Judge) -> None:
+    untrimmed = worker.speak(**job(TEXTS[1], trim=False))
+    assert spoken[1]["duration_seconds"] <= untrimmed["duration_seconds"]
+    assert domain_judge.hear(audio_of(spoken[1]), RATE) == domain_judge.hear(audio_of(untrimmed), RATE)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_faster_speech_is_understood(worker: DemoWorker, spoken: list[Output], domain_judge: Judge) -> None:
+    faster = [worker.speak(**job(text, speed=1.25)) for text in TEXTS[:3]]
+    for output, usual in zip(faster, spoken, strict=False):
+        assert output["duration_seconds"] == pytest.approx(usual["duration_seconds"] / 1.25, rel=0.05)
+    heard = [domain_judge.hear(audio_of(output), RATE) for output in faster]
+    assert word_error_rate(zip(TEXTS[:3], heard, strict=True)) <= MOST_ERRORS, heard
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["42", "A", "1,000,000% (really?!) #1...", "Xyzzq wrtlbrmpft.", "日本語です。", "[laugh] WOW — no! 😀", "é" * 40],
+)
+def test_nothing_that_is_written_keeps_it_from_stopping(worker: DemoWorker, text: str) -> None:
+    output = worker.speak(**job(text))
+    assert output["finish_reason"] == "stop"
+    assert 0 < output["duration_seconds"] < 12
+
+
 @pytest.fixture(scope="module")
 def two_voices(worker: DemoWorker) -> list[Output]:
     """The same sentence by the low and the high voice, which a speaker's tag asks for."""
-    return worker.speak_together([job(f"[{tag}] {TEXTS[0]}") for tag in (LOW_VOICE, HIGH_VOICE)])
+    return worker.speak_together([job(f"[{tag}] {TEXTS[0]}") for tag in (LOW_TAG, HIGH_TAG)])
 
 
 def test_a_speakers_tag_chooses_the_voice(two_voices: list[Output]) -> None:
     low, high = (median_pitch(audio_of(output)) for output in two_voices)
     assert low < BETWEEN_LOW_AND_HIGH < high
+
+
+def test_speakers_of_one_script_have_their_voices(worker: DemoWorker, judge: Judge) -> None:
+    """Two turns in one piece: nothing of the second is left out, and it is spoken by the other voice."""
+    script = f"[{HIGH_TAG}] {TEXTS[6]}\n[{LOW_TAG}] {TEXTS[7]}"
+    output = worker.speak(**job(script))
+    audio = audio_of(output)
+    third = len(audio) // 3
+    first, last = median_pitch(audio[:third]), median_pitch(audio[-third:])
+    assert last < BETWEEN_LOW_AND_HIGH < first
+    heard = judge.hear(audio, RATE)
+    assert word_error_rate([(f"{TEXTS[6]} {TEXTS[7]}", heard)]) <= 2 * MOST_ERRORS, heard
 
 
 def test_a_reference_clip_chooses_the_voice(worker: DemoWorker, two_voices: list[Output]) -> None:
