@@ -118,7 +118,8 @@ def test_faster_speech_is_understood(worker: DemoWorker, spoken: list[Output], d
     faster = [worker.speak(**job(text, speed=1.25)) for text in TEXTS[:3]]
     for output, usual in zip(faster, spoken, strict=False):
         assert output["duration_seconds"] == pytest.approx(usual["duration_seconds"] / 1.25, rel=0.05)
-    heard = [domain_judge.hear(audio_of(output), RATE) for output in faster]
+    # ffmpeg may give some samples more or fewer than the stated duration, which `audio_of` would refuse.
+    heard = [domain_judge.hear(decoded(base64.b64decode(output["audio_base64"]), "wav"), RATE) for output in faster]
     assert word_error_rate(zip(TEXTS[:3], heard, strict=True)) <= MOST_ERRORS, heard
 
 
