@@ -83,9 +83,15 @@ def has_loop(codes: NDArray[Any]) -> bool:
     """Whether some stretch of the codes, integers [Q, T], repeats itself.
 
     That is: over at least 3 s and three periods of up to 5 s each, nine of ten frames have half of their codes from one
-    period before. RAS looks back 0.3 s, so it prevents no such loop; speech has far fewer equal codes.
+    period before. RAS looks back 0.3 s, so it prevents no such loop; speech has far fewer equal codes. A codebook that
+    holds one code nearly always does not count, as some checkpoints leave codebooks unused, unless all of them do.
     """
     frames = codes.shape[1]
+    if not frames:
+        return False
+    changing = np.array([np.bincount(row).max() < _EQUAL_FRAMES * frames for row in codes])
+    if changing.any():
+        codes = codes[changing]
     for period in range(1, min(_LONGEST_PERIOD, frames - 1) + 1):
         span = max(_LEAST_LOOP, _PERIODS * period) - period
         if span > frames - period:

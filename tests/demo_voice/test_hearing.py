@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from higgs_core.built_in import DEMO
 from scripts.demo_voice import held_out
 from scripts.demo_voice.judge import Judge
 from scripts.demo_voice.scoring import normalised, right_words, word_error_rate
@@ -67,6 +68,7 @@ def test_speech_stops_where_the_text_does(spoken: list[Output]) -> None:
         words = len(normalised(text))
         shortest, longest = (words * seconds for seconds in SECONDS_A_WORD)
         assert output["finish_reason"] == "stop", text
+        assert output["warnings"] == [DEMO.notice], text  # nothing was found wrong with it
         assert shortest <= output["duration_seconds"] <= longest + SECONDS_AROUND, text
 
 
@@ -90,6 +92,7 @@ def test_no_sentence_of_a_long_text_is_left_out(worker: DemoWorker, judge: Judge
     text = held_out.long_texts()[1]
     output = worker.speak(**job(text))
     assert len(output["chunks"]) > 1
+    assert output["warnings"] == [DEMO.notice]
     sentences = [normalised(sentence) for sentence in held_out.sentences_of(text)]
     heard = normalised(" ".join(judge.hear(audio_of(output), RATE)))
     right = iter(right_words([word for sentence in sentences for word in sentence], heard))

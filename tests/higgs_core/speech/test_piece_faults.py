@@ -73,6 +73,21 @@ def test_speech_is_no_loop(frames: int) -> None:
     assert not has_loop(spoken_codes(frames))
 
 
+def test_codebooks_that_always_hold_the_same_code_are_no_loop() -> None:
+    """Half of them unused, as in the demo voice, with a sampled slip here and there."""
+    codes = spoken_codes(300)
+    codes[3:7] = 0
+    codes[3:7, ::50] = 9
+    assert not has_loop(codes)
+    codes[[0, 1, 2, 7], 60:260] = looping_codes(200, 25)[:4]
+    assert has_loop(codes)
+
+
+@pytest.mark.parametrize("frames", [75, 400])
+def test_a_frame_that_is_held_for_ever_is_a_loop(frames: int) -> None:
+    assert has_loop(np.full((8, frames + 1), 5))
+
+
 def test_repeats_that_ras_lets_pass_are_no_loop() -> None:
     """Two of seven columns alike in every codebook, for a minute."""
     codes = spoken_codes(1500)
