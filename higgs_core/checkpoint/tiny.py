@@ -14,12 +14,24 @@ import torch
 from safetensors.torch import save_file
 from transformers import HiggsAudioV2TokenizerConfig, HubertConfig
 
+from higgs_core.checkpoint.boson_config import boson_config
 from higgs_core.checkpoint.byte_tokenizer import byte_tokenizer
 from higgs_core.codec.transformers_codec import HiggsAudioV2TokenizerModel
-from higgs_core.prompt.tokenizer import CONTROL_TOKENS
+from higgs_core.prompt.tokenizer import ControlTokens, HiggsTokenizer
 
 HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 64, 128, 4, 4, 2, 16
 SEED = 20_25
+ROPE = {
+    "rope_theta": 500000.0,
+    "rope_scaling": {
+        "factor": 32.0,
+        "low_freq_factor": 0.125,
+        "high_freq_factor": 0.5,
+        "original_max_position_embeddings": 1024,
+        "rope_type": "llama3",
+    },
+}
+"""That of the released model."""
 
 
 def write_tiny(folder: Path) -> tuple[Path, Path]:
@@ -35,55 +47,23 @@ def write_tiny(folder: Path) -> tuple[Path, Path]:
 def _write_language_model(folder: Path) -> None:
     tokenizer = byte_tokenizer()
     tokenizer.save_pretrained(folder)
-    vocabulary_ids = tokenizer.get_vocab()
-    ids = {name: vocabulary_ids[token] for name, token in CONTROL_TOKENS.items()}
-    vocabulary = len(tokenizer)
-    (folder / "config.json").write_text(json.dumps(_config(vocabulary, ids), indent=1))
-    save_file(_weights(vocabulary, ids), folder / "model.safetensors")
+    vocabulary, control = len(tokenizer), HiggsTokenizer(tokenizer).control
+    config = boson_config(
+        vocabulary,
+        control,
+        hidden=HIDDEN,
+        inner=INNER,
+        layers=LAYERS,
+        heads=HEADS,
+        kv_heads=KV_HEADS,
+        head_dim=HEAD_DIM,
+        rope=ROPE,
+    )
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    save_file(_weights(vocabulary, control), folder / "model.safetensors")
 
 
-def _config(vocabulary: int, ids: dict[str, int]) -> dict[str, object]:
-    return {
-        "model_type": "higgs_audio",
-        "architectures": ["HiggsAudioModel"],
-        "audio_adapter_type": "dual_ffn_fast_forward",
-        "audio_dual_ffn_layers": list(range(LAYERS)),
-        "audio_num_codebooks": 8,
-        "audio_codebook_size": 1024,
-        "audio_stream_bos_id": 1024,
-        "audio_stream_eos_id": 1025,
-        "audio_in_token_idx": ids["audio_in"],
-        "audio_out_token_idx": ids["audio_out"],
-        "audio_out_bos_token_id": ids["audio_out_bos"],
-        "audio_eos_token_id": ids["audio_eos"],
-        "pad_token_id": ids["end_of_turn"],
-        "torch_dtype": "bfloat16",
-        "use_delay_pattern": True,
-        "text_config": {
-            "model_type": "llama",
-            "vocab_size": vocabulary,
-            "hidden_size": HIDDEN,
-            "intermediate_size": INNER,
-            "num_hidden_layers": LAYERS,
-            "num_attention_heads": HEADS,
-            "num_key_value_heads": KV_HEADS,
-            "head_dim": HEAD_DIM,
-            "max_position_embeddings": 8192,
-            "rms_norm_eps": 1e-5,
-            "rope_theta": 500000.0,
-            "rope_scaling": {
-                "factor": 32.0,
-                "low_freq_factor": 0.125,
-                "high_freq_factor": 0.5,
-                "original_max_position_embeddings": 1024,
-                "rope_type": "llama3",
-            },
-            "eos_token_id": ids["end_of_turn"],
-        },
-    }
-
-
-def _weights(vocabulary: int, ids: dict[str, int]) -> dict[str, torch.Tensor]:
+def _weights(vocabulary: int, control: ControlTokens) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(SEED)
 
     def normal(*shape: int, scale: float | None = None) -> torch.Tensor:
@@ -112,16 +92,16 @@ def _weights(vocabulary: int, ids: dict[str, int]) -> dict[str, torch.Tensor]:
                 f"{prefix}{part}mlp.up_proj.weight": normal(INNER, HIDDEN),
                 f"{prefix}{part}mlp.down_proj.weight": normal(HIDDEN, INNER, scale=0.05),
             }
-    _make_it_stop(tensors, ids)
+    _make_it_stop(tensors, control)
     _make_it_speak(tensors)
     return {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
 
 
-def _make_it_stop(tensors: dict[str, torch.Tensor], ids: dict[str, int]) -> None:
+def _make_it_stop(tensors: dict[str, torch.Tensor], control: ControlTokens) -> None:
     """After `<|audio_eos|>` the text head answers `<|eot_id|>`."""
-    direction = torch.nn.functional.normalize(tensors["embed_tokens.weight"][ids["audio_eos"]], dim=0)
-    tensors["embed_tokens.weight"][ids["audio_eos"]] = 16 * direction
-    tensors["audio_decoder_proj.text_lm_head.weight"][ids["end_of_turn"]] = 4 * direction
+    direction = torch.nn.functional.normalize(tensors["embed_tokens.weight"][control.audio_eos], dim=0)
+    tensors["embed_tokens.weight"][control.audio_eos] = 16 * direction
+    tensors["audio_decoder_proj.text_lm_head.weight"][control.end_of_turn] = 4 * direction
 
 
 def _make_it_speak(tensors: dict[str, torch.Tensor]) -> None:

@@ -43,7 +43,7 @@ codes."""
 _LINEAR = 2.0**-16
 _SWITCH = math.pi / 4
 GAIN = 2.4
-"""Of the waveform; the loudest speech stays below 1."""
+"""Of the waveform. The loudest vowels come up to 1, where a few samples are cut off."""
 
 
 def config() -> HiggsAudioV2TokenizerConfig:

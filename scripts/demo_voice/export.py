@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from higgs_core.checkpoint.boson_config import boson_config
 from higgs_core.checkpoint.built_in_files import DEMO_DATA
 from higgs_core.checkpoint.byte_tokenizer import byte_tokenizer
 from higgs_core.checkpoint.compact_codec import write_compact
 from higgs_core.prompt.tokenizer import HiggsTokenizer
 from scripts.demo_voice import codec, encoder
-from scripts.demo_voice.codes import BOS, CODEBOOKS, CODES, EOS, SPOKEN_BOOKS, UNIT
+from scripts.demo_voice.codes import CODEBOOKS, CODES, SPOKEN_BOOKS, UNIT
 from scripts.demo_voice.inventory import Inventory
 from scripts.demo_voice.model import (
     HEAD_DIM,
@@ -26,9 +27,8 @@ from scripts.demo_voice.model import (
     INNER,
     KV_HEADS,
     LAYERS,
-    NORM_EPSILON,
     ROPE_THETA,
-)  # fmt: skip
+)
 from scripts.demo_voice.tables import Tables
 from scripts.demo_voice.train import used_codes
 
@@ -54,39 +54,19 @@ def language_model(average: dict[str, Tensor], used: dict[int, int]) -> dict[str
 
 
 def config() -> dict[str, Any]:
+    """config.json of the language model."""
     tokenizer = byte_tokenizer()
-    control = HiggsTokenizer(tokenizer).control
-    return {
-        "model_type": "higgs_audio",
-        "architectures": ["HiggsAudioModel"],
-        "audio_adapter_type": "dual_ffn_fast_forward",
-        "audio_dual_ffn_layers": list(range(LAYERS)),
-        "audio_num_codebooks": CODEBOOKS,
-        "audio_codebook_size": CODES - 2,
-        "audio_stream_bos_id": BOS,
-        "audio_stream_eos_id": EOS,
-        "audio_in_token_idx": control.audio_in,
-        "audio_out_token_idx": control.audio_out,
-        "audio_out_bos_token_id": control.audio_out_bos,
-        "audio_eos_token_id": control.audio_eos,
-        "pad_token_id": control.end_of_turn,
-        "torch_dtype": "bfloat16",
-        "use_delay_pattern": True,
-        "text_config": {
-            "model_type": "llama",
-            "vocab_size": len(tokenizer),
-            "hidden_size": HIDDEN,
-            "intermediate_size": INNER,
-            "num_hidden_layers": LAYERS,
-            "num_attention_heads": HEADS,
-            "num_key_value_heads": KV_HEADS,
-            "head_dim": HEAD_DIM,
-            "max_position_embeddings": 8192,
-            "rms_norm_eps": NORM_EPSILON,
-            "rope_theta": ROPE_THETA,
-            "eos_token_id": control.end_of_turn,
-        },
-    }
+    return boson_config(
+        len(tokenizer),
+        HiggsTokenizer(tokenizer).control,
+        hidden=HIDDEN,
+        inner=INNER,
+        layers=LAYERS,
+        heads=HEADS,
+        kv_heads=KV_HEADS,
+        head_dim=HEAD_DIM,
+        rope={"rope_theta": ROPE_THETA},
+    )
 
 
 def write(work: Path, folder: Path) -> None:

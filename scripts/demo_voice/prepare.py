@@ -1,4 +1,4 @@
-"""Makes what training and codec need: `python -m scripts.demo_voice.prepare --work build/demo_voice`, some 8 minutes.
+"""Makes what training and codec need: `python -m scripts.demo_voice.prepare --work build/demo_voice`, some 4 minutes.
 
 The source voice speaks the corpus; from it follow the tables of what each code sounds like and, with --new-inventory,
 the codes themselves. Without it the codes of the voice in the package are kept. When a model with a new inventory is

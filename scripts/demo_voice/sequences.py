@@ -245,7 +245,8 @@ class Sequences:
 def _join(text: Text, other: Text, separator: str) -> None:
     """Add a text after another one; the pause at the end of the first becomes the one between sentences."""
     if text.written:
-        text.sounds.pop(), text.levels.pop(), text.voices.pop(), text.letters.pop(), text.ends.pop()
+        for values in (text.sounds, text.levels, text.voices, text.letters, text.ends):
+            values.pop()
         text.pause("sentence", text.voices[-1])
         for values in (other.sounds, other.levels, other.voices, other.letters, other.ends):
             values.pop(0)
