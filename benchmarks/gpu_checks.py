@@ -69,7 +69,8 @@ def kernels(parts: EngineParts) -> Iterator[Row]:
             for ops in (plain, ours):
                 cache._all.copy_(before)
                 decoder = Decoder(config, parts.weights, cache, ops)
-                logits = decoder.decode_step(columns, positions, positions + 1, max_kv_length=int(positions.max()) + 1)
+                active = torch.ones_like(positions, dtype=torch.bool)
+                logits = decoder.decode_step(columns, positions, active, max_kv_length=int(positions.max()) + 1)
                 outcome.append((logits, cache._all.clone()))
             (expected, their_cache), (found, our_cache) = outcome
             error = _relative(found, expected)
@@ -160,8 +161,8 @@ def _teacher_forced(decoder: Decoder, prompt: Prompt, columns: torch.Tensor) -> 
     logits = [decoder.audio_logits(hidden)[0]]
     for step, column in enumerate(columns):
         position = torch.tensor([prompt.length + step], device=device)
-        length = prompt.length + step + 1
-        logits.append(decoder.decode_step(column[None], position, position + 1, max_kv_length=length)[0])
+        active = torch.ones_like(position, dtype=torch.bool)
+        logits.append(decoder.decode_step(column[None], position, active, max_kv_length=prompt.length + step + 1)[0])
     return torch.stack(logits)
 
 
@@ -192,7 +193,7 @@ def _activate(parts: EngineParts, rows: int, columns: torch.Tensor, positions: t
     for row in range(rows):
         params = sampled(steps) if row != 1 else GenerationParams(temperature=0.0)
         state.begin(row, params, 1234 + row)
-        state.begin_segment(row, columns[row][:, None], int(positions[row]), 9)
+        state.begin_segment(row, columns[row][:, None], int(positions[row]) + 1, 9)
         state.column[row] = columns[row]
         state.sampled[row] = 8
 

@@ -10,18 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from higgs_core.kernels.optional_triton import cdiv, jit, tl
-from higgs_core.kernels.swiglu import silu_times, swiglu
+from higgs_core.kernels.swiglu import silu_times
 
-linear = F.linear
 MAX_ROWS = 2
-
-
-def linear_swiglu(x: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
-    """The first half of an MLP. x: [B, H], gate_up: [2 I, H], the gate first. Returns [B, I]."""
-    return swiglu(F.linear(x, gate_up))
 
 
 @dataclass(frozen=True)
@@ -114,7 +107,7 @@ def _gated_gemv_kernel(
 
 
 def linear_triton(x: torch.Tensor, weight: torch.Tensor, config: GemvConfig) -> torch.Tensor:
-    """As `linear` for B <= 2; x and weight contiguous."""
+    """As `higgs_core.kernels.linear.linear` for B <= 2; x and weight contiguous."""
     outer, inner = weight.shape
     out = x.new_empty(x.shape[0], outer)
     _gemv_kernel[(cdiv(outer, config.tile),)](
@@ -132,7 +125,7 @@ def linear_triton(x: torch.Tensor, weight: torch.Tensor, config: GemvConfig) -> 
 
 
 def linear_swiglu_triton(x: torch.Tensor, gate_up: torch.Tensor, config: GemvConfig) -> torch.Tensor:
-    """As `linear_swiglu` for B <= 2; x and gate_up contiguous."""
+    """swiglu(linear(x, gate_up)) for B <= 2; x and gate_up contiguous. x: [B, H], gate_up: [2 I, H]. Returns [B, I]."""
     outer, inner = gate_up.shape[0] // 2, gate_up.shape[1]
     out = x.new_empty(x.shape[0], outer)
     _gated_gemv_kernel[(cdiv(outer, config.tile),)](

@@ -10,9 +10,11 @@ import torch
 
 from higgs_core.config import ModelConfig
 from higgs_core.kernels.embed_columns import embed_columns
-from higgs_core.kernels.gemv import linear, linear_swiglu
-from higgs_core.kernels.rms_norm import add_rms_norm, rms_norm
+from higgs_core.kernels.linear import linear, linear_add, norm_linear, norm_mlp_add
+from higgs_core.kernels.quantized_weight import Weight
+from higgs_core.kernels.rms_norm import rms_norm
 from higgs_core.kernels.rope_attention import LayerAttention, rope_attention
+from higgs_core.kernels.rope_kv import RopeTable
 from higgs_core.kernels.swiglu import swiglu
 from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import Sampler
@@ -23,7 +25,7 @@ Tensor = torch.Tensor
 
 class RopeAttention(Protocol):
     def __call__(
-        self, cos: Tensor, sin: Tensor, positions: Tensor, lengths: Tensor, max_kv_length: int, kv_heads: int
+        self, table: RopeTable, positions: Tensor, active: Tensor, max_kv_length: int, kv_heads: int
     ) -> LayerAttention: ...
 
 
@@ -39,18 +41,20 @@ MakeStepTail = Callable[[ModelConfig, Sample, torch.device], StepTailOp]
 class Ops:
     """Tensors have the model's dtype unless stated otherwise.
 
-    B rows, H hidden size, I intermediate size of the MLP, Hq query and Hkv KV heads of size D, S slots of C positions,
-    Q codebooks of V codes, W columns of history.
+    B rows of a decode step, N any number of positions, H hidden size, I intermediate size of the MLP, Hq query and Hkv
+    KV heads of size D, S slots of C positions, Q codebooks of V codes, W columns of history. A weight may be quantised.
 
     embed_columns(columns int64 [B, Q], table [Q V, H]) -> [B, H]
-    rms_norm(x [B, H], weight [H], eps) -> [B, H]
-    add_rms_norm(x [B, H], residual [B, H], weight [H], eps) -> normed [B, H], new residual [B, H]
-        `residual` is overwritten
-    linear(x [B, in], weight [out, in]) -> [B, out]
-    linear_swiglu(x [B, H], gate_up [2 I, H]) -> [B, I]
-        swiglu(linear(x, gate_up))
-    swiglu(gate_up [B, 2 I]) -> [B, I]
-    rope_attention(cos [B, D], sin [B, D], positions [B], lengths [B], max_kv_length, kv_heads)
+    rms_norm(x [N, H], weight [H], eps) -> [N, H]
+    linear(x [N, in], weight [out, in]) -> [N, out]
+    swiglu(gate_up [N, 2 I]) -> [N, I]
+    norm_linear(x [B, H], norm [H], eps, weight [out, H]) -> [B, out]
+        linear(rms_norm(x))
+    linear_add(x [B, in], weight [out, in], residual [B, out]) -> residual, overwritten
+        residual + linear(x)
+    norm_mlp_add(residual [B, H], norm [H], eps, gate_up [2 I, H], down [H, I]) -> residual, overwritten
+        residual + down(swiglu(gate_up(rms_norm(residual))))
+    rope_attention(table of C positions, positions [B], active bool [B], max_kv_length, kv_heads)
         -> callable(qkv [B, (Hq + 2 Hkv) D], k_cache [S, Hkv, C, D], v_cache [S, Hkv, C, D]) -> [B, Hq D]
         called once per decode step; the returned function runs one layer and writes its keys and values
     sampler(Q, V, device) -> callable(logits fp32 [B, Q, V], window [B, W, Q], rows, step [B], max_top_k) -> [B, Q]
@@ -60,10 +64,11 @@ class Ops:
 
     embed_columns: Callable[[Tensor, Tensor], Tensor]
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
-    add_rms_norm: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
-    linear: Callable[[Tensor, Tensor], Tensor]
-    linear_swiglu: Callable[[Tensor, Tensor], Tensor]
+    linear: Callable[[Tensor, Weight], Tensor]
     swiglu: Callable[[Tensor], Tensor]
+    norm_linear: Callable[[Tensor, Tensor, float, Weight], Tensor]
+    linear_add: Callable[[Tensor, Weight, Tensor], Tensor]
+    norm_mlp_add: Callable[[Tensor, Tensor, float, Weight, Weight], Tensor]
     rope_attention: RopeAttention
     sampler: MakeSampler
     step_tail: MakeStepTail
@@ -74,10 +79,11 @@ def torch_ops() -> Ops:
     return Ops(
         embed_columns=embed_columns,
         rms_norm=rms_norm,
-        add_rms_norm=add_rms_norm,
         linear=linear,
-        linear_swiglu=linear_swiglu,
         swiglu=swiglu,
+        norm_linear=norm_linear,
+        linear_add=linear_add,
+        norm_mlp_add=norm_mlp_add,
         rope_attention=rope_attention,
         sampler=Sampler,
         step_tail=StepTail,

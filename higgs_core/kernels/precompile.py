@@ -20,6 +20,7 @@ from higgs_core.kernels import gemv, rms_norm, swiglu
 from higgs_core.kernels.cross_compile import build_launch_stubs, compiling
 from higgs_core.kernels.embed_columns import embed_columns_triton
 from higgs_core.kernels.rope_attention import TritonRopeAttention
+from higgs_core.kernels.rope_kv import RopeTable
 from higgs_core.kernels.sampler import TritonSampler
 from higgs_core.kernels.step_tail import TritonStepTail
 from higgs_core.params import MAX_RAS_WINDOW
@@ -58,7 +59,6 @@ def launch_all(
 def _launch_simple(config: ModelConfig, dtype: torch.dtype, rows: int) -> None:
     x, weight = torch.empty(rows, config.hidden_size, dtype=dtype), torch.empty(config.hidden_size, dtype=dtype)
     rms_norm.rms_norm_triton(x, weight, config.rms_norm_eps)
-    rms_norm.add_rms_norm_triton(x, torch.empty_like(x), weight, config.rms_norm_eps)
     swiglu.swiglu_triton(torch.empty(rows, 2 * config.intermediate_size, dtype=dtype))
     whole, real = torch.empty(rows, dtype=torch.int64), torch.empty(rows)
     logits = torch.empty(rows, config.num_codebooks, config.codebook_size)
@@ -77,11 +77,12 @@ def _launch_simple(config: ModelConfig, dtype: torch.dtype, rows: int) -> None:
 
 
 def _launch_attention(config: ModelConfig, dtype: torch.dtype, rows: int, max_kv_length: int, processors: int) -> None:
-    qkv, angle = torch.empty(rows, config.qkv_size, dtype=dtype), torch.empty(rows, config.head_dim, dtype=dtype)
+    qkv = torch.empty(rows, config.qkv_size, dtype=dtype)
+    angle = torch.empty(max_kv_length + 1, config.head_dim, dtype=dtype)
     cache = torch.empty(rows, config.num_kv_heads, max_kv_length + 1, config.head_dim, dtype=dtype)
-    positions = torch.empty(rows, dtype=torch.int64)
+    positions, active = torch.empty(rows, dtype=torch.int64), torch.empty(rows, dtype=torch.bool)
     attention = TritonRopeAttention(rows, config.num_kv_heads, processors, qkv.device)
-    attention(angle, angle, positions, positions, max_kv_length, config.num_kv_heads)(qkv, cache, cache)
+    attention(RopeTable(angle, angle), positions, active, max_kv_length, config.num_kv_heads)(qkv, cache, cache)
 
 
 def _launch_linear(config: ModelConfig, dtype: torch.dtype, rows: int, tiling: gemv.GemvConfig) -> None:

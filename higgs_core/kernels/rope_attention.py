@@ -15,7 +15,7 @@ import torch
 from higgs_core.kernels.decode_attention import attention_mask, decode_attention
 from higgs_core.kernels.flash_decode import SplitPlan, attend_span, merged, span_of
 from higgs_core.kernels.optional_triton import jit, tl
-from higgs_core.kernels.rope_kv import rope_kv_write, rotated, rotation
+from higgs_core.kernels.rope_kv import RopeTable, rope_kv_write, rotated, rotation
 
 LayerAttention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(qkv [B, (Hq + 2 Hkv) D], k_cache [S, Hkv, C, D], v_cache [S, Hkv, C, D]) -> attention output [B, Hq D].
@@ -25,20 +25,20 @@ Writes the new keys and values into the caches. qkv must be contiguous.
 
 
 def rope_attention(
-    cos: torch.Tensor,
-    sin: torch.Tensor,
+    table: RopeTable,
     positions: torch.Tensor,
-    lengths: torch.Tensor,
+    active: torch.Tensor,
     max_kv_length: int,
     kv_heads: int,
 ) -> LayerAttention:
     """The attention of one decode step, as a function to be called once per layer.
 
-    cos, sin: [B, D], both halves equal, in the model's dtype.  positions: int64 [B], where row b's key and value go.
-    lengths: int64 [B], 1 <= lengths <= max_kv_length.  Row b attends to positions 0..lengths[b] of slot b.
-    An active row has lengths[b] == positions[b] + 1; an inactive one may write anywhere at or beyond its length.
+    positions: int64 [B], where row b's key and value go.  active: bool [B].  An active row b attends to positions
+    0..positions[b] of slot b, which are at most max_kv_length; an inactive one to position 0 only.
     """
-    mask, factors = attention_mask(lengths, max_kv_length, kv_heads, cos.dtype), rotation(cos, sin)
+    lengths = (positions + 1).where(active, 1)
+    mask = attention_mask(lengths, max_kv_length, kv_heads, table.cos.dtype)
+    factors = rotation(table.cos[positions], table.sin[positions])
 
     def attend(qkv: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> torch.Tensor:
         query = rope_kv_write(qkv, factors, k_cache, v_cache, positions)
@@ -55,7 +55,7 @@ def _rope_attention_kernel(
     k_cache: tl.tensor,
     v_cache: tl.tensor,
     positions: tl.tensor,
-    lengths: tl.tensor,
+    active_rows: tl.tensor,
     partials: tl.tensor,
     logsumexp: tl.tensor,
     arrivals: tl.tensor,
@@ -75,7 +75,7 @@ def _rope_attention_kernel(
     dtype = out.dtype.element_ty
     split, kv_head, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     position = tl.load(positions + row).to(tl.int32)
-    length = tl.load(lengths + row).to(tl.int32)
+    length = tl.where(tl.load(active_rows + row) != 0, position + 1, 1)
     span = span_of(length, SPLITS, BLOCK)
     start = split * span
     end = tl.minimum(start + span, length)
@@ -84,7 +84,7 @@ def _rope_attention_kernel(
     one = tl.zeros([1, 1], tl.int32)
     index = tl.arange(0, SIZE)[None, :]
     source = qkv + row * (HEADS + 2 * KV_HEADS) * SIZE
-    cosine, sine = cos + row * SIZE, sin + row * SIZE
+    cosine, sine = cos + position * SIZE, sin + position * SIZE
     key = rotated(source + (HEADS + kv_head + one) * SIZE, cosine, sine, one == 0, SIZE).to(dtype)
     value = tl.load(source + (HEADS + KV_HEADS + kv_head) * SIZE + index)
     offset = row * slot_stride + kv_head * head_stride
@@ -143,27 +143,25 @@ class TritonRopeAttention:
 
     def __call__(
         self,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
+        table: RopeTable,
         positions: torch.Tensor,
-        lengths: torch.Tensor,
+        active: torch.Tensor,
         max_kv_length: int,
         kv_heads: int,
     ) -> LayerAttention:
-        return partial(self._launch, cos, sin, positions, lengths, max_kv_length)
+        return partial(self._launch, table, positions, active, max_kv_length)
 
     def _launch(
         self,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
+        table: RopeTable,
         positions: torch.Tensor,
-        lengths: torch.Tensor,
+        active: torch.Tensor,
         max_kv_length: int,
         qkv: torch.Tensor,
         k_cache: torch.Tensor,
         v_cache: torch.Tensor,
     ) -> torch.Tensor:
-        (rows, size), kv_heads = cos.shape, k_cache.shape[1]
+        rows, size, kv_heads = positions.shape[0], table.cos.shape[1], k_cache.shape[1]
         heads = qkv.shape[1] // size - 2 * kv_heads
         plan = SplitPlan.choose(rows, heads, kv_heads, size, max_kv_length, qkv.dtype, self._processors)
         out = qkv.new_empty(rows, heads * size)
@@ -171,12 +169,12 @@ class TritonRopeAttention:
         logsumexp = qkv.new_empty(rows, heads, plan.splits, dtype=torch.float32)
         _rope_attention_kernel[(plan.splits, kv_heads, rows)](
             qkv,
-            cos,
-            sin,
+            table.cos,
+            table.sin,
             k_cache,
             v_cache,
             positions,
-            lengths,
+            active,
             partials,
             logsumexp,
             self._arrivals,

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import torch
 
 from higgs_core.kernels.optional_triton import jit, tl
+
+
+class RopeTable(NamedTuple):
+    """cos, sin: [C, D] for every position of the cache, both halves equal, in the model's dtype."""
+
+    cos: torch.Tensor
+    sin: torch.Tensor
 
 
 @cache

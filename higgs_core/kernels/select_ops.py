@@ -15,6 +15,7 @@ from higgs_core.kernels.embed_columns import embed_columns_triton
 from higgs_core.kernels.ops import MakeSampler, MakeStepTail, Ops, RopeAttention, Tensor, torch_ops
 from higgs_core.kernels.optional_triton import HAS_TRITON
 from higgs_core.kernels.rope_attention import TritonRopeAttention
+from higgs_core.kernels.rope_kv import RopeTable
 from higgs_core.kernels.sampler import TritonSampler
 from higgs_core.kernels.self_check import Case, checked
 from higgs_core.kernels.self_check_cases import Cases
@@ -61,20 +62,24 @@ def kernel_ops(config: ModelConfig, device: torch.device, dtype: torch.dtype, pr
     triton_sampler: MakeSampler = TritonSampler
     triton_step_tail: MakeStepTail = TritonStepTail
     planned = partial(_planned, cases=cases, device=device, dtype=dtype, timer=timer)
+    norm = checked("RMSNorm", rms_norm.rms_norm_triton, plain.rms_norm, cases.norm())
+    linear = planned("GEMV", plain.linear, gemv.linear_triton, square)
+    linear_swiglu = planned(
+        "GEMV with SwiGLU",
+        lambda x, gate_up: gated(plain.linear(x, gate_up)),
+        gemv.linear_swiglu_triton,
+        ((2 * inner, hidden),),
+    )
     return Ops(
         embed_columns=checked("column embedding", embed_columns_triton, plain.embed_columns, cases.embed()),
-        rms_norm=checked("RMSNorm", rms_norm.rms_norm_triton, plain.rms_norm, cases.norm()),
-        add_rms_norm=checked(
-            "RMSNorm with residual", rms_norm.add_rms_norm_triton, plain.add_rms_norm, cases.add_norm()
-        ),
-        linear=planned("GEMV", plain.linear, gemv.linear_triton, square),
-        linear_swiglu=planned(
-            "GEMV with SwiGLU",
-            lambda x, gate_up: gated(plain.linear(x, gate_up)),
-            gemv.linear_swiglu_triton,
-            ((2 * inner, hidden),),
-        ),
+        rms_norm=norm,
+        linear=plain.linear,
         swiglu=gated,
+        norm_linear=lambda x, weight, eps, out: linear(norm(x, weight, eps), out),
+        linear_add=lambda x, weight, residual: residual.add_(linear(x, weight)),
+        norm_mlp_add=lambda residual, weight, eps, gate_up, down: residual.add_(
+            linear(linear_swiglu(norm(residual, weight, eps), gate_up), down)
+        ),
         rope_attention=_one_of(
             "RoPE with attention",
             TritonRopeAttention(_MAX_ROWS, kv_heads, processors, device),
@@ -135,10 +140,10 @@ def _one_layer(attention: RopeAttention, *, kv_heads: int) -> Callable[..., Tens
         cos: Tensor,
         sin: Tensor,
         positions: Tensor,
-        lengths: Tensor,
+        active: Tensor,
         max_kv_length: int,
     ) -> Tensor:
-        return attention(cos, sin, positions, lengths, max_kv_length, kv_heads)(qkv, k_cache, v_cache)
+        return attention(RopeTable(cos, sin), positions, active, max_kv_length, kv_heads)(qkv, k_cache, v_cache)
 
     return attend
 

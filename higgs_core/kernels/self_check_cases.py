@@ -36,30 +36,25 @@ class Cases:
             width = self._config.hidden_size
             yield self._random(rows, width), self._random(width), self._config.rms_norm_eps
 
-    def add_norm(self) -> Iterator[Case]:
-        """x, residual, weight, eps."""
-        for x, weight, eps in self.norm():
-            yield x, self._random(*x.shape), weight, eps
-
     def gated(self) -> Iterator[Case]:
         """gate_up."""
         for rows in _ROWS:
             yield (self._random(rows, 2 * self._config.intermediate_size),)
 
     def rope_attention(self) -> Iterator[Case]:
-        """qkv, k_cache, v_cache, cos, sin, positions, lengths, max_kv_length; the last of several rows is inactive."""
+        """qkv, k_cache, v_cache, cos, sin, positions, active, max_kv_length; the last of several rows is inactive."""
         config = self._config
+        angle = torch.rand(_MAX_KV_LENGTH + 1, config.head_dim // 2, generator=self._generator).mul(6).repeat(1, 2)
+        cos, sin = (part.to(self._device, self._dtype) for part in (angle.cos(), angle.sin()))
         for rows in _ROWS:
-            angle = torch.rand(rows, config.head_dim // 2, generator=self._generator).mul(6).repeat(1, 2)
-            cos, sin = (part.to(self._device, self._dtype) for part in (angle.cos(), angle.sin()))
             cache = (rows + 1, config.num_kv_heads, _MAX_KV_LENGTH + 1, config.head_dim)
-            lengths = self._integers(1, _MAX_KV_LENGTH + 1, rows)
-            lengths[0] = _MAX_KV_LENGTH
-            positions = lengths - 1
+            positions = self._integers(0, _MAX_KV_LENGTH, rows)
+            positions[0] = _MAX_KV_LENGTH - 1
+            active = torch.ones(rows, dtype=torch.bool, device=self._device)
             if rows > 1:
-                lengths[-1], positions[-1] = 1, _MAX_KV_LENGTH
+                active[-1], positions[-1] = False, _MAX_KV_LENGTH
             qkv = self._random(rows, config.qkv_size)
-            yield qkv, self._random(*cache), self._random(*cache), cos, sin, positions, lengths, _MAX_KV_LENGTH
+            yield qkv, self._random(*cache), self._random(*cache), cos, sin, positions, active, _MAX_KV_LENGTH
 
     def linear(self, plan: Iterable[tuple[int, int, int]]) -> Iterator[Case]:
         """x, weight for rows, out and in of a plan."""

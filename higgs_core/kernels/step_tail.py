@@ -14,10 +14,11 @@ from higgs_core.sampling.step_tail import Sample
 
 
 # The first column of a segment is sampled for one row alone, from the middle of the state.
-@jit_for_any_alignment("column", "window", "step", "sampled", "eos_reach", "active", "emitted")
+@jit_for_any_alignment("column", "position", "window", "step", "sampled", "eos_reach", "active", "emitted")
 def _step_tail_kernel(
     tokens: tl.tensor,
     column: tl.tensor,
+    position: tl.tensor,
     window: tl.tensor,
     step: tl.tensor,
     sampled: tl.tensor,
@@ -65,6 +66,7 @@ def _step_tail_kernel(
     tl.store(emitted + row * (CODEBOOKS + 1) + CODEBOOKS, status.to(tl.int64))
 
     tl.store(eos_reach + row, following.to(tl.int64))
+    tl.store(position + row, tl.load(position + row) + alive.to(tl.int64))
     tl.store(sampled + row, count + alive.to(tl.int64))
     tl.store(step + row, tl.load(step + row) + alive.to(tl.int64))
     tl.store(active + row, alive & (ended == 0))
@@ -84,6 +86,7 @@ class TritonStepTail:
         _step_tail_kernel[(tokens.shape[0],)](
             tokens,
             state.column,
+            state.position,
             state.window,
             state.step,
             state.sampled,

@@ -10,12 +10,13 @@ import torch
 
 from higgs_core.kernels.gemv import CONFIGS, MAX_ROWS, GemvConfig
 from higgs_core.kernels.optional_triton import cdiv
+from higgs_core.kernels.quantized_weight import Weight
 
 log = logging.getLogger(__name__)
 
 Shape = tuple[int, int]  # a weight's, [out, in]
 Plan = Mapping[tuple[int, int, int], GemvConfig]  # by rows, out, in
-Linear = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Linear = Callable[[torch.Tensor, Weight], torch.Tensor]
 ConfiguredLinear = Callable[[torch.Tensor, torch.Tensor, GemvConfig], torch.Tensor]
 Timer = Callable[[Callable[[torch.Tensor], torch.Tensor], torch.device, Shape, torch.dtype], float]
 
@@ -29,9 +30,11 @@ class PlannedLinear:
     def __init__(self, library: Linear, gemv: ConfiguredLinear, plan: Plan) -> None:
         self._library, self._gemv, self.plan = library, gemv, plan
 
-    def __call__(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        config = self.plan.get((x.shape[0], *weight.shape))
-        return self._library(x, weight) if config is None else self._gemv(x, weight, config)
+    def __call__(self, x: torch.Tensor, weight: Weight) -> torch.Tensor:
+        config = self.plan.get((x.shape[0], weight.shape[0], weight.shape[1]))
+        if config is None or not isinstance(weight, torch.Tensor):
+            return self._library(x, weight)
+        return self._gemv(x, weight, config)
 
 
 def fastest(

@@ -12,6 +12,7 @@ from transformers.models.higgs_audio_v2.modeling_higgs_audio_v2 import HiggsAudi
 
 from higgs_core.config import ModelConfig
 from higgs_core.kernels.ops import Ops
+from higgs_core.kernels.rope_kv import RopeTable
 from higgs_core.model.kv_cache import KVCache
 from higgs_core.model.weights import DecoderWeights, FeedForward, LayerWeights
 
@@ -28,34 +29,28 @@ class Decoder:
         rotary = HiggsAudioV2RotaryEmbedding(config.transformers).to(device)
         every_position = torch.arange(cache.context + 1, device=device)[None]
         cos, sin = rotary(weights.norm, every_position)  # [1, C + 1, D], in the model's dtype
-        self._cos, self._sin = cos[0].contiguous(), sin[0].contiguous()
+        self._rope = RopeTable(cos[0].contiguous(), sin[0].contiguous())
 
     def decode_step(
         self,
         columns: torch.Tensor,  # int64 [B, Q], the input of row b of the cache
-        positions: torch.Tensor,  # int64 [B]
-        lengths: torch.Tensor,  # int64 [B], positions that row b attends to, this one included
-        max_kv_length: int,  # an upper bound of lengths
+        positions: torch.Tensor,  # int64 [B], where it goes
+        active: torch.Tensor,  # bool [B]; an active row attends to all positions up to its own
+        max_kv_length: int,  # an upper bound of the positions that active rows attend to
     ) -> torch.Tensor:  # float32 [B, Q, codebook_size]
         """One audio column for rows 0..B of the cache."""
         config, ops, eps = self.config, self._ops, self.config.rms_norm_eps
-        cos, sin = self._cos[positions], self._sin[positions]  # [B, D]
         residual = self._embed_columns(columns)  # [B, H]
-        attend = ops.rope_attention(cos, sin, positions, lengths, max_kv_length, config.num_kv_heads)
-        pending = None  # the last MLP's output, added to the residual by the next norm's kernel
+        attend = ops.rope_attention(self._rope, positions, active, max_kv_length, config.num_kv_heads)
         for number, layer in enumerate(self.weights.layers):
             audio = layer.audio
             if audio is None:
                 continue
-            if pending is None:
-                normed = ops.rms_norm(residual, audio.attention_norm, eps)
-            else:
-                normed, residual = ops.add_rms_norm(pending, residual, audio.attention_norm, eps)
-            qkv = ops.linear(normed, layer.qkv)  # [B, (Hq + 2 Hkv) D]
+            qkv = ops.norm_linear(residual, audio.attention_norm, eps, layer.qkv)  # [B, (Hq + 2 Hkv) D]
             attended = attend(qkv, self.cache.keys[number], self.cache.values[number])  # [B, Hq D]
-            normed, residual = ops.add_rms_norm(ops.linear(attended, layer.output), residual, audio.mlp_norm, eps)
-            pending = ops.linear(ops.linear_swiglu(normed, audio.gate_up), audio.down)
-        return self.audio_logits(self._final_norm(pending, residual))
+            residual = ops.linear_add(attended, layer.output, residual)
+            residual = ops.norm_mlp_add(residual, audio.mlp_norm, eps, audio.gate_up, audio.down)
+        return self.audio_logits(residual)
 
     def prefill(
         self,
@@ -65,7 +60,7 @@ class Decoder:
         audio_index: torch.Tensor,  # int64 [A], which of the L positions hold columns
         text_index: torch.Tensor,  # int64 [L - A], the others
         columns: torch.Tensor,  # int64 [A, Q]
-    ) -> torch.Tensor:  # [1, H], the last position after the final norm
+    ) -> torch.Tensor:  # [1, H], the last position before the final norm
         """Run L positions of one slot at once, from position `start` on."""
         length, eps = token_ids.shape[0], self.config.rms_norm_eps
         self.cache.mark(slot, start, length, audio_index)
@@ -83,31 +78,29 @@ class Decoder:
             x = x + self._attend(number, layer, slot, normed, positions, start, visible=None)
             for part, index in rows:
                 x[index] += self._mlp(part, x[index])
-        return self._ops.rms_norm(x[-1:], self.weights.norm, eps)
+        return x[-1:]
 
     def audio_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[B, H] -> float32 [B, Q, codebook_size]."""
-        logits = self._ops.linear(hidden, self.weights.audio_head).float()
+        """Of the last layer's output, [B, H] before the final norm. Returns float32 [B, Q, codebook_size]."""
+        logits = self._logits(hidden, self.weights.audio_head)
         return logits.view(-1, self.config.num_codebooks, self.config.codebook_size)
 
     def text_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[B, H] -> float32 [B, V]. The checkpoint must have a text head."""
+        """As `audio_logits`, for text tokens: float32 [B, V]. The checkpoint must have a text head."""
         assert self.weights.text_head is not None
-        return self._ops.linear(hidden, self.weights.text_head).float()
+        return self._logits(hidden, self.weights.text_head)
+
+    def _logits(self, hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+        return self._ops.norm_linear(hidden, self.weights.norm, self.config.rms_norm_eps, head).float()
 
     def _embed_columns(self, columns: torch.Tensor) -> torch.Tensor:
         """[B, Q] -> [B, H], the sum over the codebooks' embeddings."""
         return self._ops.embed_columns(columns, self.weights.code_embedding)
 
-    def _final_norm(self, pending: torch.Tensor | None, residual: torch.Tensor) -> torch.Tensor:
-        if pending is None:
-            return self._ops.rms_norm(residual, self.weights.norm, self.config.rms_norm_eps)
-        return self._ops.add_rms_norm(pending, residual, self.weights.norm, self.config.rms_norm_eps)[0]
-
     def _mlp(self, part: FeedForward, x: torch.Tensor) -> torch.Tensor:
         """[N, H] -> [N, H], without the residual."""
         normed = self._ops.rms_norm(x, part.mlp_norm, self.config.rms_norm_eps)
-        return F.linear(self._ops.swiglu(F.linear(normed, part.gate_up)), part.down)
+        return self._ops.linear(self._ops.swiglu(self._ops.linear(normed, part.gate_up)), part.down)
 
     def _attend(
         self,
@@ -122,9 +115,9 @@ class Decoder:
         config = self.config
         heads, kv_heads, size = config.num_heads, config.num_kv_heads, config.head_dim
         count = normed.shape[0]
-        qkv = F.linear(normed, layer.qkv).view(count, heads + 2 * kv_heads, size)
+        qkv = self._ops.linear(normed, layer.qkv).view(count, heads + 2 * kv_heads, size)
         query_key, value = qkv.split([heads + kv_heads, kv_heads], dim=1)
-        cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]  # [N, 1, D]
+        cos, sin = self._rope.cos[positions][:, None], self._rope.sin[positions][:, None]  # [N, 1, D]
         first, second = query_key.chunk(2, dim=-1)
         query_key = query_key * cos + torch.cat((-second, first), dim=-1) * sin
         query, key = query_key.split([heads, kv_heads], dim=1)
@@ -150,7 +143,7 @@ class Decoder:
                 attn_mask=visible.repeat(heads // kv_heads, 1),
             )
         attended = attended.reshape(heads, count, size).transpose(0, 1)
-        return F.linear(attended.reshape(count, heads * size), layer.output)
+        return self._ops.linear(attended.reshape(count, heads * size), layer.output)
 
     def _run_text_only(
         self, number: int, layer: LayerWeights, slot: int, start: int, x: torch.Tensor, text_index: torch.Tensor

@@ -90,9 +90,7 @@ class StepRunner:
 
     def _step(self, shape: StepShape) -> None:
         state = self.view(shape.rows)
-        lengths = (state.position + 1).where(state.active, 1)
-        logits = self._decoder.decode_step(state.column, state.position, lengths, shape.max_kv_length)
-        state.position.add_(state.active)
+        logits = self._decoder.decode_step(state.column, state.position, state.active, shape.max_kv_length)
         self._step_tail(state, logits, shape.max_top_k)
 
     def _captured(self, shape: StepShape) -> torch.cuda.CUDAGraph:

@@ -67,12 +67,13 @@ class DecodeState:
         """Prepare and activate the row for the first sampled column of a segment.
 
         history: int64 [Q, any], every column that RAS may look back to, the synthetic one last.
-        position: where the first sampled column will go.  step: steps taken so far.
+        position: where the first sampled column will go: one behind the synthetic one, whose step's tail comes next.
+        step: steps taken so far.
         """
         recent = history[:, -MAX_RAS_WINDOW:].T.to(self.window.device, non_blocking=True)
         self.window[slot] = -1
         self.window[slot, MAX_RAS_WINDOW - recent.shape[0] :] = recent
-        self.position[slot].fill_(position)
+        self.position[slot].fill_(position - 1)
         self.step[slot].fill_(step)
         self.sampled[slot].fill_(0)
         self.eos_reach[slot].fill_(0)

@@ -47,6 +47,7 @@ class StepTail:
         state.column.copy_(tokens)
         state.window.copy_(torch.cat([state.window[:, 1:], tokens[:, None]], dim=1))
         state.eos_reach.copy_(next_reach)
+        state.position.add_(active)
         state.sampled.add_(active)
         state.step.add_(active)
         active.logical_and_(~ended)

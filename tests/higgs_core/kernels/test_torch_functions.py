@@ -9,7 +9,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_
 
 from higgs_core.kernels import ops_for, torch_ops
 from higgs_core.kernels.decode_attention import attention_mask, decode_attention
-from higgs_core.kernels.rope_kv import rope_kv_write, rotation
+from higgs_core.kernels.rope_kv import RopeTable, rope_kv_write, rotation
 from tests.helpers.kernel_shapes import DTYPES, ROWS, angles, assert_close, model_config, random
 
 OPS = torch_ops()
@@ -31,12 +31,19 @@ def test_rms_norm_of_no_rows_and_of_silence() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_add_rms_norm_norms_the_new_residual_stream(dtype: torch.dtype) -> None:
-    x, residual, weight = random(3, 72, dtype=dtype), random(3, 72, dtype=dtype), random(72, dtype=dtype)
-    total = residual + x
-    normed, stream = OPS.add_rms_norm(x, residual, weight, 1e-5)
-    assert torch.equal(stream, total)
-    assert torch.equal(normed, OPS.rms_norm(total, weight, 1e-5))
+def test_the_fused_functions_are_their_parts(dtype: torch.dtype) -> None:
+    residual, norm = random(3, 24, dtype=dtype), random(24, dtype=dtype)
+    gate, up, down = random(33, 24, dtype=dtype), random(33, 24, dtype=dtype), random(24, 33, dtype=dtype)
+    normed = OPS.rms_norm(residual, norm, 1e-5)
+    assert_close(OPS.norm_linear(residual, norm, 1e-5, gate), F.linear(normed, gate))
+    inner = F.silu(F.linear(normed, gate)) * F.linear(normed, up)
+    expected = residual + F.linear(inner, down)
+    ours = residual.clone()
+    assert OPS.linear_add(inner, down, ours) is ours
+    assert_close(ours, expected)
+    ours = residual.clone()
+    assert OPS.norm_mlp_add(ours, norm, 1e-5, torch.cat([gate, up]), down) is ours
+    assert_close(ours, expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -44,7 +51,6 @@ def test_add_rms_norm_norms_the_new_residual_stream(dtype: torch.dtype) -> None:
 def test_swiglu_takes_the_gate_first(rows: int, dtype: torch.dtype) -> None:
     x, gate, up = random(rows, 24, dtype=dtype), random(33, 24, dtype=dtype), random(33, 24, dtype=dtype)
     expected = F.silu(F.linear(x, gate)) * F.linear(x, up)
-    assert_close(OPS.linear_swiglu(x, torch.cat([gate, up])), expected)
     assert_close(OPS.swiglu(F.linear(x, torch.cat([gate, up]))), expected)
 
 
@@ -86,12 +92,12 @@ def test_decode_attention_looks_at_each_rows_own_length(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rope_attention_sees_the_position_that_it_writes(dtype: torch.dtype) -> None:
-    qkv, (cos, sin) = random(3, 160, dtype=dtype), angles(3, 16, dtype)
+    qkv, table = random(3, 160, dtype=dtype), RopeTable(*angles(65, 16, dtype))
     caches = random(2, 3, 2, 65, 16, dtype=dtype)
     (k, v), positions = caches.clone(), torch.tensor([0, 30, 63])
-    query = rope_kv_write(qkv, rotation(cos, sin), k, v, positions)
+    query = rope_kv_write(qkv, rotation(table.cos[positions], table.sin[positions]), k, v, positions)
     expected = decode_attention(query, k, v, attention_mask(positions + 1, 64, 2, dtype))
-    got = OPS.rope_attention(cos, sin, positions, positions + 1, 64, 2)(qkv, *caches)
+    got = OPS.rope_attention(table, positions, torch.ones(3, dtype=torch.bool), 64, 2)(qkv, *caches)
     assert torch.equal(got, expected)
     assert torch.equal(got[0].view(6, 16), v[0, :, 0].repeat_interleave(3, dim=0))  # one position: its own value
 

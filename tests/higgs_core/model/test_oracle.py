@@ -102,7 +102,9 @@ def test_prefill_and_every_decode_step_have_transformers_logits(
 
     for step, column in enumerate(columns):
         position = torch.tensor([prompt.length + step])
-        ours = parts.decoder.decode_step(column[None], position, position + 1, max_kv_length=prompt.length + step + 1)
+        ours = parts.decoder.decode_step(
+            column[None], position, torch.ones(1, dtype=torch.bool), max_kv_length=prompt.length + step + 1
+        )
         theirs = twin(audio_input_ids=column[None, None], past_key_values=theirs.past_key_values, use_cache=True)
         assert_equal(ours[0], theirs.logits[0, -1])
 
@@ -118,7 +120,9 @@ def test_rows_of_one_decode_step_are_as_each_is_alone(
     columns = torch.randint(0, 1026, (4, 3, 8), generator=torch.Generator().manual_seed(9))
     lengths = torch.tensor([prompt.length for prompt in prompts])
     for column in columns:
-        ours = parts.decoder.decode_step(column, lengths, lengths + 1, max_kv_length=int(lengths.max()) + 1)
+        ours = parts.decoder.decode_step(
+            column, lengths, torch.ones_like(lengths, dtype=torch.bool), max_kv_length=int(lengths.max()) + 1
+        )
         for row, past in enumerate(pasts):
             theirs = twin(audio_input_ids=column[row][None, None], past_key_values=past, use_cache=True)
             assert_equal(ours[row], theirs.logits[0, -1])

@@ -8,6 +8,7 @@ import torch
 from higgs_core.kernels.flash_decode import SplitPlan
 from higgs_core.kernels.ops import RopeAttention
 from higgs_core.kernels.rope_attention import TritonRopeAttention, rope_attention
+from higgs_core.kernels.rope_kv import RopeTable
 from tests.helpers.kernel_shapes import DTYPES, angles, assert_close, random
 
 HEADS, KV_HEADS, SIZE = 6, 2, 16
@@ -41,26 +42,31 @@ def run(
     qkv: torch.Tensor,
     caches: list[torch.Tensor],
     positions: torch.Tensor,
-    lengths: torch.Tensor,
-    turn: tuple[torch.Tensor, torch.Tensor],
+    table: RopeTable,
+    active: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """One layer of one step; `turn` is cos and sin."""
-    return attention(*turn, positions, lengths, USED, KV_HEADS)(qkv, *caches)
+    """One layer of one step; every row is active unless said otherwise."""
+    active = torch.ones_like(positions, dtype=torch.bool) if active is None else active
+    return attention(table, positions, active, USED, KV_HEADS)(qkv, *caches)
+
+
+def rope_table(dtype: torch.dtype = torch.float32) -> RopeTable:
+    return RopeTable(*angles(CONTEXT, SIZE, dtype))
 
 
 @pytest.mark.parametrize(("rows", "processors", "dtype"), VARIETY)
 def test_rope_attention_is_rotation_write_and_attention(rows: int, processors: int, dtype: torch.dtype) -> None:
-    qkv, turn = random(rows, (HEADS + 2 * KV_HEADS) * SIZE, dtype=dtype), angles(rows, SIZE, dtype)
+    qkv, table = random(rows, (HEADS + 2 * KV_HEADS) * SIZE, dtype=dtype), rope_table(dtype)
     k, v = caches(rows, dtype)
     expected_k, expected_v = k.clone(), v.clone()
     lengths = lengths_of(rows)
     positions = lengths - 1
-    expected = run(rope_attention, qkv, [expected_k, expected_v], positions, lengths, turn)
+    expected = run(rope_attention, qkv, [expected_k, expected_v], positions, table)
     for slot, position in enumerate(positions):
         k[slot, :, position:USED] = torch.nan  # neither what lay at the new position nor what lies beyond is read
         v[slot, :, position:USED] = torch.nan
     kernel = TritonRopeAttention(rows, KV_HEADS, processors, torch.device("cpu"))
-    assert_close(run(kernel, qkv, [k, v], positions, lengths, turn), expected)
+    assert_close(run(kernel, qkv, [k, v], positions, table), expected)
     for slot, length in enumerate(lengths):
         assert_close(k[slot, :, :length], expected_k[slot, :, :length])
         assert torch.equal(v[slot, :, :length], expected_v[slot, :, :length])
@@ -72,31 +78,31 @@ def test_rope_attention_is_rotation_write_and_attention(rows: int, processors: i
 
 @pytest.mark.parametrize("group", [1, 5, 20])
 def test_rope_attention_of_other_group_sizes(group: int) -> None:
-    qkv, turn = random(2, (group + 2) * KV_HEADS * SIZE), angles(2, SIZE, torch.float32)
+    qkv, table = random(2, (group + 2) * KV_HEADS * SIZE), rope_table()
     k, v = caches(2, torch.float32)
     lengths = torch.tensor([70, 3])
     kernel = TritonRopeAttention(2, KV_HEADS, ALL_SPLITS, torch.device("cpu"))
-    expected = run(rope_attention, qkv, [k.clone(), v.clone()], lengths - 1, lengths, turn)
-    assert_close(run(kernel, qkv, [k, v], lengths - 1, lengths, turn), expected)
+    expected = run(rope_attention, qkv, [k.clone(), v.clone()], lengths - 1, table)
+    assert_close(run(kernel, qkv, [k, v], lengths - 1, table), expected)
 
 
 def test_every_layer_of_a_step_gives_the_same_for_the_same_input() -> None:
-    qkv, turn = random(2, 160), angles(2, SIZE, torch.float32)
+    qkv, active = random(2, 160), torch.ones(2, dtype=torch.bool)
     lengths = torch.tensor([USED, 40])
     kernel = TritonRopeAttention(2, KV_HEADS, ALL_SPLITS, torch.device("cpu"))
-    layer = kernel(*turn, lengths - 1, lengths, USED, KV_HEADS)
+    layer = kernel(rope_table(), lengths - 1, active, USED, KV_HEADS)
     k, v = caches(2, torch.float32)
     assert torch.equal(layer(qkv, k, v), layer(qkv, k, v))
 
 
 def test_an_inactive_row_writes_to_scratch_and_leaves_the_others_alone() -> None:
-    qkv, turn = random(3, (HEADS + 2 * KV_HEADS) * SIZE), angles(3, SIZE, torch.float32)
+    qkv, table = random(3, (HEADS + 2 * KV_HEADS) * SIZE), rope_table()
     k, v = caches(3, torch.float32)
     before = k.clone()
-    positions, lengths = torch.tensor([69, CONTEXT - 1, 4]), torch.tensor([70, 1, 5])
+    positions, active = torch.tensor([69, CONTEXT - 1, 4]), torch.tensor([True, False, True])
     kernel = TritonRopeAttention(3, KV_HEADS, ALL_SPLITS, torch.device("cpu"))
-    expected = run(rope_attention, qkv, [k.clone(), v.clone()], positions, lengths, turn)
-    assert_close(run(kernel, qkv, [k, v], positions, lengths, turn), expected)
+    expected = run(rope_attention, qkv, [k.clone(), v.clone()], positions, table, active)
+    assert_close(run(kernel, qkv, [k, v], positions, table, active), expected)
     assert torch.equal(k[1, :, : CONTEXT - 1], before[1, :, : CONTEXT - 1])
 
 
