@@ -22,6 +22,7 @@ from higgs_core.kernels.embed_columns import embed_columns_triton
 from higgs_core.kernels.rope_attention import TritonRopeAttention
 from higgs_core.kernels.rope_kv import RopeTable
 from higgs_core.kernels.sampler import TritonSampler
+from higgs_core.kernels.snake import snake_triton
 from higgs_core.kernels.step_tail import TritonStepTail
 from higgs_core.params import MAX_RAS_WINDOW
 from higgs_core.sampling.decode_state import DecodeState
@@ -54,6 +55,7 @@ def launch_all(
         for count in range(1, gemv.MAX_ROWS + 1):
             for each in configs:
                 _launch_linear(config, dtype, count, each)
+        _launch_codec()
 
 
 def _launch_simple(config: ModelConfig, dtype: torch.dtype, rows: int) -> None:
@@ -92,6 +94,12 @@ def _launch_linear(config: ModelConfig, dtype: torch.dtype, rows: int, tiling: g
         gemv.linear_triton(x, weight, tiling)
     x, gate_up = torch.empty(rows, hidden, dtype=dtype), torch.empty(2 * inner, hidden, dtype=dtype)
     gemv.linear_swiglu_triton(x, gate_up, tiling)
+
+
+def _launch_codec() -> None:
+    channels = 64  # any multiple of 16, which all of the released codec's are
+    alpha = torch.empty(1, channels, 1)
+    snake_triton(torch.empty(1, channels, 960), alpha, alpha)
 
 
 def main() -> None:
