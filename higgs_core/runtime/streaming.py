@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 
-from higgs_core.codec.audio_codec import CONTEXT_FRAMES
+from higgs_core.codec.pieces import CONTEXT_FRAMES, Piece
 from higgs_core.errors import HiggsError
-from higgs_core.rates import FRAME_SAMPLES
 from higgs_core.runtime.generation import Generation, GenerationResult
 
 FIRST_CHUNK_FRAMES = 1
@@ -33,35 +32,43 @@ class AudioChunk:
     is_last: bool
 
 
-@dataclass(frozen=True)
-class _ChunkFrames:
-    """Frames start..stop of a segment, to be decoded from frames left..right."""
-
-    start: int
-    stop: int
-    left: int
-    right: int
-
-
 class ChunkPlan:
-    """Which frames of a segment go out next. Chunks double in length from `FIRST_CHUNK_FRAMES` on."""
+    """Which frames of a segment go out next. Chunks double in length from `FIRST_CHUNK_FRAMES` on.
 
-    def __init__(self) -> None:
+    captured_lengths: numbers of frames, ascending, that the codec decodes fastest. Where a segment is long enough its
+    last chunk, which may have any length, is decoded with so much more context that it has one of these.
+    """
+
+    def __init__(self, captured_lengths: Sequence[int] = ()) -> None:
+        self._captured_lengths = captured_lengths
         self._sent = 0
         self._size = FIRST_CHUNK_FRAMES
 
-    def ready(self, complete: int, *, final: bool) -> Iterator[_ChunkFrames]:
+    def ready(self, complete: int, *, final: bool) -> Iterator[Piece]:
         """Chunks that may be decoded exactly, given so many complete frames. `final`: there will be no more."""
         while complete - CONTEXT_FRAMES - self._sent >= self._size:
-            yield self._chunk_frames(self._sent + self._size, self._sent + self._size + CONTEXT_FRAMES)
+            stop = self._sent + self._size
+            yield self._piece(stop, self._left, stop + CONTEXT_FRAMES)
             self._size = min(2 * self._size, LARGEST_CHUNK_FRAMES)
         if final and complete > self._sent:
-            yield self._chunk_frames(complete, complete)
+            needed = complete - self._left
+            length = next((length for length in self._captured_lengths if needed <= length <= complete), needed)
+            yield self._piece(complete, complete - length, complete)
 
-    def _chunk_frames(self, stop: int, right: int) -> _ChunkFrames:
-        frames = _ChunkFrames(self._sent, stop, max(self._sent - CONTEXT_FRAMES, 0), right)
+    @property
+    def _left(self) -> int:
+        return max(self._sent - CONTEXT_FRAMES, 0)
+
+    def _piece(self, stop: int, left: int, right: int) -> Piece:
+        piece = Piece(self._sent, stop, left, right)
         self._sent = stop
-        return frames
+        return piece
+
+
+def stream_lengths() -> list[int]:
+    """Frames that decodes of chunks have, ascending, but for last chunks: those can have any number."""
+    until_largest = 4 * (LARGEST_CHUNK_FRAMES + CONTEXT_FRAMES)
+    return sorted({piece.decoded_frames for piece in ChunkPlan().ready(until_largest, final=False)})
 
 
 class AudioStream:
@@ -77,19 +84,20 @@ class AudioStream:
         codes_per_codebook: int,
         cancel: Callable[[Generation], None],
         make_result: Callable[[Generation, np.ndarray, float, float | None], GenerationResult],
+        captured_lengths: Sequence[int] = (),
     ) -> None:
         """decode: codes int64 [Q, T] to the future of float32 [T * 960].
 
         make_result: of the generation, its audio float32 [N], the seconds that the codec took, and the moment when the
         first audio was decoded (None without audio).
+        captured_lengths: as `ChunkPlan` says.
         """
         self._generation = generation
         self._decode, self._codes = decode, codes_per_codebook
         self._cancel, self._make_result = cancel, make_result
         self._plans: list[ChunkPlan] = []
-        self._chunks: queue.SimpleQueue[tuple[_ChunkFrames, Future[np.ndarray]] | BaseException | None] = (
-            queue.SimpleQueue()
-        )
+        self._captured_lengths = captured_lengths
+        self._chunks: queue.SimpleQueue[tuple[Piece, Future[np.ndarray]] | BaseException | None] = queue.SimpleQueue()
         self._audio: list[np.ndarray] = []
         self._samples = 0
         self._codec_seconds = self._codec_until = 0.0
@@ -119,9 +127,8 @@ class AudioStream:
             audio = np.concatenate(self._audio) if self._audio else np.zeros(0, dtype=np.float32)
             self.result = self._make_result(self._generation, audio, self._codec_seconds, self._first_audio)
             return AudioChunk(np.zeros(0, dtype=np.float32), self._samples, is_last=True)
-        frames, decoded = item
-        first = (frames.start - frames.left) * FRAME_SAMPLES
-        audio = decoded.result()[first : first + (frames.stop - frames.start) * FRAME_SAMPLES]
+        piece, decoded = item
+        audio = decoded.result()[piece.samples]
         chunk = AudioChunk(audio, self._samples, is_last=False)
         self._audio.append(audio)
         self._samples += len(audio)
@@ -157,11 +164,11 @@ class AudioStream:
     def _send(self, *, final: bool) -> None:
         segment = self._generation.segments[-1]
         while len(self._plans) < len(self._generation.segments):
-            self._plans.append(ChunkPlan())
+            self._plans.append(ChunkPlan(self._captured_lengths))
         try:
-            for frames in self._plans[-1].ready(segment.complete_frames, final=final):
-                codes = segment.frames(frames.left, frames.right, self._codes)
-                self._chunks.put((frames, self._measured(self._decode(codes))))
+            for piece in self._plans[-1].ready(segment.complete_frames, final=final):
+                codes = segment.frames(piece.left, piece.right, self._codes)
+                self._chunks.put((piece, self._measured(self._decode(codes))))
         except HiggsError as stopped:  # the codec has stopped: an error of this stream, not of the engine's thread
             self._chunks.put(stopped)
             self._cancel(self._generation)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from higgs_core.codec.audio_codec import CONTEXT_FRAMES, AudioCodec
+from higgs_core.codec.audio_codec import AudioCodec
+from higgs_core.codec.pieces import CONTEXT_FRAMES
 from higgs_core.rates import FRAME_SAMPLES
 from scripts.demo_voice import codec
 from scripts.demo_voice.bands import BANDS

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from higgs_core.checkpoint.tiny import write_tiny
-from higgs_core.codec.audio_codec import CONTEXT_FRAMES, AudioCodec
+from higgs_core.codec.audio_codec import MAX_DECODE_FRAMES, AudioCodec
+from higgs_core.codec.pieces import CONTEXT_FRAMES
 from higgs_core.errors import ModelLoadError, RequestError
 
 CPU = torch.device("cpu")
@@ -185,10 +186,115 @@ class TestLoading:
             AudioCodec.from_folder(spoiled, CPU)
 
 
-def test_a_long_clip_decoded_in_pieces_is_the_clip(codec: AudioCodec, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = torch.randint(0, 1024, (2, 8, 137), generator=torch.Generator().manual_seed(5))
-    whole = codec.decode(codes)
-    monkeypatch.setattr("higgs_core.codec.audio_codec.MAX_DECODE_FRAMES", 40)
-    pieces = codec.decode(codes)
-    assert pieces.shape == whole.shape == (2, 137 * HOP)
-    assert (pieces - whole).abs().max() < 1e-5
+class TestMemory:
+    """Decodes bounded in frames over all rows, and smaller pieces where memory is short."""
+
+    @pytest.fixture
+    def sizes(self, codec: AudioCodec, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+        """Rows and frames of every decode."""
+        decode, sizes = codec.decode_on_device, list[tuple[int, int]]()
+
+        def noted(codes: torch.Tensor) -> torch.Tensor:
+            sizes.append((codes.shape[0], codes.shape[2]))
+            return decode(codes)
+
+        monkeypatch.setattr(codec, "decode_on_device", noted)
+        return sizes
+
+    @pytest.mark.parametrize(("rows", "frames"), [(2, 137), (3, 20), (7, 13), (1, 41)])
+    def test_no_decode_is_larger_than_the_bound_and_the_audio_is_the_same(
+        self,
+        codec: AudioCodec,
+        sizes: list[tuple[int, int]],
+        monkeypatch: pytest.MonkeyPatch,
+        rows: int,
+        frames: int,
+    ) -> None:
+        codes = random_codes(rows, 8, frames, seed=5)
+        whole = codec.decode(codes)
+        assert sizes == [(rows, frames)]
+        sizes.clear()
+        monkeypatch.setattr("higgs_core.codec.audio_codec.MAX_DECODE_FRAMES", 40)
+        bounded = codec.decode(codes)
+        assert len(sizes) > 1
+        assert max(rows * frames for rows, frames in sizes) <= 40
+        assert bounded.shape == whole.shape == (rows, frames * HOP)
+        assert (bounded - whole).abs().max() < 1e-5
+
+    @pytest.mark.parametrize(
+        "error",
+        [torch.cuda.OutOfMemoryError(), RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")],
+        ids=["torch", "cuDNN"],
+    )
+    def test_a_row_that_does_not_fit_is_decoded_in_smaller_pieces(
+        self,
+        codec: AudioCodec,
+        sizes: list[tuple[int, int]],
+        monkeypatch: pytest.MonkeyPatch,
+        error: RuntimeError,
+    ) -> None:
+        codes = random_codes(1, 8, 300)
+        whole = codec.decode(codes)
+        sizes.clear()
+        tried = self.fail_beyond(codec, monkeypatch, 80, error)
+        assert (codec.decode(codes) - whole).abs().max() < 1e-5
+        assert tried[:2] == [300, 150]
+        assert set(tried[2:-1]) == {75}
+        assert sizes == [(1, frames) for frames in tried[2:]]
+
+    def test_less_than_a_few_frames_are_not_tried(
+        self, codec: AudioCodec, monkeypatch: pytest.MonkeyPatch, sizes: list[tuple[int, int]]
+    ) -> None:
+        tried = self.fail_beyond(codec, monkeypatch, 0, torch.cuda.OutOfMemoryError())
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            codec.decode(random_codes(1, 8, 500))
+        assert tried == [500, 250, 125, 62]
+
+    def test_a_batch_that_does_not_fit_is_for_the_caller_to_divide(
+        self, codec: AudioCodec, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tried = self.fail_beyond(codec, monkeypatch, 0, torch.cuda.OutOfMemoryError())
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            codec.decode(random_codes(2, 8, 200))
+        assert tried == [200]
+
+    def test_another_failure_is_not_tried_again(self, codec: AudioCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+        tried = self.fail_beyond(codec, monkeypatch, 0, RuntimeError("an illegal memory access was encountered"))
+        with pytest.raises(RuntimeError, match="illegal"):
+            codec.decode(random_codes(1, 8, 200))
+        assert tried == [200]
+
+    @staticmethod
+    def fail_beyond(codec: AudioCodec, monkeypatch: pytest.MonkeyPatch, frames: int, error: RuntimeError) -> list[int]:
+        """Decodes of more frames raise; returns the list of the frames that are tried."""
+        decode, tried = codec.decode_on_device, list[int]()
+
+        def limited(codes: torch.Tensor) -> torch.Tensor:
+            tried.append(codes.shape[2])
+            if codes.shape[2] > frames:
+                raise error
+            return decode(codes)
+
+        monkeypatch.setattr(codec, "decode_on_device", limited)
+        return tried
+
+
+def test_warming_up_runs_the_largest_decode_and_one_encode_and_keeps_nothing(
+    codec: AudioCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: dict[str, list[int]] = {"decoded": [], "encoded": []}
+
+    def decoded(codes: torch.Tensor) -> torch.Tensor:
+        sizes["decoded"].append(codes.shape[2])
+        return torch.zeros(1, codes.shape[2] * HOP)
+
+    def encoded(samples: torch.Tensor) -> torch.Tensor:
+        sizes["encoded"].append(samples.shape[0])
+        return torch.zeros(8, 1)
+
+    monkeypatch.setattr(codec, "decode_on_device", decoded)
+    monkeypatch.setattr(codec, "encode_on_device", encoded)
+    before = (codec.cache_hits, codec.cache_misses)
+    codec.warm_up()
+    assert sizes == {"decoded": [MAX_DECODE_FRAMES], "encoded": [30 * 24_000]}
+    assert (codec.cache_hits, codec.cache_misses) == before

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from higgs_core import AudioChunk, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
-from higgs_core.codec.audio_codec import CONTEXT_FRAMES
+from higgs_core.codec.pieces import CONTEXT_FRAMES
 from higgs_core.errors import EngineStoppedError, GenerationCancelled, RequestError
 from higgs_core.runtime.generation import Segment
-from higgs_core.runtime.streaming import ChunkPlan
+from higgs_core.runtime.streaming import ChunkPlan, stream_lengths
 from tests.golden import CASES, CHECKPOINTS, FOLDER
 from tests.helpers.patience import wait_until
 
@@ -29,13 +29,16 @@ def segment_of(codes: np.ndarray, *, ended: bool) -> Segment:
 
 @pytest.mark.parametrize("ended", [True, False])
 @pytest.mark.parametrize("frames", [1, 2, 9, 10, 11, 12, 13, 40, 63, 64, 65, 150])
-def test_joined_chunks_equal_the_full_decode(tiny_engine: HiggsAudioEngine, frames: int, ended: bool) -> None:
+@pytest.mark.parametrize("captured", [(), tuple(stream_lengths())], ids=["plain", "captured"])
+def test_joined_chunks_equal_the_full_decode(
+    tiny_engine: HiggsAudioEngine, frames: int, ended: bool, captured: tuple[int, ...]
+) -> None:
     codec = tiny_engine._parts.codec
     assert codec is not None
     codes = np.random.default_rng(frames).integers(0, 1024, (8, frames))
     whole = segment_of(codes, ended=ended)
     assert whole.codes(1024).tolist() == codes.tolist()
-    plan, sent = ChunkPlan(), []
+    plan, sent = ChunkPlan(captured), []
     for count in range(1, len(whole.columns) + 1):  # as the columns come in
         last = count == len(whole.columns)
         so_far = Segment(whole.columns[:count], ended=ended and last)
@@ -68,6 +71,21 @@ def test_chunks_grow_and_never_overlap() -> None:
     lengths = [stop - start for start, stop in ends[:-1]]
     assert lengths == sorted(lengths)
     assert lengths[:4] == [1, 2, 4, 8]
+
+
+def test_every_chunk_of_a_segment_that_is_long_enough_has_a_captured_length() -> None:
+    lengths = stream_lengths()
+    assert lengths == [11, 13, 17, 25, 36, 52, 84]
+    for frames in range(1, 300):
+        plan = ChunkPlan(lengths)
+        *before, last = [piece for now in range(frames + 1) for piece in plan.ready(now, final=now == frames)]
+        assert all(piece.decoded_frames in lengths for piece in before)
+        assert last.right == frames
+        assert 0 <= last.left <= max(last.start - CONTEXT_FRAMES, 0)
+        if last.decoded_frames not in lengths:
+            assert not any(last.decoded_frames < length <= frames for length in lengths)
+        if frames >= max(lengths):
+            assert last.decoded_frames in lengths
 
 
 @pytest.mark.parametrize("seed", range(8))
