@@ -22,7 +22,7 @@ from higgs_core.rates import SAMPLING_RATE
 from higgs_core.runtime.generation import Generation, GenerationResult, Timeline
 from higgs_core.runtime.handles import GenerationFuture
 from higgs_core.runtime.scheduler import Scheduler
-from higgs_core.runtime.streaming import AudioChunk, AudioStream
+from higgs_core.runtime.streaming import AudioChunk, AudioStream, stream_lengths
 
 __all__ = ["AudioChunk", "AudioStream", "GenerationFuture", "GenerationResult", "HiggsAudioEngine"]
 
@@ -157,7 +157,12 @@ class HiggsAudioEngine:
         with self._scheduler.reserve() as place:
             generation = self._prepare(sample, params or GenerationParams())
             stream = AudioStream(
-                generation, self._codec.decode, self._codes_per_codebook, self._scheduler.cancel, self._result
+                generation,
+                self._codec.decode,
+                self._codes_per_codebook,
+                self._scheduler.cancel,
+                self._result,
+                self._codec.captured_lengths,
             )
             generation.on_columns = stream.on_columns
             place.submit(generation)
@@ -171,6 +176,8 @@ class HiggsAudioEngine:
         """
         started = time.perf_counter()
         self._scheduler.warm_up()
+        if self._codec is not None:
+            self._codec.warm_up(stream_lengths())  # last: what it has set aside would not outlast others' captures
         sample = ChatMLSample([Message("user", "Ready.")])
         result = self.generate(sample, GenerationParams(max_new_tokens=48, seed=0))
         if result.audio is not None and not np.isfinite(result.audio).all():
