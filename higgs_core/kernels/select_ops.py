@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from higgs_core.kernels.self_check import Case, checked
 from higgs_core.kernels.self_check_cases import Cases
 from higgs_core.kernels.step_tail import TritonStepTail
 from higgs_core.kernels.tuning import ConfiguredLinear, Linear, PlannedLinear, Shape, Timer, fastest, seconds_in_a_graph
+from higgs_core.sampling.candidate_sampler import CandidateSampler
 from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import SamplerRows
 
@@ -33,7 +35,7 @@ _MAX_ROWS = 1024  # of a batch; sizes a small buffer
 def ops_for(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Ops:
     """The operations of a decode step on `device`, for tensors of `dtype`."""
     if device.type != "cuda":
-        return torch_ops()
+        return replace(torch_ops(), sampler=CandidateSampler)
     if not HAS_TRITON:
         log.warning("Triton is not installed, so every kernel is off; install triton for full speed")
         return torch_ops()

@@ -32,7 +32,8 @@ def mix64(z: torch.Tensor) -> torch.Tensor:
 def gumbel(seed: torch.Tensor, step: torch.Tensor, counters: torch.Tensor) -> torch.Tensor:
     """Standard Gumbel noise; argmax(log p + noise) is one draw from p (the Gumbel-max trick).
 
-    seed, step: int64 [B].  counters: int64 [N], `(1 + index) * GAMMA` of each draw of a step (see `draw_counters`).
+    seed, step: int64 [B].  counters: int64 [N], or [B, N] if they differ between rows: `(1 + index) * GAMMA` of each
+    draw of a step (see `draw_counters`).
     Returns float32 [B, N].
     """
     key = mix64(mix64(seed + GAMMA) + step * GAMMA)

@@ -85,9 +85,13 @@ class Sampler:
         sampled = (rows.temperature > 0)[:, None, None]
         tokens = torch.where(sampled, scores + noise[:, 0], scores).argmax(-1)
         redrawn = (logits + noise[:, 1]).argmax(-1)
+        return torch.where(self.too_frequent(tokens, window, rows), redrawn, tokens)
+
+    def too_frequent(self, tokens: torch.Tensor, window: torch.Tensor, rows: SamplerRows) -> torch.Tensor:
+        """RAS: which of tokens [B, Q] occur too often in the recent columns, window [B, W, Q]. Returns bool [B, Q]."""
         counted = self._age < rows.ras_window[:, None, None]
         repeats = ((window == tokens[:, None]) & counted).sum(1)
-        return torch.where(repeats >= rows.ras_win_max_num_repeat[:, None], redrawn, tokens)
+        return repeats >= rows.ras_win_max_num_repeat[:, None]
 
 
 def apply_temperature_top_k_top_p(logits: torch.Tensor, rows: SamplerRows, max_top_k: int) -> torch.Tensor:
@@ -96,18 +100,26 @@ def apply_temperature_top_k_top_p(logits: torch.Tensor, rows: SamplerRows, max_t
     logits: float32 [B, Q, V].  max_top_k: at least the largest top_k of the batch; V when it is off in any row.
     Returns float32 [B, Q, V], -inf for the tokens that are left out. Tokens tied with the last kept one are kept.
     """
+    scores = logits / torch.where(rows.temperature > 0, rows.temperature, 1.0)[:, None, None]
+    best = scores.topk(max_top_k, dim=-1).values
+    return scores.masked_fill(scores < top_k_top_p_threshold(best, rows), -torch.inf)
+
+
+def top_k_top_p_threshold(best: torch.Tensor, rows: SamplerRows) -> torch.Tensor:
+    """The lowest score that top-k, then top-p, keep.
+
+    best: float32 [B, Q, K], the best scores in descending order, at least as many as the largest top_k of the batch or
+    the whole vocabulary.  Returns float32 [B, Q, 1].
+    """
     per_row = (slice(None), None, None)
-    scores = logits / torch.where(rows.temperature > 0, rows.temperature, 1.0)[per_row]
-    best = scores.topk(max_top_k, dim=-1).values  # [B, Q, K], descending
-    last = (rows.top_k.clamp(max=max_top_k) - 1)[per_row]
+    last = (rows.top_k.clamp(max=best.shape[-1]) - 1)[per_row]
     kth = best.gather(-1, last.expand(*best.shape[:2], 1))
     probabilities = best.masked_fill(best < kth, -torch.inf).softmax(-1)
     before = probabilities.cumsum(-1) - probabilities  # probability of the better tokens
     # A sum of fp32 probabilities can reach 1 before its last term, so top_p 1 (off) needs a case of its own.
     within = (before < rows.top_p[per_row]) | (rows.top_p >= 1)[per_row]
     kept = (within & (probabilities > 0)).sum(-1, keepdim=True)
-    threshold = best.gather(-1, (kept - 1).clamp_(min=0))
-    return scores.masked_fill(scores < threshold, -torch.inf)
+    return best.gather(-1, (kept - 1).clamp_(min=0))
 
 
 def max_top_k_for(params: list[GenerationParams], vocabulary: int) -> int:
