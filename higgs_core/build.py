@@ -1,9 +1,8 @@
-"""Loads the checkpoints of an engine, sizes its KV cache from free memory, and builds what it runs on."""
+"""Loads the checkpoints of an engine and builds what it runs on."""
 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +17,11 @@ from higgs_core.checkpoint.load import load_model
 from higgs_core.checkpoint.locate import locate
 from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.config import ModelConfig
-from higgs_core.engine_config import AUTO, DTYPES, EngineConfig
+from higgs_core.engine_config import AUTO, DTYPES, EngineConfig, NumberOrAuto
 from higgs_core.errors import ModelLoadError
 from higgs_core.kernels import ops_for
+from higgs_core.memory_plan import PREFIX_SHARE
 from higgs_core.model.decoder import Decoder
-from higgs_core.model.kv_cache import KVCache
 from higgs_core.model.weights import DecoderWeights
 from higgs_core.prompt.tokenizer import HiggsTokenizer
 from higgs_core.runtime.decode_graph import StepRunner
@@ -33,11 +32,9 @@ from higgs_core.runtime.prefix_cache import PrefixCache
 from higgs_core.runtime.slots import Slots
 from higgs_core.runtime.step_output import StepOutputs
 from higgs_core.sampling.decode_state import DecodeState
+from higgs_core.sized_cache import memory_for_weights, sized_cache
 
 log = logging.getLogger(__name__)
-
-_SHARE_OF_FREE_MEMORY = 0.8  # the rest: activations of prefill and codec, and fragmentation
-_PREFIX_SHARE = 0.1  # of the KV cache's bytes, for the prefix cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +81,7 @@ def load_parts(config: EngineConfig) -> EngineParts:
     """Load everything. Raises ModelLoadError."""
     started = time.perf_counter()
     device = _device(config.device)  # refused before anything is downloaded
-    with _folders(config) as folders:
+    with _folders(config) as folders, memory_for_weights(device):
         model = _load(config, folders, device)
     parts = build_parts(model, config.max_batch_size, config.max_context)
     log.info("Everything loaded and in place in %.2f s", time.perf_counter() - started)
@@ -123,11 +120,11 @@ def _load(config: EngineConfig, folders: _Folders, device: torch.device) -> Load
     return LoadedModel(model_config, weights, tokenizer, codec, built_in)
 
 
-def build_parts(model: LoadedModel, max_batch_size: int, max_context: int) -> EngineParts:
+def build_parts(model: LoadedModel, max_batch_size: NumberOrAuto, max_context: int) -> EngineParts:
     """An engine's parts around a model that is in memory already; everything goes where its weights lie.
 
-    max_batch_size, max_context: fewer if memory does not reach. Raises ModelLoadError when the parts do not fit each
-    other.
+    max_batch_size, max_context: as in EngineConfig. Raises ModelLoadError when the parts do not fit each other or the
+    device.
     """
     config, weights, codec = model.config, model.weights, model.codec
     if codec is not None and codec.num_codebooks != config.num_codebooks:
@@ -135,19 +132,19 @@ def build_parts(model: LoadedModel, max_batch_size: int, max_context: int) -> En
             f"The audio tokenizer has {codec.num_codebooks} codebooks and the model speaks {config.num_codebooks}."
         )
     device, dtype = weights.norm.device, weights.norm.dtype
-    count, context = size_for_memory(config, dtype, device, max_batch_size, max_context)
-    cache = KVCache(config, count, context, device, dtype)
     if device.type == "cuda":
         # cuDNN's attention, which torch prefers on Hopper, compiles itself anew for every length of a prompt.
         torch.backends.cuda.enable_cudnn_sdp(False)
-    ops = ops_for(config, device, dtype)
+    ops = ops_for(config, device, dtype)  # before memory is planned: this loads kernels and libraries
+    cache = sized_cache(config, weights, max_batch_size, max_context, with_codec=codec is not None)
+    count, context = cache.slots, cache.context
     decoder = Decoder(config, weights, cache, ops)
     state = DecodeState.allocate(config, count, cache.dummy_position, device)
     sample = ops.sampler(config.num_codebooks, config.codebook_size, device)
     step_tail = ops.step_tail(config, sample, device)
     runner = StepRunner(decoder, state, step_tail, capture=device.type == "cuda")
     per_slot = cache.nbytes_per_slot_position * context
-    prefixes = PrefixCache(int(per_slot * count * _PREFIX_SHARE))
+    prefixes = PrefixCache(int(per_slot * count * PREFIX_SHARE))
     slots, outputs = Slots(state, cache), StepOutputs(device)
     decode_step = DecodeStep(config, slots, state, step_tail, runner, outputs)
     postprocess = Postprocess(config, model.tokenizer, cache, slots, outputs)
@@ -171,50 +168,6 @@ def build_parts(model: LoadedModel, max_batch_size: int, max_context: int) -> En
         device=device,
         built_in=model.built_in,
     )
-
-
-def size_for_memory(
-    config: ModelConfig, dtype: torch.dtype, device: torch.device, slots: int, context: int
-) -> tuple[int, int]:
-    """As many of the wanted slots as fit what memory is free, then as much of the wanted context.
-
-    Raises ModelLoadError when not even one slot of 1024 positions fits.
-    """
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_host_memory()
-    per_position = KVCache.nbytes_per_position(config, dtype)
-    positions = int(free * _SHARE_OF_FREE_MEMORY / (1 + _PREFIX_SHARE)) // per_position
-    fitting_slots = min(slots, max(positions // (context + 1), 1))
-    fitting_context = min(context, positions // fitting_slots - 1)
-    if fitting_context < min(context, 1024):
-        raise ModelLoadError(
-            f"Only {free / 1e9:.1f} GB of memory are free beside the weights, too little for one request; use a larger "
-            "device or a smaller dtype."
-        )
-    if (fitting_slots, fitting_context) != (slots, context):
-        log.warning(
-            "Memory for %d slots of %d positions instead of %d of %d (%.1f GB free)",
-            fitting_slots,
-            fitting_context,
-            slots,
-            context,
-            free / 1e9,
-        )
-    return fitting_slots, fitting_context
-
-
-def _free_host_memory() -> int:
-    """Bytes that can be allocated: page cache counts as free, and a container's own limit is kept."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # not Linux: assume half is taken
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no such group, or "max": no limit
-        return free
-    return min(free, max(limit - used, 0))
 
 
 def _device(device: str | torch.device) -> torch.device:

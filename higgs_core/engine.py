@@ -13,7 +13,7 @@ from higgs_core.build import EngineParts, load_parts
 from higgs_core.built_in import BuiltIn
 from higgs_core.codec.clip_encoder import ClipEncoder
 from higgs_core.codec.worker import CodecWorker
-from higgs_core.engine_config import EngineConfig
+from higgs_core.engine_config import EngineConfig, NumberOrAuto
 from higgs_core.errors import HiggsError, PromptTooLongError, RequestError
 from higgs_core.params import GenerationParams, draw_seed
 from higgs_core.prompt.chatml import ChatMLSample, Message
@@ -52,7 +52,7 @@ class HiggsAudioEngine:
         audio_tokenizer_revision: str | None = EngineConfig.audio_tokenizer_revision,
         device: str | torch.device = EngineConfig.device,
         dtype: str | torch.dtype = EngineConfig.dtype,
-        max_batch_size: int = EngineConfig.max_batch_size,
+        max_batch_size: NumberOrAuto = EngineConfig.max_batch_size,
         max_context: int = EngineConfig.max_context,
         *,
         max_waiting: int = EngineConfig.max_waiting,

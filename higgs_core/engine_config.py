@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 from higgs_core.errors import ModelLoadError
 
 if TYPE_CHECKING:
     import torch
 
-AUTO = "auto"
+AUTO: Final = "auto"
+NumberOrAuto = int | Literal["auto"]
 DTYPES = {
     "fp32": "float32",
     "float32": "float32",
@@ -21,6 +22,8 @@ DTYPES = {
 }
 """Allowed names of a dtype, and torch's name for each."""
 MIN_CONTEXT = 64
+USUAL_SLOTS = 8
+"""What "auto" gives on a CPU and on a GPU of 24 GB; larger GPUs get more."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class EngineConfig:
     tokenizer: folder or hub id of the text tokenizer; None takes the model's.
     revision, audio_tokenizer_revision: of hub ids; None is the pinned or the default one.
     device: "auto", "cpu", "cuda" or "cuda:N".  dtype: "auto" (the checkpoint's), or a name in `DTYPES`.
-    max_batch_size, max_context: slots and positions a slot; fewer if memory does not reach, which the log says.
+    max_batch_size: slots, or "auto": as many as suit the device.  max_context: positions a slot. Fewer of both if
+        memory does not reach, which the log says; `higgs_core/memory_plan.py` has the rule.
     max_waiting: requests that may wait for a slot before `submit` raises BusyError.
     progress: show a bar while weights load.
 
@@ -47,17 +51,17 @@ class EngineConfig:
     audio_tokenizer_revision: str | None = None
     device: str | torch.device = AUTO
     dtype: str | torch.dtype = AUTO
-    max_batch_size: int = 8
+    max_batch_size: NumberOrAuto = AUTO
     max_context: int = 8192
     max_waiting: int = 64
     progress: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_batch_size < 1 or self.max_context < MIN_CONTEXT:
-            raise ModelLoadError(
-                f"max_batch_size is {self.max_batch_size} and max_context {self.max_context}; allowed are at least 1 "
-                f"and at least {MIN_CONTEXT}."
-            )
+        slots = self.max_batch_size
+        if slots != AUTO and (not isinstance(slots, int) or slots < 1):
+            raise ModelLoadError(f"max_batch_size is {slots!r}; allowed is 'auto' or at least 1.")
+        if self.max_context < MIN_CONTEXT:
+            raise ModelLoadError(f"max_context is {self.max_context}; allowed is at least {MIN_CONTEXT}.")
         if self.max_waiting < 0:
             raise ModelLoadError(f"max_waiting is {self.max_waiting}; allowed is at least 0.")
         if self.dtype is None or (isinstance(self.dtype, str) and self.dtype != AUTO and self.dtype not in DTYPES):

@@ -60,13 +60,14 @@ class PrefixCache:
         key = _fingerprint(prompt)
         if key in self._entries:
             return
-        if cache.nbytes_per_slot_position * prompt.prefix_length > self._capacity:
+        nbytes = cache.nbytes_per_slot_position * prompt.prefix_length
+        if nbytes > self._capacity:
             return
+        while self._nbytes + nbytes > self._capacity:  # before the copy is made: no more memory is set aside
+            self._nbytes -= self._entries.popitem(last=False)[1].nbytes
         entry = _Entry(*cache.store(slot, prompt.prefix_length))
         self._entries[key] = entry
         self._nbytes += entry.nbytes
-        while self._nbytes > self._capacity:
-            self._nbytes -= self._entries.popitem(last=False)[1].nbytes
 
 
 def _fingerprint(prompt: Prompt) -> bytes:
