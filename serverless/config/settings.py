@@ -39,6 +39,8 @@ from higgs_core.text.speech_length import MAX_PIECE_COLUMNS
 from serverless.config.limits import PREFIX, Limits
 from serverless.config.s3 import BUCKET_NAME, S3Config
 from serverless.config.types import (
+    MAX_CONCURRENCY,
+    Concurrency,
     CountOrOff,
     Device,
     Dtype,
@@ -97,7 +99,9 @@ class Settings(Limits):
     # How the worker serves.
     mode: Mode = Field("queue", description="queue or http")
     streaming: bool = Field(False, description="0 or 1")
-    max_concurrency: int = Field(EngineConfig.max_batch_size, ge=1, le=256, description="1 to 256")
+    max_concurrency: Concurrency = Field(
+        EngineConfig.max_batch_size, description=f"auto (as many as suit the GPU) or 1 to {MAX_CONCURRENCY}"
+    )
     max_context: int = Field(EngineConfig.max_context, ge=256, le=131_072, description="256 to 131072")
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL")
     host: str = Field("0.0.0.0", description="the address that the HTTP server listens on")
@@ -199,7 +203,7 @@ class Settings(Limits):
     def health_port(self) -> int:
         return self.port if self.port_health is None else self.port_health
 
-    def engine_config(self, *, max_waiting: int, progress: bool) -> EngineConfig:
+    def engine_config(self, *, progress: bool) -> EngineConfig:
         """What the engine is loaded from. A built-in checkpoint brings its own codec and tokenizer."""
         built_in = self.model_id in BUILT_IN
         return EngineConfig(
@@ -212,7 +216,6 @@ class Settings(Limits):
             dtype=self.torch_dtype,
             max_batch_size=self.max_concurrency,
             max_context=self.max_context,
-            max_waiting=max_waiting,
             progress=progress,
         )
 

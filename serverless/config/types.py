@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
+
+MAX_CONCURRENCY = 256
 
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _LEVELS = {"WARN": "WARNING", "FATAL": "CRITICAL"}  # logging knows them under both names
@@ -66,6 +68,7 @@ def is_web_address(value: str) -> bool:
 
 OptionalFloat = Annotated[float | None, BeforeValidator(_none_when_blank)]
 CountOrOff = Annotated[int | None, BeforeValidator(_none_when_blank), AfterValidator(_none_when_off)]
+Concurrency = Annotated[Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | Literal["auto"], BeforeValidator(_lower)]
 Device = Annotated[str, BeforeValidator(_lower)]
 Dtype = Annotated[Literal["auto", "float32", "float16", "bfloat16"], BeforeValidator(_full_dtype)]
 ResponseFormat = Annotated[Literal["wav", "flac", "mp3", "opus", "pcm"], BeforeValidator(_lower)]

@@ -27,16 +27,15 @@ SILENCE = 1e-4
 def boot_engine(settings: Settings) -> HiggsAudioEngine:
     """Load the checkpoint, warm up, and synthesise once. Blocking; seconds to minutes.
 
-    Raises ModelLoadError, also when the smoke test is silent or not finite, and what `from_pretrained` raises.
+    Raises ModelLoadError, also when the smoke test is silent or not finite, and what `load_parts` raises.
     """
+    from higgs_core.build import load_parts
     from higgs_core.engine import HiggsAudioEngine
 
     started = time.perf_counter()
-    config = settings.engine_config(
-        max_waiting=WAITING_PIECES_PER_JOB * (settings.max_concurrency + settings.max_queued_requests),
-        progress=sys.stderr.isatty(),
-    )
-    engine = HiggsAudioEngine.from_config(config)
+    parts = load_parts(settings.engine_config(progress=sys.stderr.isatty()))
+    jobs = parts.slots.count + settings.max_queued_requests  # how many slots there are is known only now
+    engine = HiggsAudioEngine(parts, max_waiting=WAITING_PIECES_PER_JOB * jobs)
     loaded = time.perf_counter()
     try:
         engine.warm_up()

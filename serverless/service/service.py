@@ -13,9 +13,11 @@ from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from higgs_core.engine_config import AUTO, USUAL_SLOTS
 from higgs_core.errors import BusyError, HiggsError, ModelLoadError, SettingsError
 from higgs_core.repositories import reported_name
 from higgs_core.speech.progress import OnProgress
+from serverless.config.types import MAX_CONCURRENCY
 from serverless.delivery.deliver import Delivery
 from serverless.delivery.response import SpeechResponse, StreamEvent
 from serverless.payload.parse import parse_job
@@ -64,9 +66,9 @@ class SpeechService:
         self._device_lock = SharedLock()
         self._observers: list[JobObserver] = []
         self._in_flight = 0
-        self._capacity = settings.max_concurrency + settings.max_queued_requests
-        # A request blocks one thread at a time, so every request that is let in has one.
-        self._threads = ThreadPoolExecutor(self._capacity, thread_name_prefix="speech")
+        # A request blocks one thread at a time, so every request that is let in has one. Threads start when they are
+        # needed; how many that may be is known once the engine is loaded.
+        self._threads = ThreadPoolExecutor(MAX_CONCURRENCY + settings.max_queued_requests, thread_name_prefix="speech")
 
     # -- Life ---------------------------------------------------------------------------------------------------------
 
@@ -134,8 +136,17 @@ class SpeechService:
 
     @property
     def max_concurrency(self) -> int:
-        """Requests that are decoded together."""
-        return self._engine.max_batch_size if self._engine is not None else self.settings.max_concurrency
+        """Requests that are decoded together: the engine's slots; until it is loaded, what was asked for, or the usual
+        number."""
+        if self._engine is not None:
+            return self._engine.max_batch_size
+        wanted = self.settings.max_concurrency
+        return USUAL_SLOTS if wanted == AUTO else wanted
+
+    @property
+    def capacity(self) -> int:
+        """Requests that may be in flight, those that wait for a slot among them."""
+        return self.max_concurrency + self.settings.max_queued_requests
 
     @property
     def voices(self) -> VoiceLibrary:
@@ -203,7 +214,7 @@ class SpeechService:
         outcome: SpeechResponse | str = "cancelled"
         try:
             with JobRecord(job_id) as record:
-                if self._in_flight >= self._capacity:
+                if self._in_flight >= self.capacity:
                     raise BusyError(
                         f"The worker has {self._in_flight} requests already.", hint="Try again in a few seconds."
                     )
