@@ -105,11 +105,9 @@ def _fill(flat: torch.Tensor, block: torch.Tensor, start: int) -> int:
     return start
 
 
-def random_codec(device: torch.device | str, *, full_size: bool) -> AudioCodec:
-    """The released codec's architecture (or the tiny one's) with random weights."""
-    if not full_size:
-        return AudioCodec.from_folder(_tiny_folder().parent / "codec", torch.device(device))
-    config = HiggsAudioV2TokenizerConfig(
+def released_codec_config() -> HiggsAudioV2TokenizerConfig:
+    """The released codec's architecture."""
+    return HiggsAudioV2TokenizerConfig(
         target_bandwidths=[0.5, 1, 1.5, 2],
         codebook_dim=64,
         acoustic_model_config={
@@ -121,8 +119,14 @@ def random_codec(device: torch.device | str, *, full_size: bool) -> AudioCodec:
             "hidden_size": 256,
         },
     )
+
+
+def random_codec(device: torch.device | str, *, full_size: bool) -> AudioCodec:
+    """The released codec's architecture (or the tiny one's) with random weights."""
+    if not full_size:
+        return AudioCodec.from_folder(_tiny_folder().parent / "codec", torch.device(device))
     with torch.device(device):
-        model = HiggsAudioV2TokenizerModel(config)
+        model = HiggsAudioV2TokenizerModel(released_codec_config())
     for name, buffer in model.named_buffers():
         if name.endswith("codebook.embed"):
             torch.nn.init.normal_(buffer)

@@ -35,6 +35,17 @@ class SharedEngine:
         """The next test needs it."""
 
 
+class EngineOfSlots:
+    """An engine that says that it has another number of slots than it has."""
+
+    def __init__(self, engine: Any, slots: int) -> None:
+        self._engine = engine
+        self.max_batch_size = slots
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
 @contextmanager
 def serving(engine: Any, before: Callable[[], None] = lambda: None, **settings: Any) -> Iterator[SpeechService]:
     """A loaded service; `settings` are fields of Settings."""

@@ -37,7 +37,7 @@ CONTRACT_DEFAULTS: dict[str, Any] = {
     "log_level": "INFO",
     "streaming": False,
     "mode": "queue",
-    "max_concurrency": 8,
+    "max_concurrency": "auto",
     "max_context": 8192,
     "reference_dirs": (Path("/runpod-volume"),),
     "voices_dir": None,
@@ -89,6 +89,8 @@ READ = [
     ("HIGGS_AUDIO_LOG_LEVEL", "WARN", "log_level", "WARNING"),
     ("HIGGS_AUDIO_LOG_LEVEL", "fatal", "log_level", "CRITICAL"),
     ("HIGGS_AUDIO_MAX_CONCURRENCY", "32", "max_concurrency", 32),
+    ("HIGGS_AUDIO_MAX_CONCURRENCY", " AUTO", "max_concurrency", "auto"),
+    ("HIGGS_AUDIO_MAX_CONCURRENCY", "", "max_concurrency", "auto"),
     ("HIGGS_AUDIO_STREAMING", "1", "streaming", True),
     ("HIGGS_AUDIO_MODE", "HTTP", "mode", "http"),
     ("HIGGS_AUDIO_MAX_CONTEXT", "4096", "max_context", 4096),
@@ -121,7 +123,7 @@ BOUNDS: list[tuple[str, list[str], list[str]]] = [
     ("HIGGS_AUDIO_LOG_LEVEL", ["WARNING", "ERROR", "CRITICAL"], ["TRACE", "5"]),
     ("HIGGS_AUDIO_STREAMING", ["0", "1", "true", "false"], ["2", "maybe"]),
     ("HIGGS_AUDIO_MODE", ["queue", "http"], ["both"]),
-    ("HIGGS_AUDIO_MAX_CONCURRENCY", ["1", "256"], ["0", "257"]),
+    ("HIGGS_AUDIO_MAX_CONCURRENCY", ["1", "256", "auto"], ["0", "257", "-1", "2.5", "automatic"]),
     ("HIGGS_AUDIO_MAX_CONTEXT", ["256", "131072"], ["255", "131073"]),
     ("HIGGS_AUDIO_REFERENCE_DIRS", ["/"], ["relative", "/a:b"]),
     ("HIGGS_AUDIO_VOICES_DIR", ["/"], ["voices"]),
@@ -276,22 +278,29 @@ def test_the_system_prompt_is_builtin_until_the_operator_sets_one() -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_built_in_model_is_loaded_with_its_own_codec_and_tokenizer(name: str) -> None:
-    config = Settings(model_id=name, tokenizer_id="org/other").engine_config(max_waiting=1, progress=False)
+    config = Settings(model_id=name, tokenizer_id="org/other").engine_config(progress=False)
     assert (config.model, config.audio_tokenizer, config.tokenizer) == (name, None, None)
     assert name in variables()["HIGGS_AUDIO_MODEL_ID"]
 
 
 def test_what_the_engine_is_loaded_from_follows_the_settings() -> None:
     settings = Settings(max_concurrency=3, device="cpu", torch_dtype="float32")
-    assert settings.engine_config(max_waiting=4, progress=True) == EngineConfig(
+    assert settings.engine_config(progress=True) == EngineConfig(
         model="bosonai/higgs-audio-v2-generation-3B-base",
         audio_tokenizer="bosonai/higgs-audio-v2-tokenizer",
         device="cpu",
         dtype="float32",
         max_batch_size=3,
         max_context=8192,
-        max_waiting=4,
         progress=True,
+    )
+
+
+def test_the_concurrency_that_is_not_allowed_is_told_in_one_sentence() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({"HIGGS_AUDIO_MAX_CONCURRENCY": "all"})
+    assert str(caught.value) == (
+        "HIGGS_AUDIO_MAX_CONCURRENCY is 'all'; allowed is auto (as many as suit the GPU) or 1 to 256."
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from runpod.serverless.modules.rp_handler import is_generator
 from runpod.serverless.modules.rp_job import run_job, run_job_generator
+from runpod.serverless.modules.rp_scale import JobScaler
 
 from higgs_core import HiggsAudioEngine
 from higgs_core.speech.progress import Progress
@@ -18,7 +19,7 @@ from serverless.config.settings import Settings
 from serverless.queue.handler import QueueWorker
 from serverless.service.service import SpeechService
 from tests.helpers.patience import wait_until_async
-from tests.helpers.service import serving
+from tests.helpers.service import EngineOfSlots, serving
 
 JOB = {"id": "job-1", "input": {"script": "A short sentence.", "seed": 4, "max_new_tokens": 60}}
 LONG = {
@@ -63,13 +64,32 @@ def test_the_kind_of_handler_follows_the_setting(tiny_engine: HiggsAudioEngine) 
         assert config["return_aggregate_stream"]
 
 
-def test_a_worker_takes_as_many_jobs_as_the_engine_has_slots(tiny_engine: HiggsAudioEngine) -> None:
-    async def asked() -> int:
-        return int(worker.config["concurrency_modifier"](1))
+def jobs_at_once(service: SpeechService) -> int:
+    """What the SDK's scaler sets its concurrency to before it asks for the first jobs."""
 
-    with serving(tiny_engine, max_concurrency=3) as service:
-        worker = worker_of(service)
-        assert asyncio.run(asked()) == tiny_engine.max_batch_size  # what the engine really has, not what was asked for
+    async def asked() -> int:
+        scaler = JobScaler(worker_of(service).config)
+        await scaler.set_scale()
+        assert scaler.jobs_queue.maxsize == scaler.current_concurrency
+        return int(scaler.current_concurrency)
+
+    return asyncio.run(asked())
+
+
+@pytest.mark.parametrize("setting", ["auto", 3, 64])
+@pytest.mark.parametrize("slots", [1, 8, 32])
+def test_a_worker_takes_as_many_jobs_as_the_engine_has_slots(
+    tiny_engine: HiggsAudioEngine, setting: int | str, slots: int
+) -> None:
+    with serving(EngineOfSlots(tiny_engine, slots), max_concurrency=setting) as service:
+        assert jobs_at_once(service) == slots  # what the engine really has, not what was asked for
+
+
+@pytest.mark.parametrize(("setting", "jobs"), [("auto", 8), (3, 3)])
+def test_a_worker_whose_model_failed_to_load_takes_jobs_to_say_so(setting: Any, jobs: int) -> None:
+    service = SpeechService(Settings(model_id="/nowhere/no-model", device="cpu", max_concurrency=setting))
+    service.load()
+    assert jobs_at_once(service) == jobs
 
 
 def test_the_sdk_splits_an_error_from_what_rides_beside_it(tiny_engine: HiggsAudioEngine) -> None:

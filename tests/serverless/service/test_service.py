@@ -20,9 +20,10 @@ from higgs_core.speech.progress import Progress
 from serverless.config.log import PlainFormatter, PlatformFormatter
 from serverless.config.settings import Settings
 from serverless.delivery.response import Accepted, AudioPart
+from serverless.service.boot import WAITING_PIECES_PER_JOB, boot_engine
 from serverless.service.service import SpeechService
-from tests.helpers.patience import wait_until_async
-from tests.helpers.service import answer, items, serving
+from tests.helpers.patience import PATIENCE, wait_until_async
+from tests.helpers.service import EngineOfSlots, answer, items, serving
 
 JOB = {"script": "A short sentence.", "seed": 4, "max_new_tokens": 60}
 LONG = {
@@ -310,16 +311,55 @@ def test_closing_a_stream_frees_its_slot(tiny_engine: HiggsAudioEngine) -> None:
         assert service.stats()["in_flight"] == 0
 
 
-def test_more_jobs_than_there_is_room_for_are_told_to_come_again(tiny_engine: HiggsAudioEngine) -> None:
+@pytest.mark.parametrize("setting", ["auto", 64])
+def test_more_jobs_than_there_is_room_for_are_told_to_come_again(
+    tiny_engine: HiggsAudioEngine, setting: int | str
+) -> None:
     async def crowd() -> list[dict[str, Any]]:
         return await asyncio.gather(
             *(answer(service, {**JOB, "seed": seed}, job_id=f"job-{seed}") for seed in (4, 5, 6, 7))
         )
 
-    with serving(tiny_engine, max_concurrency=1, max_queued_requests=2) as service:
+    with serving(EngineOfSlots(tiny_engine, 1), max_concurrency=setting, max_queued_requests=2) as service:
         responses = asyncio.run(crowd())
         assert [response.get("code") for response in responses].count("busy") == 1
         assert run(service, JOB).get("code") != "busy"
+
+
+def test_every_job_that_is_let_in_has_a_thread(tiny_engine: HiggsAudioEngine) -> None:
+    """Each waits in its thread until all have come, which would take for ever if there were fewer threads."""
+    everybody = threading.Barrier(20)
+
+    async def crowd() -> list[dict[str, Any]]:
+        return await asyncio.gather(
+            *(answer(service, {**JOB, "seed": seed}, job_id=f"job-{seed}") for seed in range(everybody.parties))
+        )
+
+    def arrive() -> None:
+        everybody.wait(PATIENCE)
+
+    engine = EngineOfSlots(tiny_engine, everybody.parties)
+    with serving(engine, arrive, max_queued_requests=0) as service:
+        assert service.capacity == everybody.parties
+        assert [response.get("code") for response in asyncio.run(crowd())] == [None] * everybody.parties
+
+
+@pytest.mark.parametrize(("setting", "slots"), [("auto", 8), (2, 2)])
+def test_the_engines_queue_is_bounded_by_the_jobs_that_may_come(setting: Any, slots: int) -> None:
+    settings = Settings(
+        model_id="tiny",
+        device="cpu",
+        max_concurrency=setting,
+        max_context=256,
+        max_new_tokens=64,
+        max_queued_requests=3,
+    )
+    service = SpeechService(settings)
+    assert service.max_concurrency == slots  # "auto" is the usual number until the engine says what it has
+    with boot_engine(settings) as engine:
+        assert engine.max_batch_size == slots
+        assert engine._scheduler._max_waiting == WAITING_PIECES_PER_JOB * (slots + 3)
+    service.close()
 
 
 def test_only_sentences_leave_the_service(tiny_engine: HiggsAudioEngine) -> None:
