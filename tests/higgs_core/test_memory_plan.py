@@ -9,7 +9,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.models import FULL_SIZE, SMALLEST, released_codec_config
 from higgs_core.codec.audio_codec import CONTEXT_FRAMES, MAX_DECODE_FRAMES
@@ -34,12 +33,12 @@ from higgs_core.model.weights import allocate
 from higgs_core.runtime.prefill import PREFILL_CHUNK
 from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import FAST_TOP_K, TextSampler
+from tests.helpers.fake_tensors import fake_tensors
 from tests.helpers.live_bytes import LiveBytes
 from tests.helpers.paths import ROOT
 
 GB = 10**9
 BF16 = torch.bfloat16
-FAKE = FakeTensorMode()  # one for all: transformers keeps tensors that it made under one
 CPU = torch.device("cpu")
 WEIGHTS, LAYERS, CODEC, DRIVER = 11.54 * GB, 9.86 * GB, 0.8 * GB, 0.7 * GB
 INT8 = WEIGHTS - LAYERS / 2
@@ -218,7 +217,7 @@ def test_the_table_of_the_deployment_page_is_what_is_planned() -> None:
 @pytest.mark.parametrize(("start", "audio"), [(0, 0), (0, 500), (0, PREFILL_CHUNK + 1), (7167, 1), (7167, 500)])
 def test_prefill_stays_within_its_part(dtype: torch.dtype, start: int, audio: int) -> None:
     config, length = released(), PREFILL_CHUNK + 1
-    with FAKE, torch.inference_mode():
+    with fake_tensors():
         decoder = _decoder(dtype, slots=1)
         positions = torch.arange(length)
         columns = torch.zeros(audio, config.num_codebooks, dtype=torch.long)
@@ -234,7 +233,7 @@ def test_prefill_stays_within_its_part(dtype: torch.dtype, start: int, audio: in
 @pytest.mark.parametrize("rows", [1, 8, 64])
 def test_a_decode_step_stays_within_its_part(rows: int) -> None:
     config, ops = released(), torch_ops()
-    with FAKE, torch.inference_mode():
+    with fake_tensors():
         decoder = _decoder(BF16, rows)
         state = DecodeState.allocate(config, rows, decoder.cache.dummy_position, CPU)
         tail = ops.step_tail(config, ops.sampler(config.num_codebooks, config.codebook_size, CPU), CPU)
@@ -245,7 +244,7 @@ def test_a_decode_step_stays_within_its_part(rows: int) -> None:
 
 def test_a_text_step_stays_within_its_part() -> None:
     config = released()
-    with FAKE, torch.inference_mode():
+    with fake_tensors():
         decoder = _decoder(BF16, slots=1)
         state = DecodeState.allocate(config, 1, decoder.cache.dummy_position, CPU)
         sample = TextSampler(config.vocab_size, (5,), CPU)
@@ -258,7 +257,7 @@ def test_a_text_step_stays_within_its_part() -> None:
 
 def test_the_codec_stays_within_its_part() -> None:
     budget = reserve_for(released(), BF16, card("80 GB"), 8, 8192, with_codec=True).codec
-    with FAKE, torch.inference_mode():
+    with fake_tensors():
         model = HiggsAudioV2TokenizerModel(released_codec_config()).eval()
         with LiveBytes() as decode:
             model.decode(torch.zeros(1, 8, MAX_DECODE_FRAMES + 2 * CONTEXT_FRAMES, dtype=torch.long))
