@@ -20,9 +20,9 @@ from higgs_core.runtime.prefill import PREFILL_CHUNK
 PREFIX_SHARE = 0.1
 """Bytes of the prefix cache, as a share of the KV cache's."""
 MOST_AUTO_SLOTS = 64
-"""More are used only if they are asked for. From about 32 rows of 1500 positions on a step reads more keys and values
-than weights, so that doubling 64 rows adds a fifth to the audio a second and halves the speed of each request; and the
-host's work for a row, some 20 microseconds a step, begins to count."""
+"""More are used only if they are asked for. With more than 33 rows of 1500 positions, a step of the released model in
+bf16 reads more bytes of keys and values than of weights. Twice 64 rows would add a fifth to the audio a second and take
+two fifths off the speed of each request."""
 SHORT_CONTEXT = 2048
 """Down to so many positions, 80 s of prompt and speech, a context is shortened before slots are given up."""
 
@@ -33,9 +33,7 @@ _MEGABYTE = 10**6
 _GRAPHS_BYTES = 24 * 8 * _MEGABYTE  # what the driver keeps for each captured step, apart from its activations
 _LIBRARY_BYTES = 400 * _MEGABYTE  # cuDNN's kernels, and workspaces of cuBLAS and cuDNN for the threads of both models
 _DECODE_BYTES_PER_FRAME = 600_000  # of the codec, fp32; the live tensors alone are 579 kB
-_ENCODE_BYTES = (
-    1300 * _MEGABYTE
-)  # of a clip of 30 s; the live tensors alone are 931 MB, and a longer clip's in proportion
+_ENCODE_BYTES = 1300 * _MEGABYTE  # of a clip of 30 s; the live tensors alone are 31 MB a second
 _LEAST_MARGIN = 256 * _MEGABYTE
 _MARGIN_OF_GPU = 0.02  # of its memory, for fragmentation; clips of more than 30 s use it too
 _MARGIN_OF_HOST = 0.2  # of its free memory; what a CPU allocates later is small, and it shares the rest with others
