@@ -30,9 +30,12 @@ _SLOT_STEP = 8  # so that cards of one kind, whose free memory differs a little,
 _LEAST_CONTEXT = 1024  # of the last slot
 
 _MEGABYTE = 10**6
-_GRAPHS_BYTES = 24 * 8 * _MEGABYTE  # what the driver keeps for each captured step, apart from its activations
+_BYTES_PER_GRAPH = 4 * _MEGABYTE  # what the driver keeps of each, apart from its tensors
+_STEP_GRAPHS = 24
+_CODEC_GRAPHS = 16
+_CODEC_GRAPH_FRAMES = 4 * 84  # rows by frames of the largest decode of a stream; its memory serves nothing else
 _LIBRARY_BYTES = 400 * _MEGABYTE  # cuDNN's kernels, and workspaces of cuBLAS and cuDNN for the threads of both models
-_DECODE_BYTES_PER_FRAME = 600_000  # of the codec, fp32; the live tensors alone are 579 kB
+_CODEC_BYTES_PER_FRAME = 600_000  # of a decode in fp32; the live tensors alone are 579 kB
 _ENCODE_BYTES = 1300 * _MEGABYTE  # of a clip of 30 s; the live tensors alone are 31 MB a second
 _LEAST_MARGIN = 256 * _MEGABYTE
 _MARGIN_OF_GPU = 0.02  # of its memory, for fragmentation; clips of more than 30 s use it too
@@ -55,7 +58,7 @@ class Reserve:
     """Bytes that are set aside for what is allocated after the caches, by what allocates it.
 
     prefill: activations of one chunk.  decode_steps: activations of a step with all slots, and its captured graphs.
-    codec: one decode of the most frames, or one clip.  libraries: kernels and workspaces of CUDA's libraries.
+    codec: one decode of the most frames, or one clip; and captured decodes.  libraries: kernels and workspaces of CUDA's libraries.
     """
 
     prefill: int
@@ -137,12 +140,13 @@ def reserve_for(
     """What has to stay free beside the caches. On the host it is a share of what is free."""
     if not memory.is_gpu:
         return Reserve(0, 0, 0, 0, int(memory.free * _MARGIN_OF_HOST))
-    decode, encode = MAX_DECODE_FRAMES * _DECODE_BYTES_PER_FRAME, _ENCODE_BYTES
+    codec = max(MAX_DECODE_FRAMES * _CODEC_BYTES_PER_FRAME, _ENCODE_BYTES)  # its thread does one at a time
+    codec += _CODEC_GRAPH_FRAMES * _CODEC_BYTES_PER_FRAME + _CODEC_GRAPHS * _BYTES_PER_GRAPH
     return Reserve(
         prefill=prefill_nbytes(config, dtype, slots, context),
         # Once for the captured steps, which have a pool of their own, and once for those that run uncaptured.
-        decode_steps=2 * decode_step_nbytes(config, dtype, slots) + _GRAPHS_BYTES,
-        codec=max(decode, encode) if with_codec else 0,  # its thread does one at a time
+        decode_steps=2 * decode_step_nbytes(config, dtype, slots) + _STEP_GRAPHS * _BYTES_PER_GRAPH,
+        codec=codec if with_codec else 0,
         libraries=_LIBRARY_BYTES,
         margin=max(int(memory.total * _MARGIN_OF_GPU), _LEAST_MARGIN),
     )
