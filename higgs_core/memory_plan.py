@@ -58,7 +58,8 @@ class Reserve:
     """Bytes that are set aside for what is allocated after the caches, by what allocates it.
 
     prefill: activations of one chunk.  decode_steps: activations of a step with all slots, and its captured graphs.
-    codec: one decode of the most frames, or one clip; and captured decodes.  libraries: kernels and workspaces of CUDA's libraries.
+    codec: one decode of the most frames, or one clip; and its captured decodes.  libraries: kernels and workspaces of
+    CUDA's libraries.
     """
 
     prefill: int

@@ -30,6 +30,7 @@ from higgs_core.memory_plan import (
 from higgs_core.model.decoder import Decoder
 from higgs_core.model.kv_cache import KVCache
 from higgs_core.model.weights import allocate
+from higgs_core.runtime.decode_graph import StepRunner
 from higgs_core.runtime.prefill import PREFILL_CHUNK
 from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import FAST_TOP_K, TextSampler
@@ -237,8 +238,9 @@ def test_a_decode_step_stays_within_its_part(rows: int) -> None:
         decoder = _decoder(BF16, rows)
         state = DecodeState.allocate(config, rows, decoder.cache.dummy_position, CPU)
         tail = ops.step_tail(config, ops.sampler(config.num_codebooks, config.codebook_size, CPU), CPU)
+        runner = StepRunner(decoder, state, tail, capture=False)
         with LiveBytes() as live:
-            tail(state, decoder.decode_step(state.column, state.position, state.position + 1, 512), FAST_TOP_K)
+            runner.run(rows, 512, FAST_TOP_K)
     assert live.peak <= decode_step_nbytes(config, BF16, rows)
 
 
