@@ -17,6 +17,7 @@ from benchmarks.harness import random_codes, sampled, speech
 from higgs_core import GenerationParams, HiggsAudioEngine
 from higgs_core.build import EngineParts
 from higgs_core.kernels import ops_for, torch_ops
+from higgs_core.kernels.quantized_weight import dense
 from higgs_core.model.decoder import Decoder
 from higgs_core.model.kv_cache import KVCache
 from higgs_core.model.weights import DecoderWeights, allocate, destinations
@@ -170,8 +171,9 @@ def _in_fp32(parts: EngineParts) -> DecoderWeights:
     config = parts.config
     exact = allocate(config, parts.device, torch.float32, text_head=parts.weights.text_head is not None)
     source = destinations(parts.weights, config)
-    for name, tensor in destinations(exact, config).items():
-        tensor.copy_(source[name])
+    for name, destination in destinations(exact, config).items():
+        assert isinstance(destination, torch.Tensor)
+        destination.copy_(dense(source[name], torch.float32))
     return exact
 
 

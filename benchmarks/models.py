@@ -17,6 +17,7 @@ from higgs_core.checkpoint.tiny import write_tiny
 from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.codec.transformers_codec import HiggsAudioV2TokenizerModel
 from higgs_core.config import ModelConfig, read_config
+from higgs_core.kernels.quantized_weight import QuantizedWeight, dense, quantize_into
 from higgs_core.model.weights import DecoderWeights, allocate, destinations
 from higgs_core.prompt.tokenizer import HiggsTokenizer
 
@@ -64,23 +65,32 @@ SMALLEST = Architecture("smallest", 96, 160, 6, 2, 32, layers=3, vocabulary=512)
 
 
 def random_model(
-    architecture: Architecture, device: torch.device | str, dtype: torch.dtype, *, text_head: bool = True, seed: int = 0
+    architecture: Architecture,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    *,
+    text_head: bool = True,
+    seed: int = 0,
+    kind: str | None = None,
 ) -> tuple[ModelConfig, DecoderWeights]:
-    """Random weights, drawn on their device.
+    """Random weights, drawn on their device. kind: as `DecoderWeights.kind`; each matrix is quantised when it is drawn.
 
     The audio head's stream tokens have logit 0 among logits of a wide spread, so that neither is ever among the best 50
     and a segment always lasts until its step limit, which a benchmark sets.
     """
     config = architecture.config()
-    weights = allocate(config, torch.device(device), dtype, text_head=text_head)
+    weights = allocate(config, torch.device(device), dtype, text_head=text_head, kind=kind)
     block = torch.randn(_NOISE_BLOCK, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
     start = 0
-    for name, tensor in destinations(weights, config).items():
+    for name, destination in destinations(weights, config).items():
+        tensor = destination if isinstance(destination, torch.Tensor) else block.new_empty(destination.shape)
         if name.endswith("norm.weight"):
             tensor.fill_(1.0)
             continue
         start = _fill(tensor.view(-1), block, start)
         tensor.mul_(_scale(name, tensor.shape[1]))
+        if isinstance(destination, QuantizedWeight):
+            quantize_into(tensor, destination)
     by_codebook = weights.audio_head.view(config.num_codebooks, config.codebook_size, -1)
     by_codebook[:, config.stream_bos :] = 0.0
     return config, weights
@@ -142,9 +152,10 @@ def random_parts(
     context: int,
     codec: AudioCodec | None = None,
     text_head: bool = True,
+    kind: str | None = None,
 ) -> EngineParts:
-    """The parts of an engine with a random model."""
-    config, weights = random_model(architecture, device, dtype, text_head=text_head)
+    """The parts of an engine with a random model. kind: as in `random_model`."""
+    config, weights = random_model(architecture, device, dtype, text_head=text_head, kind=kind)
     model = LoadedModel(config, weights, tokenizer(), codec)
     return build_parts(model, slots, context)
 
@@ -154,14 +165,14 @@ def tokenizer() -> HiggsTokenizer:
 
 
 def save(architecture: Architecture, config: ModelConfig, weights: DecoderWeights, folder: Path) -> int:
-    """Write a checkpoint with transformers' names, one shard per layer; returns its bytes."""
+    """Write a checkpoint with transformers' names, one shard per layer; returns the bytes of `weights`."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer().save(folder)
     (folder / "config.json").write_text(json.dumps(architecture.raw_config()))
     shards: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in destinations(weights, config).items():
+    for name, weight in destinations(weights, config).items():
         part = name.split(".")[1] if name.startswith("layers.") else "rest"
-        shards.setdefault(f"model-{part}.safetensors", {})[name] = tensor
+        shards.setdefault(f"model-{part}.safetensors", {})[name] = dense(weight, weights.norm.dtype)
     for file, tensors in shards.items():
         save_file({name: tensor.cpu().clone() for name, tensor in tensors.items()}, folder / file)
     weight_map = {name: file for file, tensors in shards.items() for name in tensors}

@@ -20,6 +20,7 @@ from higgs_core.config import ModelConfig
 from higgs_core.engine_config import AUTO, DTYPES, EngineConfig, NumberOrAuto
 from higgs_core.errors import ModelLoadError
 from higgs_core.kernels import ops_for
+from higgs_core.kernels.quantized_weight import FP8
 from higgs_core.memory_plan import PREFIX_SHARE
 from higgs_core.model.decoder import Decoder
 from higgs_core.model.weights import DecoderWeights
@@ -35,6 +36,8 @@ from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sized_cache import memory_for_weights, sized_cache
 
 log = logging.getLogger(__name__)
+
+_FP8_CAPABILITY = (8, 9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +84,9 @@ def load_parts(config: EngineConfig) -> EngineParts:
     """Load everything. Raises ModelLoadError."""
     started = time.perf_counter()
     device = _device(config.device)  # refused before anything is downloaded
+    kind = _kind(config.weights, device)
     with _folders(config) as folders, memory_for_weights(device):
-        model = _load(config, folders, device)
+        model = _load(config, folders, device, kind)
     parts = build_parts(model, config.max_batch_size, config.max_context)
     log.info("Everything loaded and in place in %.2f s", time.perf_counter() - started)
     return parts
@@ -111,11 +115,11 @@ def _codec_folder(config: EngineConfig) -> Path | None:
     return locate(config.audio_tokenizer, config.audio_tokenizer_revision, what="audio tokenizer")
 
 
-def _load(config: EngineConfig, folders: _Folders, device: torch.device) -> LoadedModel:
+def _load(config: EngineConfig, folders: _Folders, device: torch.device, kind: str | None) -> LoadedModel:
     tokenizer = HiggsTokenizer.from_folder(str(folders.tokenizer))
     built_in = BUILT_IN.get(config.model)
     show_progress = config.progress and built_in is None  # those load at once
-    model_config, weights = load_model(folders.model, device, _dtype(config.dtype), progress=show_progress)
+    model_config, weights = load_model(folders.model, device, _dtype(config.dtype), kind=kind, progress=show_progress)
     codec = AudioCodec.from_folder(folders.codec, device) if folders.codec is not None else None
     return LoadedModel(model_config, weights, tokenizer, codec, built_in)
 
@@ -192,3 +196,13 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
         return dtype
     found: torch.dtype = getattr(torch, DTYPES[dtype])
     return found
+
+
+def _kind(weights: str, device: torch.device) -> str | None:
+    """How the layers' matrices are quantised; None: not at all. Raises ModelLoadError where the GPU cannot."""
+    if weights == FP8 and device.type == "cuda" and torch.cuda.get_device_capability(device) < _FP8_CAPABILITY:
+        raise ModelLoadError(
+            f"weights is 'fp8', and {torch.cuda.get_device_name(device)} is older than compute capability 8.9, from "
+            "which on a GPU reads fp8; use 'int8'."
+        )
+    return None if weights == AUTO else weights

@@ -57,6 +57,7 @@ class HiggsAudioEngine:
         *,
         max_waiting: int = EngineConfig.max_waiting,
         progress: bool = EngineConfig.progress,
+        weights: str = EngineConfig.weights,
     ) -> HiggsAudioEngine:
         """Load a language model and, if named, a codec; `EngineConfig` says what the arguments mean.
 
@@ -75,6 +76,7 @@ class HiggsAudioEngine:
                 max_context=max_context,
                 max_waiting=max_waiting,
                 progress=progress,
+                weights=weights,
             )
         )
 
@@ -115,7 +117,7 @@ class HiggsAudioEngine:
         return self._scheduler.healthy and (self._codec is None or self._codec.healthy)
 
     def stats(self) -> dict[str, int]:
-        """Requests waiting and active, slots, and hits and misses of both caches."""
+        """Requests waiting and active, slots, hits and misses of both caches, and the decoder's weights in bytes."""
         codec, prefixes = self._parts.codec, self._parts.prefixes
         return {
             "waiting": self._scheduler.waiting,
@@ -125,6 +127,7 @@ class HiggsAudioEngine:
             "cache_misses": codec.cache_misses if codec else 0,
             "prefix_hits": prefixes.hits,
             "prefix_misses": prefixes.misses,
+            "weights_bytes": self._parts.weights.nbytes,
         }
 
     def count_tokens(self, text: str) -> int:

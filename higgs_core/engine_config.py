@@ -21,6 +21,7 @@ DTYPES = {
     "bfloat16": "bfloat16",
 }
 """Allowed names of a dtype, and torch's name for each."""
+WEIGHTS = (AUTO, "int8", "fp8")
 MIN_CONTEXT = 64
 USUAL_SLOTS = 8
 """What "auto" gives on a CPU and on a GPU of 24 GB; larger GPUs get more."""
@@ -40,6 +41,7 @@ class EngineConfig:
         memory does not reach, which the log says; `higgs_core/memory_plan.py` has the rule.
     max_waiting: requests that may wait for a slot before `submit` raises BusyError.
     progress: show a bar while weights load.
+    weights: "auto" (in `dtype`), or "int8" or "fp8": the layers' matrices in 8 bits with a scale an output feature.
 
     Raises ModelLoadError for a value that cannot work on any machine.
     """
@@ -55,6 +57,7 @@ class EngineConfig:
     max_context: int = 8192
     max_waiting: int = 64
     progress: bool = False
+    weights: str = AUTO
 
     def __post_init__(self) -> None:
         slots = self.max_batch_size
@@ -66,3 +69,5 @@ class EngineConfig:
             raise ModelLoadError(f"max_waiting is {self.max_waiting}; allowed is at least 0.")
         if self.dtype is None or (isinstance(self.dtype, str) and self.dtype != AUTO and self.dtype not in DTYPES):
             raise ModelLoadError(f"dtype is {self.dtype!r}; allowed is 'auto' or one of {', '.join(DTYPES)}.")
+        if self.weights not in WEIGHTS:
+            raise ModelLoadError(f"weights is {self.weights!r}; allowed is 'auto', 'int8' or 'fp8'.")

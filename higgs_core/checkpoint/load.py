@@ -14,6 +14,7 @@ from tqdm import tqdm
 from higgs_core.checkpoint.safetensors_reader import StoredTensor, index_folder, read_into
 from higgs_core.config import ModelConfig, read_config
 from higgs_core.errors import ModelLoadError
+from higgs_core.kernels.quantized_weight import Weight, split_rows
 from higgs_core.model.weights import DecoderWeights, allocate, destinations
 
 log = logging.getLogger(__name__)
@@ -34,28 +35,31 @@ _SHOWN_NAMES = 12
 
 
 def load_model(
-    folder: Path, device: torch.device, dtype: torch.dtype | None, *, progress: bool = False
+    folder: Path, device: torch.device, dtype: torch.dtype | None, *, kind: str | None = None, progress: bool = False
 ) -> tuple[ModelConfig, DecoderWeights]:
     """Config and weights of a local checkpoint.
 
     dtype: None takes the checkpoint's own on a GPU and float32 on a CPU.
+    kind: "int8" or "fp8" quantises the layers' matrices while they are read; None leaves them in `dtype`.
     Raises ModelLoadError listing the tensors that are missing or mis-shaped.
     """
     started = time.perf_counter()
     config = load_config(folder)
     stored = _by_canonical_name(index_folder(folder))
     dtype = dtype or _default_dtype(config, device)
-    weights = allocate(config, device, dtype, text_head="text_lm_head.weight" in stored)
+    weights = allocate(config, device, dtype, text_head="text_lm_head.weight" in stored, kind=kind)
     allocated = time.perf_counter()
     pairs = _match(stored, destinations(weights, config))
     total = sum(source.nbytes for source, _ in pairs)
     with tqdm(total=total, unit="B", unit_scale=True, desc="Loading weights", disable=not progress) as bar:
         read_into(pairs, on_bytes=bar.update)
     log.info(
-        "Loaded %.2f GB of weights as %s on %s: allocation %.2f s, reading %.2f s",
+        "Loaded %.2f GB of weights as %s%s on %s, %.2f GB there: allocation %.2f s, reading %.2f s",
         total / 1e9,
         str(dtype).removeprefix("torch."),
+        f" with {kind} matrices" if kind is not None else "",
         device,
+        weights.nbytes / 1e9,
         allocated - started,
         time.perf_counter() - allocated,
     )
@@ -99,12 +103,10 @@ def _by_canonical_name(stored: Mapping[str, StoredTensor]) -> dict[str, list[Sto
     return {name: [halves[half] for half in sorted(halves)] for name, halves in table.items()}
 
 
-def _match(
-    stored: Mapping[str, list[StoredTensor]], wanted: Mapping[str, torch.Tensor]
-) -> list[tuple[StoredTensor, torch.Tensor]]:
+def _match(stored: Mapping[str, list[StoredTensor]], wanted: Mapping[str, Weight]) -> list[tuple[StoredTensor, Weight]]:
     missing = [name for name in wanted if name not in stored]
     misshaped: list[str] = []
-    pairs: list[tuple[StoredTensor, torch.Tensor]] = []
+    pairs: list[tuple[StoredTensor, Weight]] = []
     for name, destination in wanted.items():
         parts = stored.get(name, [])
         rows = sum(part.shape[0] for part in parts if part.shape)
@@ -113,7 +115,7 @@ def _match(
             found = " and ".join(str(list(part.shape)) for part in parts)
             misshaped.append(f"{name} is {found} instead of {list(destination.shape)}")
         elif parts:
-            pairs += zip(parts, torch.split(destination, [part.shape[0] for part in parts]), strict=True)
+            pairs += zip(parts, split_rows(destination, [part.shape[0] for part in parts]), strict=True)
     if missing or misshaped:
         complaints = [*(_listed("missing tensors", missing)), *(_listed("mis-shaped tensors", misshaped))]
         raise ModelLoadError(f"The checkpoint does not fit Higgs Audio v2: {'; '.join(complaints)}.")

@@ -1,12 +1,17 @@
-"""The decoder's weights in fused layout: q, k and v in one matrix, gate and up in one matrix."""
+"""The decoder's weights in fused layout: q, k and v in one matrix, gate and up in one matrix.
+
+The matrices of the layers may be quantised. Embeddings, norms and heads stay in the model's dtype: a step reads little
+of them, and the logits are what the sampler takes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from higgs_core.config import ModelConfig
+from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight, quantize, split_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,8 +20,8 @@ class FeedForward:
 
     attention_norm: torch.Tensor  # [H]
     mlp_norm: torch.Tensor  # [H]
-    gate_up: torch.Tensor  # [2 I, H], gate first
-    down: torch.Tensor  # [H, I]
+    gate_up: Weight  # [2 I, H], gate first
+    down: Weight  # [H, I]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +29,8 @@ class LayerWeights:
     """Text and audio share the attention weights. `audio` is None where audio skips the layer, and the same object as
     `text` where they share the MLP."""
 
-    qkv: torch.Tensor  # [(Hq + 2 Hkv) D, H]
-    output: torch.Tensor  # [H, Hq D]
+    qkv: Weight  # [(Hq + 2 Hkv) D, H]
+    output: Weight  # [H, Hq D]
     text: FeedForward
     audio: FeedForward | None
 
@@ -40,20 +45,26 @@ class DecoderWeights:
     text_head: torch.Tensor | None  # [V, H]
 
     @property
+    def kind(self) -> str | None:
+        """Of the layers' matrices: a key of `VALUE_DTYPES`, or None where they have the model's dtype."""
+        qkv = self.layers[0].qkv
+        return qkv.kind if isinstance(qkv, QuantizedWeight) else None
+
+    @property
     def nbytes(self) -> int:
-        return sum(tensor.numel() * tensor.element_size() for tensor in self._tensors())
+        return sum(weight.nbytes for weight in self._weights())
 
     @property
     def audio_step_nbytes(self) -> int:
         """Bytes that one audio decode step reads: no text MLPs, no text head, and only a few rows of the embeddings."""
-        tensors = [self.norm, self.audio_head]
+        weights: list[Weight] = [self.norm, self.audio_head]
         for layer in self.layers:
             if layer.audio is not None:
-                tensors += [layer.qkv, layer.output, layer.audio.gate_up, layer.audio.down]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+                weights += [layer.qkv, layer.output, layer.audio.gate_up, layer.audio.down]
+        return sum(weight.nbytes for weight in weights)
 
-    def _tensors(self) -> list[torch.Tensor]:
-        found = [self.token_embedding, self.code_embedding, self.norm, self.audio_head]
+    def _weights(self) -> list[Weight]:
+        found: list[Weight] = [self.token_embedding, self.code_embedding, self.norm, self.audio_head]
         found += [self.text_head] if self.text_head is not None else []
         for layer in self.layers:
             found += [layer.qkv, layer.output, *vars(layer.text).values()]
@@ -62,22 +73,29 @@ class DecoderWeights:
         return found
 
 
-def allocate(config: ModelConfig, device: torch.device, dtype: torch.dtype, *, text_head: bool) -> DecoderWeights:
-    """Uninitialised weights of the given architecture."""
+def allocate(
+    config: ModelConfig, device: torch.device, dtype: torch.dtype, *, text_head: bool, kind: str | None = None
+) -> DecoderWeights:
+    """Uninitialised weights of the given architecture. kind: as `DecoderWeights.kind`."""
     hidden, inner = config.hidden_size, config.intermediate_size
 
     def empty(*shape: int) -> torch.Tensor:
         return torch.empty(shape, device=device, dtype=dtype)
 
+    def matrix(outputs: int, inputs: int) -> Weight:
+        return empty(outputs, inputs) if kind is None else QuantizedWeight.empty(outputs, inputs, kind, device)
+
     def feed_forward() -> FeedForward:
-        return FeedForward(empty(hidden), empty(hidden), empty(2 * inner, hidden), empty(hidden, inner))
+        return FeedForward(empty(hidden), empty(hidden), matrix(2 * inner, hidden), matrix(hidden, inner))
 
     layers = []
     for path in config.audio_paths:
         text = feed_forward()
         audio = feed_forward() if path == "dual" else text if path == "shared" else None
         layers.append(
-            LayerWeights(empty(config.qkv_size, hidden), empty(hidden, config.num_heads * config.head_dim), text, audio)
+            LayerWeights(
+                matrix(config.qkv_size, hidden), matrix(hidden, config.num_heads * config.head_dim), text, audio
+            )
         )
     codes = config.num_codebooks * config.codebook_size
     return DecoderWeights(
@@ -90,9 +108,30 @@ def allocate(config: ModelConfig, device: torch.device, dtype: torch.dtype, *, t
     )
 
 
-def destinations(weights: DecoderWeights, config: ModelConfig) -> dict[str, torch.Tensor]:
+def quantized(weights: DecoderWeights, kind: str) -> DecoderWeights:
+    """The same weights with the layers' matrices, in the model's dtype so far, quantised; the rest is shared.
+
+    For weights in memory. `load_model` quantises while it reads. Raises ValueError for weights that are not finite.
+    """
+
+    def matrix(weight: Weight) -> Weight:
+        assert isinstance(weight, torch.Tensor), "a weight is quantised once"
+        return quantize(weight, kind)
+
+    def feed_forward(part: FeedForward) -> FeedForward:
+        return replace(part, gate_up=matrix(part.gate_up), down=matrix(part.down))
+
+    layers = []
+    for layer in weights.layers:
+        text = feed_forward(layer.text)
+        audio = text if layer.audio is layer.text else layer.audio and feed_forward(layer.audio)
+        layers.append(LayerWeights(matrix(layer.qkv), matrix(layer.output), text, audio))
+    return replace(weights, layers=tuple(layers))
+
+
+def destinations(weights: DecoderWeights, config: ModelConfig) -> dict[str, Weight]:
     """Canonical tensor name -> the contiguous block of the fused layout that it fills."""
-    table = {
+    table: dict[str, Weight] = {
         "embed_tokens.weight": weights.token_embedding,
         "embed_audio_tokens.weight": weights.code_embedding,
         "norm.weight": weights.norm,
@@ -103,7 +142,7 @@ def destinations(weights: DecoderWeights, config: ModelConfig) -> dict[str, torc
     kv = config.num_kv_heads * config.head_dim
     for number, layer in enumerate(weights.layers):
         prefix = f"layers.{number}."
-        query, key, value = torch.split(layer.qkv, [config.num_heads * config.head_dim, kv, kv])
+        query, key, value = split_rows(layer.qkv, [config.num_heads * config.head_dim, kv, kv])
         table |= {
             prefix + "self_attn.q_proj.weight": query,
             prefix + "self_attn.k_proj.weight": key,
@@ -116,8 +155,9 @@ def destinations(weights: DecoderWeights, config: ModelConfig) -> dict[str, torc
     return table
 
 
-def _feed_forward_names(prefix: str, part: FeedForward) -> dict[str, torch.Tensor]:
-    gate, up = part.gate_up.chunk(2)
+def _feed_forward_names(prefix: str, part: FeedForward) -> dict[str, Weight]:
+    inner = part.gate_up.shape[0] // 2
+    gate, up = split_rows(part.gate_up, [inner, inner])
     return {
         prefix + "input_layernorm.weight": part.attention_norm,
         prefix + "post_attention_layernorm.weight": part.mlp_norm,

@@ -51,6 +51,7 @@ from serverless.config.types import (
     OptionalFloat,
     ResponseFormat,
     WebAddress,
+    Weights,
 )
 
 DEFAULT_SYSTEM_PROMPT = (
@@ -76,6 +77,7 @@ class Settings(Limits):
     audio_tokenizer_revision: str | None = Field(None, description="a branch, tag or commit of the codec's repository")
     device: Device = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:<index>")
     torch_dtype: Dtype = Field("auto", description="auto, float32 (fp32), float16 (fp16) or bfloat16 (bf16)")
+    weights: Weights = Field("auto", description="auto (as HIGGS_AUDIO_TORCH_DTYPE), int8 or fp8")
 
     # Defaults of a request's fields.
     system_prompt: str = Field(DEFAULT_SYSTEM_PROMPT, description="any text, or blank for no system turn")
@@ -217,6 +219,7 @@ class Settings(Limits):
             max_batch_size=self.max_concurrency,
             max_context=self.max_context,
             progress=progress,
+            weights=self.weights,
         )
 
 

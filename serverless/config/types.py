@@ -71,6 +71,7 @@ CountOrOff = Annotated[int | None, BeforeValidator(_none_when_blank), AfterValid
 Concurrency = Annotated[Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | Literal["auto"], BeforeValidator(_lower)]
 Device = Annotated[str, BeforeValidator(_lower)]
 Dtype = Annotated[Literal["auto", "float32", "float16", "bfloat16"], BeforeValidator(_full_dtype)]
+Weights = Annotated[Literal["auto", "int8", "fp8"], BeforeValidator(_lower)]
 ResponseFormat = Annotated[Literal["wav", "flac", "mp3", "opus", "pcm"], BeforeValidator(_lower)]
 Mode = Annotated[Literal["queue", "http"], BeforeValidator(_lower)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_level)]

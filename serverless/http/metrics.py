@@ -21,6 +21,7 @@ _GAUGES = {
     "waiting": ("higgs_queue_depth", "Requests that wait for a slot."),
     "active": ("higgs_slots_active", "Slots that are decoding."),
     "slots": ("higgs_slots", "Requests that can be decoded together."),
+    "weights_bytes": ("higgs_weights_bytes", "Memory of the decoder's weights."),
 }
 _COUNTERS = {
     "cache_hits": ("higgs_reference_cache_hits", "Reference clips whose codes were already known."),

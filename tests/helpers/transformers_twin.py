@@ -11,6 +11,7 @@ from transformers.models.higgs_audio_v2.modeling_higgs_audio_v2 import HiggsAudi
 from higgs_core.build import EngineParts
 from higgs_core.codec.clip_encoder import ClipEncoder
 from higgs_core.config import ModelConfig
+from higgs_core.kernels.quantized_weight import dense
 from higgs_core.model.weights import DecoderWeights, destinations
 from higgs_core.prompt.chatml import ChatMLSample
 from higgs_core.prompt.layout import Prompt, build_prompt
@@ -21,6 +22,7 @@ def transformers_twin(
 ) -> HiggsAudioV2ForConditionalGeneration:
     """transformers' model on views of `weights`: the same memory, so a full-size twin costs nothing.
 
+    Quantised matrices are copied in the model's dtype.
     delay_token: its second placeholder id, which it treats as audio too; None keeps the config's.
     """
     theirs = copy.deepcopy(config.transformers)
@@ -28,7 +30,8 @@ def transformers_twin(
         theirs.audio_delay_token_id = delay_token
     with torch.device("meta"):
         model = HiggsAudioV2ForConditionalGeneration(theirs, use_text_head=weights.text_head is not None)
-    table = {_transformers_name(name): tensor for name, tensor in destinations(weights, config).items()}
+    dtype = weights.norm.dtype
+    table = {_transformers_name(name): dense(weight, dtype) for name, weight in destinations(weights, config).items()}
     model.load_state_dict(table, assign=True)
     device = weights.norm.device
     offsets = torch.arange(config.num_codebooks, device=device) * config.codebook_size
