@@ -23,7 +23,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import numpy as np
 import torch
 
-from benchmarks.report import Report, say
+from benchmarks.report import Report, Row, say
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
 from higgs_core.build import EngineParts, LoadedModel, build_parts
 from higgs_core.built_in import DEMO
@@ -90,7 +90,20 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.words:
         _words(report)
     say("\n" + report.table())
+    say("\n" + markdown(report.rows))
     return 0
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """README's table: error of the logits and agreement of the best code where bf16 is the dtype."""
+    names = {"bfloat16": "bf16", "bfloat16 with int8": "bf16 with int8", "bfloat16 with fp8": "bf16 with fp8"}
+    table: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("weights") in names and "logits_error" in row:
+            cell = f"{row['logits_error']:.2%}, {row['best_code_agrees']:.2%}"
+            table.setdefault(f"{row['heading']} ({row['codes']} codes)", []).append(cell)
+    lines = [f"| | {' | '.join(names.values())} |", "|---|" + "---|" * len(names)]
+    return "\n".join([*lines, *(f"| {heading} | {' | '.join(cells)} |" for heading, cells in table.items())]) + "\n"
 
 
 def _golden(report: Report, checkpoint: str) -> None:
@@ -98,7 +111,7 @@ def _golden(report: Report, checkpoint: str) -> None:
     cases = [case for case in CASES if case.checkpoint == checkpoint and case.params.force_audio_gen]
     reference = _parts(FOLDER / checkpoint, REFERENCE)
     with HiggsAudioEngine(reference) as engine:
-        utterances = [_spoken(engine, case.sample, case.params) for case in cases]
+        utterances = [spoken(engine, case.sample, case.params) for case in cases]
     for variant in VARIANTS:
         figures = compared(_parts(FOLDER / checkpoint, variant), [each for each in utterances if each is not None])
         report.add(checkpoint, weights=variant.name, **figures)
@@ -109,7 +122,7 @@ def _demo(report: Report, sentences: int, long_texts: int) -> None:
         with HiggsAudioEngine(_parts(folder, REFERENCE)) as engine:
             texts = [text for pair in zip(*_sentence_sets(), strict=False) for text in pair][:sentences]
             sets = {
-                "demo, sentences": [_spoken(engine, _turns(text), _greedy()) for text in texts],
+                "demo, sentences": [spoken(engine, turns(text), _greedy()) for text in texts],
                 "demo, long texts": [
                     utterance
                     for text in held_out.long_texts()[:long_texts]
@@ -155,7 +168,7 @@ def _parts(folder: Path, variant: Variant) -> EngineParts:
     return build_parts(model, SLOTS, CONTEXT)
 
 
-def _turns(text: str, *before: tuple[str, AudioContent]) -> ChatMLSample:
+def turns(text: str, *before: tuple[str, AudioContent]) -> ChatMLSample:
     """before: pieces of the text that were spoken already."""
     turns = [Message("system", DEFAULT_SYSTEM_PROMPT)]
     for words, codes in before:
@@ -167,7 +180,7 @@ def _greedy() -> GenerationParams:
     return GenerationParams(max_new_tokens=75 + 25 * PIECE_WORDS, temperature=0.0, ras_win_len=None)
 
 
-def _spoken(engine: HiggsAudioEngine, sample: ChatMLSample, params: GenerationParams) -> Utterance | None:
+def spoken(engine: HiggsAudioEngine, sample: ChatMLSample, params: GenerationParams) -> Utterance | None:
     """None: nothing, or the synthetic column alone."""
     segments = engine.generate(sample, params).delayed_audio_columns
     if not segments or segments[0].shape[1] < 2:
@@ -191,7 +204,7 @@ def _spoken_in_pieces(engine: HiggsAudioEngine, text: str) -> Iterator[Utterance
             pieces.append(sentence)
     before: list[tuple[str, AudioContent]] = []
     for piece in pieces:
-        utterance = _spoken(engine, _turns(piece, *before[-CARRIED_PIECES:]), _greedy())
+        utterance = spoken(engine, turns(piece, *before[-CARRIED_PIECES:]), _greedy())
         yield utterance
         if utterance is not None:
             codes = complete_frames(utterance.columns.T, engine._parts.config.stream_bos, ended=True)

@@ -28,6 +28,7 @@ SLOW = (
     "higgs_core/runtime",
     "higgs_core/speech/test_lost_words.py",
     "higgs_core/speech/test_speak.py",
+    "higgs_core/test_quantized_engine.py",
     "serverless/http",
     "serverless/queue/test_lifecycle.py",
     "serverless/queue/test_streaming_worker.py",

@@ -15,7 +15,7 @@ import pytest
 import requests
 import soundfile
 
-from benchmarks import lost_words
+from benchmarks import lost_words, quality
 from serverless.config.settings import PREFIX, Settings, variables
 from serverless.payload.parse import parse_job
 from serverless.payload.request_fields import ReferenceFields, RequestFields
@@ -123,6 +123,12 @@ def test_the_table_of_lost_words_is_what_its_command_prints(capsys: pytest.Captu
     assert "`python -m benchmarks.lost_words`" in TEXT
     assert lost_words.main() == 0
     assert capsys.readouterr().out in TEXT
+
+
+def test_the_table_of_quality_is_what_its_command_wrote() -> None:
+    assert "`python -m benchmarks.quality`" in TEXT
+    newest = max((ROOT / "benchmarks/results").glob("*quality*.json"))
+    assert quality.markdown(json.loads(newest.read_text())["rows"]) in TEXT
 
 
 def test_every_variable_exists() -> None:

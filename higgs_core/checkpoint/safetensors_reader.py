@@ -149,8 +149,8 @@ class _QuantizingRead:
             raw = staging[: self.nbytes]
             _read(self.stored.file, self.offset, raw)
             with _quantizing:
-                rows = raw.view(self.stored.dtype).view(self.destination.shape).to(self.device)
-                quantize_into(rows, self.destination)  # waits for the device, so the buffer is free again
+                rows = raw.view(self.stored.dtype).view(self.destination.shape)
+                quantize_into(rows.to(self.device), self.destination)  # the copy has ended, so the buffer is free again
         except ValueError as error:
             raise ModelLoadError(
                 f"{self.stored.name} of {self.stored.file.name} {error}, so it cannot be quantised; is the download "

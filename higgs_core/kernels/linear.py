@@ -23,6 +23,8 @@ def _quantized_linear(x: torch.Tensor, weight: QuantizedWeight) -> torch.Tensor:
     Scaling the product and not the weight saves a pass over it and its fp32 copy. The product is rounded once more, but
     no weight is, so that the error is about as large.
     """
+    if not x.shape[0]:  # text or audio of a prefill that has none of it: nothing to cast the values for
+        return x.new_empty(0, weight.shape[0])
     if x.dtype == torch.float16:  # a sum of values without their scales may leave its range
         return F.linear(x, weight.dequantized(x.dtype))
     outputs, inputs = weight.shape

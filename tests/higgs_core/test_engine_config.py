@@ -30,6 +30,7 @@ def test_from_pretrained_takes_every_option_with_its_default() -> None:
         ({"max_context": 63}, "max_context is 63; allowed is at least 64"),
         ({"max_waiting": -1}, "max_waiting is -1; allowed is at least 0"),
         ({"dtype": None}, "dtype is None; allowed is 'auto' or one of fp32, float32, fp16"),
+        ({"weights": "int4"}, "weights is 'int4'; allowed is 'auto', 'int8' or 'fp8'"),
         ({"dtype": "int8"}, "dtype is 'int8'; allowed is 'auto' or one of fp32, float32, fp16"),
     ],
 )

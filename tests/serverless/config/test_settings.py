@@ -288,7 +288,7 @@ def test_a_built_in_model_is_loaded_with_its_own_codec_and_tokenizer(name: str) 
 
 
 def test_what_the_engine_is_loaded_from_follows_the_settings() -> None:
-    settings = Settings(max_concurrency=3, device="cpu", torch_dtype="float32")
+    settings = Settings(max_concurrency=3, device="cpu", torch_dtype="float32", weights="int8")
     assert settings.engine_config(progress=True) == EngineConfig(
         model="bosonai/higgs-audio-v2-generation-3B-base",
         audio_tokenizer="bosonai/higgs-audio-v2-tokenizer",
@@ -297,6 +297,7 @@ def test_what_the_engine_is_loaded_from_follows_the_settings() -> None:
         max_batch_size=3,
         max_context=8192,
         progress=True,
+        weights="int8",
     )
 
 
