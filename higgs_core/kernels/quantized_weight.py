@@ -76,11 +76,12 @@ def quantize_into(weight: torch.Tensor, destination: QuantizedWeight) -> None:
     Raises ValueError for a weight with values that are not finite.
     """
     largest = _LARGEST[destination.values.dtype]
-    magnitude = torch.linalg.vector_norm(weight, float("inf"), dim=1)  # [out]; not finite where a value is not
-    scales = (magnitude.float() / largest).clamp_(min=_LEAST_SCALE)
+    scaled = weight.to(torch.float32, copy=True)
+    magnitude = torch.maximum(scaled.amax(1), -scaled.amin(1))  # [out]; not finite where a value is not
+    scales = (magnitude / largest).clamp_(min=_LEAST_SCALE)
     if not bool(scales.isfinite().all()):
         raise ValueError("holds values that are not finite")
-    scaled = weight / scales[:, None]
+    scaled.div_(scales[:, None])
     if destination.values.dtype == torch.int8:
         scaled.round_()
     destination.values.copy_(scaled.clamp_(-largest, largest))
