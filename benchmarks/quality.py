@@ -109,17 +109,17 @@ def markdown(rows: Sequence[Row]) -> str:
 def _golden(report: Report, checkpoint: str) -> None:
     """The cases of a checkpoint with random weights that speak at once; small differences decide their tokens."""
     cases = [case for case in CASES if case.checkpoint == checkpoint and case.params.force_audio_gen]
-    reference = _parts(FOLDER / checkpoint, REFERENCE)
+    reference = parts_of(FOLDER / checkpoint, REFERENCE)
     with HiggsAudioEngine(reference) as engine:
         utterances = [spoken(engine, case.sample, case.params) for case in cases]
     for variant in VARIANTS:
-        figures = compared(_parts(FOLDER / checkpoint, variant), [each for each in utterances if each is not None])
+        figures = compared(parts_of(FOLDER / checkpoint, variant), [each for each in utterances if each is not None])
         report.add(checkpoint, weights=variant.name, **figures)
 
 
 def _demo(report: Report, sentences: int, long_texts: int) -> None:
     with built_in_folders(DEMO) as (folder, _):
-        with HiggsAudioEngine(_parts(folder, REFERENCE)) as engine:
+        with HiggsAudioEngine(parts_of(folder, REFERENCE)) as engine:
             texts = [text for pair in zip(*_sentence_sets(), strict=False) for text in pair][:sentences]
             sets = {
                 "demo, sentences": [spoken(engine, turns(text), _greedy()) for text in texts],
@@ -131,7 +131,7 @@ def _demo(report: Report, sentences: int, long_texts: int) -> None:
             }
         for name, utterances in sets.items():
             for variant in VARIANTS:
-                figures = compared(_parts(folder, variant), [each for each in utterances if each is not None])
+                figures = compared(parts_of(folder, variant), [each for each in utterances if each is not None])
                 report.add(name, weights=variant.name, **figures)
 
 
@@ -162,7 +162,7 @@ def _words(report: Report) -> None:
             report.add("demo, word errors", weights=kind, set=name, words=words, errors=errors)
 
 
-def _parts(folder: Path, variant: Variant) -> EngineParts:
+def parts_of(folder: Path, variant: Variant) -> EngineParts:
     config, weights = load_model(folder, CPU, variant.dtype, kind=variant.kind)
     model = LoadedModel(config, weights, HiggsTokenizer.from_folder(str(folder)), None)
     return build_parts(model, SLOTS, CONTEXT)

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, quality
 from benchmarks.harness import TransformersSide, engine_speed, speech
 from benchmarks.models import FULL_SIZE, SMALLEST, random_model, random_parts
 from benchmarks.report import Report
 from higgs_core import HiggsAudioEngine
+from tests.golden import CASES
 from tests.test_imports import BEYOND_TORCH, run
 
 
@@ -81,6 +82,24 @@ def test_the_full_size_is_the_released_models() -> None:
     assert (config.hidden_size, config.intermediate_size, config.num_layers) == (3072, 8192, 28)
     assert (config.num_heads, config.num_kv_heads, config.head_dim) == (24, 8, 128)
     assert (config.vocab_size, config.codebook_size, config.num_codebooks) == (128256, 1026, 8)
+
+
+def test_quality_of_the_reference_itself_is_perfect_and_of_worse_weights_is_not() -> None:
+    torch.set_num_threads(1)
+    case = next(case for case in CASES if case.params.force_audio_gen)
+    reference = quality.parts_of(case.folder, quality.REFERENCE)
+    with HiggsAudioEngine(reference) as engine:
+        utterance = quality.spoken(engine, case.sample, case.params)
+    assert utterance is not None
+    assert utterance.columns.T.tolist() == case.raw["delayed_audio_columns"][0]
+    same = quality.compared(quality.parts_of(case.folder, quality.REFERENCE), [utterance])
+    assert (same["logits_error"], same["best_code_agrees"], same["same_columns"]) == (0, 1, 1)
+    assert same["divergence"] == pytest.approx(0, abs=1e-9)
+    errors = []
+    for kind in ("int8", "fp8"):
+        found = quality.compared(quality.parts_of(case.folder, quality.Variant(torch.float32, kind)), [utterance])
+        errors.append((found["logits_error"], found["divergence"]))
+    assert (0, 1e-9) < errors[0] < errors[1]
 
 
 def test_an_unfinished_report_holds_what_was_added(tmp_path: Path) -> None:
