@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from higgs_core.kernels import ops_for, optional_triton, select_ops, torch_ops
-from higgs_core.kernels.self_check import checked
+from higgs_core.kernels.self_check import Case, checked
 from tests.helpers.kernel_shapes import model_config
 
 
@@ -40,7 +40,7 @@ def no_compiler(x: torch.Tensor) -> torch.Tensor:
     raise RuntimeError("cc1: /home/somebody/secret not found")
 
 
-CASES = [(torch.randn(2, 5),), (torch.randn(1, 5),)]
+CASES = [Case((torch.randn(2, 5),)), Case((torch.randn(1, 5),))]
 
 
 def check(kernel: Callable[..., Any], reference: Callable[..., Any] = double) -> Callable[..., Any]:
@@ -55,12 +55,13 @@ def test_a_kernel_that_agrees_is_on_without_a_word(caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(
     ("kernel", "reason"),
     [
-        (one_wrong, "off torch's result"),
-        (not_a_number, "off torch's result by nan"),
+        (one_wrong, "off the exact result"),
+        (not_a_number, "off the exact result by nan"),
         (no_compiler, "fails with RuntimeError"),
         (lambda x: (x * 2).double(), "returns torch.float64"),
         (lambda x: (x * 2)[:1], "returns torch.float32 [1, 5]"),
-        (lambda x: x.mul_(2), "off torch's result"),  # writes to an argument that torch leaves alone
+        (lambda x: (x * 2, x), "returns 2 tensors"),
+        (lambda x: x.mul_(2), "writes to an argument that torch only reads"),
     ],
 )
 def test_a_kernel_that_disagrees_is_off_with_one_warning(
@@ -75,13 +76,18 @@ def test_a_kernel_that_disagrees_is_off_with_one_warning(
 
 
 def test_the_cases_are_left_as_they_were() -> None:
-    before = [case[0].clone() for case in CASES]
-    check(lambda x: x.mul_(2), lambda x: x.mul_(2))
-    assert all(torch.equal(case[0], old) for case, old in zip(CASES, before, strict=True))
+    cases = [Case((torch.randn(2, 5),), writes=(0,))]
+    before = cases[0].arguments[0].clone()
+
+    def in_place(x: torch.Tensor) -> torch.Tensor:
+        return x.mul_(2)
+
+    assert checked("doubling", in_place, in_place, cases) is in_place
+    assert torch.equal(cases[0].arguments[0], before)
 
 
 def test_tokens_may_differ_in_a_draw_or_two_but_no_more(caplog: pytest.LogCaptureFixture) -> None:
-    tokens = [(torch.arange(1000),)]
+    tokens = [Case((torch.arange(1000),))]
 
     def off_by(count: int) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda x: x + (torch.arange(1000) < count)

@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 def _short_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter is slow; what the cases hold stays the same."""
     monkeypatch.setattr(self_check_cases, "_MAX_KV_LENGTH", 64)
-    monkeypatch.setattr(self_check_cases, "_ROWS", (2,))
+    monkeypatch.setattr(self_check_cases, "ROWS", (2,))
 
 
 def start(timer: Callable[..., float] | None = None) -> Ops:
