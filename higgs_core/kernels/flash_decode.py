@@ -1,52 +1,79 @@
 """Split attention of one position over a long KV cache (flash decoding): the launch plan and the device functions.
 
-Source: Dao et al., "Flash-Decoding for long-context inference", 2023.
+The positions of all rows are cut into spans of the same number of blocks, so that programs take equally long however
+ragged the batch is. The cut is made on the device from the rows' lengths; the launch depends on none of them.
+
+Sources: Dao et al., "Flash-Decoding for long-context inference", 2023; for even work in a ragged batch Ye et al.,
+"FlashInfer", 2025, which plans it on the host.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
-from higgs_core.kernels.optional_triton import cdiv, jit, power_of_2, tl
+from higgs_core.kernels.optional_triton import jit, power_of_2, tl
 
 _LOG2_E = 1.4426950408889634
-_MAX_SPLITS = 64
-_PROGRAMS_PER_PROCESSOR = 4
 _MIN_DOT_ROWS = 16  # the fewest rows that `tl.dot` multiplies; a group of queries is padded to it
-_SMALL_BATCH = 4  # rows up to which latency dominates, so blocks are small; above, memory bandwidth does
+_LARGE_SHARED_MEMORY = (80, 90, 100, 103)  # capabilities with 160 KiB and more a multiprocessor; others have 100
+_RESIDENT = 4  # programs that a multiprocessor has registers and shared memory for
+_SMALL_BATCH = 4  # rows up to which latency decides; above, memory bandwidth does
+_BLOCK = 32
+SPLITS_MERGED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class SplitPlan:
     """How a batch is split into programs. Depends on no tensor's values, so that a CUDA graph can capture the launch.
 
-    splits: programs per row and KV head, a power of two.  block: positions that a program reads at once.
+    programs: per KV head, more than there are rows.  block: positions that a program reads at once.
+    stages: blocks that are under way at once, the one that is being used among them.
     group_block: query heads per KV head, padded.  scale: factor of the scores, log2(e) included.
     """
 
-    splits: int
+    programs: int
     block: int
+    stages: int
     group_block: int
     scale: float
 
     @classmethod
-    def choose(
-        cls, rows: int, heads: int, kv_heads: int, size: int, max_kv_length: int, dtype: torch.dtype, processors: int
-    ) -> SplitPlan:
-        """Enough programs to fill the GPU, and none that never has positions to read."""
-        block = 32 if rows <= _SMALL_BATCH or dtype.itemsize > 2 else 64
-        wanted = max(processors * _PROGRAMS_PER_PROCESSOR // (rows * kv_heads), 1)
-        splits = min(power_of_2(wanted + 1) // 2, power_of_2(cdiv(max_kv_length, block)), _MAX_SPLITS)
+    def choose(cls, rows: int, heads: int, kv_heads: int, size: int, processors: int, capability: int) -> SplitPlan:
+        """Enough programs to fill the GPU. processors: its multiprocessors.  capability: 90 is 9.0."""
+        # A small batch runs at once; of a large one twice as many programs, so that those which end early are replaced.
+        at_once = processors * _RESIDENT // kv_heads
+        wanted = max(at_once if rows <= _SMALL_BATCH else 2 * at_once, 1)
+        stages = 3 if capability in _LARGE_SHARED_MEMORY else 2  # both leave room for _RESIDENT programs
         group_block = max(power_of_2(heads // kv_heads), _MIN_DOT_ROWS)
-        return cls(splits, block, group_block, size**-0.5 * _LOG2_E)
+        # Every row may leave a part of its last span empty, hence one program more for each.
+        return cls(rows + wanted, _BLOCK, stages, group_block, size**-0.5 * _LOG2_E)
 
 
 @jit
-def span_of(length: tl.tensor, SPLITS: tl.constexpr, BLOCK: tl.constexpr) -> tl.tensor:
-    """Positions per split of a row, a multiple of BLOCK; the last splits may have none."""
-    return tl.cdiv(tl.cdiv(length, SPLITS), BLOCK) * BLOCK
+def work_of(
+    program: tl.tensor,
+    programs: tl.tensor,
+    positions: tl.tensor,
+    active: tl.tensor,
+    rows: tl.tensor,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> tl.tensor:
+    """What one of a KV head's programs does: row, the program of the row's first split, positions per split.
+
+    Row b has positions[b] + 1 positions if active[b], else one. Where there is nothing to do, the row is not below
+    `rows`. ROWS: `rows` rounded up to a power of two.
+    """
+    row = tl.arange(0, ROWS)
+    inside = row < rows
+    last = tl.load(positions + row, mask=inside, other=0).to(tl.int32)
+    speaking = tl.load(active + row, mask=inside, other=0) != 0
+    blocks = tl.where(inside, tl.where(speaking, last // BLOCK + 1, 1), 0)
+    # With n rows the sum of ceil(blocks / span) is below sum(blocks) / span + n, so all splits find a program.
+    span = tl.cdiv(tl.sum(blocks, axis=0), programs - rows)
+    stop = tl.cumsum(tl.cdiv(blocks, span), axis=0)
+    before = stop <= program
+    return tl.sum(before.to(tl.int32), axis=0), tl.max(tl.where(before, stop, 0), axis=0), span * BLOCK
 
 
 @jit
@@ -87,16 +114,39 @@ def attend_span(
 
 @jit
 def merged(
-    partial: tl.tensor, logsumexp: tl.tensor, active: tl.tensor, SPLITS: tl.constexpr, SIZE: tl.constexpr
+    partials: tl.tensor,
+    logsumexp: tl.tensor,
+    splits: tl.tensor,
+    GROUP: tl.constexpr,
+    GROUP_BLOCK: tl.constexpr,
+    SIZE: tl.constexpr,
+    AT_ONCE: tl.constexpr,
 ) -> tl.tensor:
-    """fp32 [D] of one head: the mean of the splits' results `partial` [SPLITS, D], weighted by 2 ** `logsumexp`.
+    """fp32 [GROUP_BLOCK, D], all heads of a group: the splits' results, weighted by 2 ** `logsumexp`.
 
-    logsumexp: [SPLITS], each split's log2 of the sum of 2 ** score.  active: splits that have positions.
+    partials: [splits, GROUP, D].  logsumexp: [splits, GROUP], log2 of the sum of 2 ** score.
     """
-    split = tl.arange(0, SPLITS)
-    # .cg bypasses the L1 cache, as programs on other multiprocessors wrote these values.
-    sums = tl.load(logsumexp + split, mask=split < active, other=float("-inf"), cache_modifier=".cg")
-    at = split[:, None] * SIZE + tl.arange(0, SIZE)[None, :]
-    parts = tl.load(partial + at, mask=(split < active)[:, None], other=0.0, cache_modifier=".cg")
-    weights = tl.exp2(sums - tl.max(sums, axis=0))
-    return tl.sum(parts * (weights / tl.sum(weights, axis=0))[:, None], axis=0)
+    member = tl.arange(0, GROUP_BLOCK)
+    place = member[None, :, None] * SIZE + tl.arange(0, SIZE)[None, None, :]
+    top = tl.full([GROUP_BLOCK], -1e30, tl.float32)  # below every score, and no NaN in the padding
+    total = tl.zeros([GROUP_BLOCK], tl.float32)
+    found = tl.zeros([GROUP_BLOCK, SIZE], tl.float32)
+    for first in tl.range(0, splits, AT_ONCE, num_stages=1):
+        split = first + tl.arange(0, AT_ONCE)
+        real = (split < splits)[:, None] & (member < GROUP)[None, :]
+        # .cg bypasses the L1 cache, as programs on other multiprocessors wrote these values.
+        sums = tl.load(
+            logsumexp + split[:, None] * GROUP + member[None, :],
+            mask=real,
+            other=float("-inf"),
+            cache_modifier=".cg",
+        )
+        at = partials + split[:, None, None] * (GROUP * SIZE) + place
+        parts = tl.load(at, mask=real[:, :, None], other=0.0, cache_modifier=".cg")
+        higher = tl.maximum(top, tl.max(sums, axis=0))
+        shrink = tl.exp2(top - higher)
+        weights = tl.exp2(sums - higher[None, :])
+        total = total * shrink + tl.sum(weights, axis=0)
+        found = found * shrink[:, None] + tl.sum(parts * weights[:, :, None], axis=0)
+        top = higher
+    return found / total[:, None]

@@ -2,7 +2,7 @@
 
 The Triton kernel does in one launch what takes three otherwise: rotation and KV write, split attention, merge of the
 splits. The new key and value are not read back from the cache: the split that their position falls into takes them from
-registers. The last split of a head to finish merges the results of all.
+registers. The last split of a row's KV head to finish merges the results of all.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from functools import partial
 import torch
 
 from higgs_core.kernels.decode_attention import attention_mask, decode_attention
-from higgs_core.kernels.flash_decode import SplitPlan, attend_span, merged, span_of
-from higgs_core.kernels.optional_triton import jit, tl
+from higgs_core.kernels.flash_decode import SPLITS_MERGED_AT_ONCE, SplitPlan, attend_span, merged, work_of
+from higgs_core.kernels.optional_triton import jit, power_of_2, tl
+from higgs_core.kernels.pdl import launch_options, let_next_start, wait_for_previous
 from higgs_core.kernels.rope_kv import RopeTable, rope_kv_write, rotated, rotation
 
 LayerAttention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -62,37 +63,47 @@ def _rope_attention_kernel(
     out: tl.tensor,
     slot_stride: tl.tensor,
     head_stride: tl.tensor,
+    rows: tl.tensor,
     SCALE: tl.constexpr,
     HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
     GROUP_BLOCK: tl.constexpr,
+    MERGE_BLOCK: tl.constexpr,
+    AT_ONCE: tl.constexpr,
     SIZE: tl.constexpr,
-    SPLITS: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
 ) -> None:
-    """One program per split, KV head and row. `arrivals` [B, Hkv] holds zeros before and after."""
+    """Programs: as many as the plan has, for each KV head. `arrivals` [B, Hkv] holds zeros before and after."""
+    # Behind the wait comes even what earlier steps wrote, positions and cache: where steps are not captured, nothing
+    # guarantees that a kernel of an earlier step has ended.
+    wait_for_previous(PDL)
+    let_next_start(PDL)
     GROUP: tl.constexpr = HEADS // KV_HEADS
     dtype = out.dtype.element_ty
-    split, kv_head, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    position = tl.load(positions + row).to(tl.int32)
-    length = tl.where(tl.load(active_rows + row) != 0, position + 1, 1)
-    span = span_of(length, SPLITS, BLOCK)
-    start = split * span
-    end = tl.minimum(start + span, length)
+    program, kv_head = tl.program_id(0), tl.program_id(1)
+    programs = tl.num_programs(0)
+    chosen, first, span = work_of(program, programs, positions, active_rows, rows, ROWS, BLOCK)
+    if chosen < rows:
+        row = chosen.to(tl.int64)
+        position = tl.load(positions + row).to(tl.int32)
+        length = tl.where(tl.load(active_rows + row) != 0, position + 1, 1)
+        start = (program - first) * span
+        end = tl.minimum(start + span, length)
 
-    # Every program rotates the key itself: that costs a few hundred bytes, less than waiting for another program.
-    one = tl.zeros([1, 1], tl.int32)
-    index = tl.arange(0, SIZE)[None, :]
-    source = qkv + row * (HEADS + 2 * KV_HEADS) * SIZE
-    cosine, sine = cos + position * SIZE, sin + position * SIZE
-    key = rotated(source + (HEADS + kv_head + one) * SIZE, cosine, sine, one == 0, SIZE).to(dtype)
-    value = tl.load(source + (HEADS + KV_HEADS + kv_head) * SIZE + index)
-    offset = row * slot_stride + kv_head * head_stride
-    if split == 0:
-        tl.store(k_cache + offset + position * SIZE + index, key)
-        tl.store(v_cache + offset + position * SIZE + index, value)
+        # Every program rotates the key itself: that costs a few hundred bytes, less than waiting for another program.
+        one = tl.zeros([1, 1], tl.int32)
+        index = tl.arange(0, SIZE)[None, :]
+        source = qkv + row * (HEADS + 2 * KV_HEADS) * SIZE
+        cosine, sine = cos + position * SIZE, sin + position * SIZE
+        key = rotated(source + (HEADS + kv_head + one) * SIZE, cosine, sine, one == 0, SIZE).to(dtype)
+        value = tl.load(source + (HEADS + KV_HEADS + kv_head) * SIZE + index)
+        offset = row * slot_stride + kv_head * head_stride
+        if start == 0:
+            tl.store(k_cache + offset + position * SIZE + index, key)
+            tl.store(v_cache + offset + position * SIZE + index, value)
 
-    if start < length:
         member = tl.arange(0, GROUP_BLOCK)
         real = (member < GROUP)[:, None]
         head = kv_head * GROUP + member
@@ -114,31 +125,49 @@ def _rope_attention_kernel(
             BLOCK,
         )
         found = found / total[:, None]
-        active = tl.cdiv(length, span)
-        head += row * HEADS
-        if active == 1:
-            tl.store(out + head[:, None] * SIZE + index, found.to(dtype), mask=real)
+        splits = tl.cdiv(length, span)
+        target = out + row * HEADS * SIZE + kv_head * GROUP * SIZE
+        if splits == 1:
+            tl.store(target + member[:, None] * SIZE + index, found.to(dtype), mask=real)
         else:
-            tl.store(partials + (head[:, None] * SPLITS + split) * SIZE + index, found, mask=real)
-            tl.store(logsumexp + head * SPLITS + split, top + tl.log2(total), mask=member < GROUP)
+            slot = kv_head.to(tl.int64) * programs + program  # of the results of splits, [Hkv, programs, GROUP]
+            tl.store(partials + (slot * GROUP + member[:, None]) * SIZE + index, found, mask=real)
+            tl.store(logsumexp + slot * GROUP + member, top + tl.log2(total), mask=member < GROUP)
             # The barrier and acq_rel order every thread's stores before the count, so that the program that counts last
             # sees the results of all splits.
             tl.debug_barrier()
             arrival = arrivals + row * KV_HEADS + kv_head
-            if tl.atomic_add(arrival, 1, sem="acq_rel", scope="gpu") == active - 1:
-                for query in tl.static_range(GROUP):
-                    at = row * HEADS + kv_head * GROUP + query
-                    result = merged(partials + at * SPLITS * SIZE, logsumexp + at * SPLITS, active, SPLITS, SIZE)
-                    tl.store(out + at * SIZE + tl.arange(0, SIZE), result.to(dtype))
+            if tl.atomic_add(arrival, 1, sem="acq_rel", scope="gpu") == splits - 1:
+                begin = (kv_head.to(tl.int64) * programs + first) * GROUP
+                result = merged(partials + begin * SIZE, logsumexp + begin, splits, GROUP, MERGE_BLOCK, SIZE, AT_ONCE)
+                query = tl.arange(0, MERGE_BLOCK)[:, None]
+                tl.store(target + query * SIZE + index, result.to(dtype), mask=query < GROUP)
                 tl.store(arrival, 0)
 
 
 class TritonRopeAttention:
-    """As `rope_attention`, in one kernel; D must be a power of two. Calls must follow one another on one stream."""
+    """As `rope_attention`, in one kernel; D must be a power of two. Calls must follow one another on one stream.
 
-    def __init__(self, rows: int, kv_heads: int, processors: int, device: torch.device) -> None:
-        """rows: the largest batch.  processors: multiprocessors of the device."""
-        self._processors = processors
+    The launch depends on the number of rows only, so that a captured step serves all lengths; `max_kv_length` of a call
+    is not needed.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        kv_heads: int,
+        processors: int,
+        device: torch.device,
+        *,
+        capability: int = 0,
+        pdl: bool = False,
+    ) -> None:
+        """rows: the largest batch.  processors: multiprocessors of the device.
+
+        capability: of the device, 90 is 9.0; an unknown one gets a plan that every device can run.
+        pdl: launch as a programmatic dependent of the kernel before.
+        """
+        self._processors, self._capability, self._pdl = processors, capability, pdl
         self._arrivals = torch.zeros(rows, kv_heads, dtype=torch.int32, device=device)
 
     def __call__(
@@ -149,25 +178,25 @@ class TritonRopeAttention:
         max_kv_length: int,
         kv_heads: int,
     ) -> LayerAttention:
-        return partial(self._launch, table, positions, active, max_kv_length)
+        return partial(self._launch, table, positions, active)
 
     def _launch(
         self,
         table: RopeTable,
         positions: torch.Tensor,
         active: torch.Tensor,
-        max_kv_length: int,
         qkv: torch.Tensor,
         k_cache: torch.Tensor,
         v_cache: torch.Tensor,
     ) -> torch.Tensor:
         rows, size, kv_heads = positions.shape[0], table.cos.shape[1], k_cache.shape[1]
         heads = qkv.shape[1] // size - 2 * kv_heads
-        plan = SplitPlan.choose(rows, heads, kv_heads, size, max_kv_length, qkv.dtype, self._processors)
+        group = heads // kv_heads
+        plan = SplitPlan.choose(rows, heads, kv_heads, size, self._processors, self._capability)
         out = qkv.new_empty(rows, heads * size)
-        partials = qkv.new_empty(rows, heads, plan.splits, size, dtype=torch.float32)
-        logsumexp = qkv.new_empty(rows, heads, plan.splits, dtype=torch.float32)
-        _rope_attention_kernel[(plan.splits, kv_heads, rows)](
+        partials = qkv.new_empty(kv_heads, plan.programs, group, size, dtype=torch.float32)
+        logsumexp = qkv.new_empty(kv_heads, plan.programs, group, dtype=torch.float32)
+        _rope_attention_kernel[(plan.programs, kv_heads)](
             qkv,
             table.cos,
             table.sin,
@@ -181,14 +210,19 @@ class TritonRopeAttention:
             out,
             k_cache.stride(0),
             k_cache.stride(1),
+            rows,
             SCALE=plan.scale,
             HEADS=heads,
             KV_HEADS=kv_heads,
             GROUP_BLOCK=plan.group_block,
+            MERGE_BLOCK=power_of_2(group),
+            AT_ONCE=SPLITS_MERGED_AT_ONCE,
             SIZE=size,
-            SPLITS=plan.splits,
+            ROWS=power_of_2(rows),
             BLOCK=plan.block,
+            PDL=self._pdl,
             num_warps=4,
-            num_stages=3,
+            num_stages=plan.stages,
+            **launch_options(pdl=self._pdl),
         )
         return out

@@ -1,8 +1,8 @@
 """Compares a kernel with the torch function that it replaces, on the device where it is going to run.
 
-Both are held to the torch function in fp32: a kernel may be hardly less exact than torch is in the model's dtype. Errors
-are measured in every vector of a result by itself (its last dimension: a row, or a head of a row), so that no large
-vector hides a wrong small one.
+Both are held to the torch function in fp32: a kernel may be hardly less exact than torch is in the model's dtype.
+Errors are measured in every vector of a result by itself (its last dimension: a row, or a head of a row), so that no
+large vector hides a wrong small one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Case:
-    """Arguments of one call.  writes: the numbers of those that the function overwrites; all others stay as they are."""
+    """Arguments of one call.  writes: the numbers of those that the function overwrites; the others stay unchanged."""
 
     arguments: tuple[Any, ...]
     writes: tuple[int, ...] = ()

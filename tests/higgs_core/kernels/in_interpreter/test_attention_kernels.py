@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from higgs_core.kernels.flash_decode import SplitPlan
+from higgs_core.kernels.flash_decode import SplitPlan, work_of
 from higgs_core.kernels.ops import RopeAttention
+from higgs_core.kernels.optional_triton import jit, power_of_2, tl
 from higgs_core.kernels.rope_attention import TritonRopeAttention, rope_attention
 from higgs_core.kernels.rope_kv import RopeTable
 from tests.helpers.kernel_shapes import DTYPES, angles, assert_close, random
 
 HEADS, KV_HEADS, SIZE = 6, 2, 16
 CONTEXT, USED = 131, 128
-ONE_SPLIT, SOME_SPLITS, ALL_SPLITS = 1, 6, 400  # multiprocessors that lead to so many
+ONE_SPLIT, SOME_SPLITS, ALL_SPLITS = 1, 3, 8  # multiprocessors that lead to so many
 FP32, BF16 = DTYPES
 VARIETY = [
     (1, ALL_SPLITS, FP32),
@@ -106,12 +107,41 @@ def test_an_inactive_row_writes_to_scratch_and_leaves_the_others_alone() -> None
     assert torch.equal(k[1, :, : CONTEXT - 1], before[1, :, : CONTEXT - 1])
 
 
-@pytest.mark.parametrize("rows", [1, 2, 4, 8, 32])
-@pytest.mark.parametrize("max_kv_length", [64, 512, 8192])
-def test_a_plan_fills_the_gpu_and_covers_every_length(rows: int, max_kv_length: int) -> None:
-    plan = SplitPlan.choose(rows, 24, 8, 128, max_kv_length, torch.bfloat16, processors=132)
-    programs = rows * 8 * plan.splits
-    most = rows * 8 * max(max_kv_length // plan.block, 1)
-    assert programs >= min(132, most)
-    assert plan.splits & (plan.splits - 1) == 0
+@jit
+def _record_work(positions, active, rows, found, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    program = tl.program_id(0)
+    row, first, span = work_of(program, tl.num_programs(0), positions, active, rows, ROWS, BLOCK)
+    tl.store(found + program * 3, row)
+    tl.store(found + program * 3 + 1, first)
+    tl.store(found + program * 3 + 2, span)
+
+
+@pytest.mark.parametrize("programs", [6, 13, 40])
+@pytest.mark.parametrize(
+    "lengths", [[1], [8192], [33, 1, 64, 1, 2049], [4000, 5, 5, 5, 5], [65] * 5, [1] * 5, [31, 32, 33]]
+)
+def test_programs_share_the_positions_evenly_and_leave_none_out(lengths: list[int], programs: int) -> None:
+    rows, block = len(lengths), 32
+    active = torch.tensor([length > 1 for length in lengths])
+    found = torch.empty(programs, 3, dtype=torch.int32)
+    positions = torch.tensor([length - 1 if length > 1 else 9999 for length in lengths])  # inactive: the dummy position
+    _record_work[(programs,)](positions, active, rows, found, ROWS=power_of_2(rows), BLOCK=block)
+    (span,) = found[:, 2].unique().tolist()
+    read: list[tuple[int, int]] = []
+    for program, (row, first, _) in enumerate(found.tolist()):
+        if row < rows:
+            start = (program - first) * span
+            assert start < lengths[row]
+            read += [(row, place) for place in range(start, min(start + span, lengths[row]))]
+    assert sorted(read) == [(row, place) for row, length in enumerate(lengths) for place in range(length)]
+    blocks = sum(-(-length // block) for length in lengths)
+    assert span == block * -(-blocks // (programs - rows))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 8, 32, 256])
+@pytest.mark.parametrize("processors", [1, 48, 132])
+def test_a_plan_has_programs_for_every_row_and_fills_the_gpu(rows: int, processors: int) -> None:
+    plan = SplitPlan.choose(rows, 24, 8, 128, processors, 90)
+    assert plan.programs > rows
+    assert plan.programs * 8 >= 4 * processors
     assert plan.group_block == 16
