@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from higgs_core.kernels.optional_triton import cdiv, jit, tl
+from higgs_core.kernels.pdl import launch_options, let_next_start, wait_for_previous
 
 _BLOCK = 512
 
@@ -32,8 +33,11 @@ def _embed_kernel(
     width: tl.tensor,
     CODEBOOKS: tl.constexpr,
     BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
 ) -> None:
     """One program per row and block of the hidden size."""
+    wait_for_previous(PDL)
+    let_next_start(PDL)
     row = tl.program_id(0).to(tl.int64)
     place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = place < width
@@ -45,11 +49,20 @@ def _embed_kernel(
     tl.store(out + row * width + place, total.to(out.dtype.element_ty), mask=inside)
 
 
-def embed_columns_triton(columns: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """As `embed_columns`."""
+def embed_columns_triton(columns: torch.Tensor, table: torch.Tensor, *, pdl: bool = False) -> torch.Tensor:
+    """As `embed_columns`. pdl: launch as a programmatic dependent of the kernel before."""
     (rows, codebooks), width = columns.shape, table.shape[1]
     out = table.new_empty(rows, width)
     _embed_kernel[(rows, cdiv(width, _BLOCK))](
-        columns, table, out, table.shape[0] // codebooks, width, CODEBOOKS=codebooks, BLOCK=_BLOCK, num_warps=2
+        columns,
+        table,
+        out,
+        table.shape[0] // codebooks,
+        width,
+        CODEBOOKS=codebooks,
+        BLOCK=_BLOCK,
+        PDL=pdl,
+        num_warps=2,
+        **launch_options(pdl=pdl),
     )
     return out

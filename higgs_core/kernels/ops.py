@@ -57,8 +57,8 @@ class Ops:
     rope_attention(table of C positions, positions [B], active bool [B], max_kv_length, kv_heads)
         -> callable(qkv [B, (Hq + 2 Hkv) D], k_cache [S, Hkv, C, D], v_cache [S, Hkv, C, D]) -> [B, Hq D]
         called once per decode step; the returned function runs one layer and writes its keys and values
-    sampler(Q, V, device) -> callable(logits fp32 [B, Q, V], window [B, W, Q], rows, step [B], max_top_k) -> [B, Q]
-    step_tail(config, sample, device) -> callable(state, logits fp32 [B, Q, V], max_top_k)
+    sampler(Q, V, device) -> callable(logits [B, Q, V], window [B, W, Q], rows, step [B], max_top_k) -> [B, Q]
+    step_tail(config, sample, device) -> callable(state, logits [B, Q, V], max_top_k)
         samples the next columns and updates `state` for the next step
     """
 

@@ -7,6 +7,7 @@ from functools import cache
 import torch
 
 from higgs_core.kernels.optional_triton import jit, power_of_2, tl
+from higgs_core.kernels.pdl import launch_options, let_next_start, wait_for_previous
 
 
 @cache
@@ -28,24 +29,34 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 
 @jit
 def _rms_norm_kernel(
-    x: tl.tensor, weight: tl.tensor, out: tl.tensor, width: tl.tensor, eps: tl.tensor, BLOCK: tl.constexpr
+    x: tl.tensor,
+    weight: tl.tensor,
+    out: tl.tensor,
+    width: tl.tensor,
+    eps: tl.tensor,
+    BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
 ) -> None:
     """One program per row."""
     dtype = out.dtype.element_ty
     row = tl.program_id(0).to(tl.int64) * width
     column = tl.arange(0, BLOCK)
     inside = column < width
-    value = tl.load(x + row + column, mask=inside, other=0.0).to(tl.float32)
     scale = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    wait_for_previous(PDL)
+    let_next_start(PDL)
+    value = tl.load(x + row + column, mask=inside, other=0.0).to(tl.float32)
     normed = value * tl.rsqrt(tl.sum(value * value, axis=0) / width + eps)
     tl.store(out + row + column, (normed.to(dtype).to(tl.float32) * scale).to(dtype), mask=inside)
 
 
-def rms_norm_triton(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """As `rms_norm`."""
+def rms_norm_triton(x: torch.Tensor, weight: torch.Tensor, eps: float, *, pdl: bool = False) -> torch.Tensor:
+    """As `rms_norm`. pdl: launch as a programmatic dependent of the kernel before, which did not write the weight."""
     rows, width = x.shape
     out = torch.empty_like(x)
     block = power_of_2(width)
     warps = min(max(block // 512, 1), 8)
-    _rms_norm_kernel[(rows,)](x, weight, out, width, eps, BLOCK=block, num_warps=warps)
+    _rms_norm_kernel[(rows,)](
+        x, weight, out, width, eps, BLOCK=block, PDL=pdl, num_warps=warps, **launch_options(pdl=pdl)
+    )
     return out

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from higgs_core.kernels.optional_triton import jit, jit_for_any_alignment, power_of_2, tl
+from higgs_core.kernels.pdl import launch_options, let_next_start, wait_for_previous
 from higgs_core.sampling.sampler import SamplerRows
 
 
@@ -36,11 +37,10 @@ def _ordered(score: tl.tensor) -> tl.tensor:
     return tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
 
 
-# The first column of a segment is sampled for one row alone, whose elements may lie at any address.
-@jit_for_any_alignment(
-    "window", "temperatures", "top_ks", "top_ps", "ras_windows", "ras_max_num_repeats", "seeds", "steps"
-)
-def _sampler_kernel(
+@jit
+def draw(
+    row: tl.tensor,
+    codebook: tl.tensor,
     logits: tl.tensor,
     window: tl.tensor,
     temperatures: tl.tensor,
@@ -50,18 +50,16 @@ def _sampler_kernel(
     ras_max_num_repeats: tl.tensor,
     seeds: tl.tensor,
     steps: tl.tensor,
-    tokens: tl.tensor,
     window_stride: tl.tensor,
     CODEBOOKS: tl.constexpr,
     CODES: tl.constexpr,
     WINDOW: tl.constexpr,
     BLOCK: tl.constexpr,
-) -> None:
-    """One program per row and codebook."""
-    row, codebook = tl.program_id(0).to(tl.int64), tl.program_id(1)
+) -> tl.tensor:
+    """The token of a row (int64) and codebook, int64. Of logits in any dtype: they are converted as torch would."""
     code = tl.arange(0, BLOCK)
     real = code < CODES
-    raw = tl.load(logits + (row * CODEBOOKS + codebook) * CODES + code, mask=real, other=float("-inf"))
+    raw = tl.load(logits + (row * CODEBOOKS + codebook) * CODES + code, mask=real, other=float("-inf")).to(tl.float32)
     temperature = tl.load(temperatures + row)
     gamma = 0x9E3779B97F4A7C15
     key = _mix64(tl.load(seeds + row).to(tl.uint64) + gamma)
@@ -116,20 +114,69 @@ def _sampler_kernel(
         counter = (CODEBOOKS + codebook) * CODES + code + 1
         token = tl.argmax(tl.where(real, raw + _gumbel(key, counter), float("-inf")), axis=0)
     # With NaN logits argmax may exceed the vocabulary; the next step uses the token as an index.
-    tl.store(tokens + row * CODEBOOKS + codebook, tl.minimum(token, CODES - 1).to(tl.int64))
+    return tl.minimum(token, CODES - 1).to(tl.int64)
+
+
+# The first column of a segment is sampled for one row alone, whose elements may lie at any address.
+@jit_for_any_alignment(
+    "window", "temperatures", "top_ks", "top_ps", "ras_windows", "ras_max_num_repeats", "seeds", "steps"
+)
+def _sampler_kernel(
+    logits: tl.tensor,
+    window: tl.tensor,
+    temperatures: tl.tensor,
+    top_ks: tl.tensor,
+    top_ps: tl.tensor,
+    ras_windows: tl.tensor,
+    ras_max_num_repeats: tl.tensor,
+    seeds: tl.tensor,
+    steps: tl.tensor,
+    tokens: tl.tensor,
+    window_stride: tl.tensor,
+    CODEBOOKS: tl.constexpr,
+    CODES: tl.constexpr,
+    WINDOW: tl.constexpr,
+    BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
+) -> None:
+    """One program per row and codebook."""
+    wait_for_previous(PDL)
+    let_next_start(PDL)
+    row, codebook = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    token = draw(
+        row,
+        codebook,
+        logits,
+        window,
+        temperatures,
+        top_ks,
+        top_ps,
+        ras_windows,
+        ras_max_num_repeats,
+        seeds,
+        steps,
+        window_stride,
+        CODEBOOKS,
+        CODES,
+        WINDOW,
+        BLOCK,
+    )
+    tl.store(tokens + row * CODEBOOKS + codebook, token)
 
 
 class TritonSampler:
     """As `higgs_core.sampling.sampler.Sampler`, whose signature it has."""
 
-    def __init__(self, num_codebooks: int, codebook_size: int, device: torch.device) -> None:
+    def __init__(self, num_codebooks: int, codebook_size: int, device: torch.device, *, pdl: bool = False) -> None:
+        """pdl: launch as a programmatic dependent of the kernel before."""
         self._codebooks = num_codebooks
         self._codes = codebook_size
+        self._pdl = pdl
 
     def __call__(
         self, logits: torch.Tensor, window: torch.Tensor, rows: SamplerRows, step: torch.Tensor, max_top_k: int
     ) -> torch.Tensor:
-        """logits: fp32 [B, Q, V], contiguous.  window: int64 [B, W, Q], oldest first, W a power of two.
+        """logits: [B, Q, V], contiguous.  window: int64 [B, W, Q], oldest first, W a power of two.
 
         rows, step: of B rows.  max_top_k is not needed here.  Returns int64 [B, Q].
         """
@@ -151,6 +198,8 @@ class TritonSampler:
             CODES=self._codes,
             WINDOW=columns,
             BLOCK=power_of_2(self._codes),
+            PDL=self._pdl,
             num_warps=4,
+            **launch_options(pdl=self._pdl),
         )
         return tokens

@@ -6,25 +6,24 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from higgs_core.config import ModelConfig
 from higgs_core.kernels import gemv, rms_norm, swiglu
 from higgs_core.kernels.embed_columns import embed_columns_triton
-from higgs_core.kernels.ops import MakeSampler, MakeStepTail, Ops, RopeAttention, Tensor, torch_ops
+from higgs_core.kernels.ops import MakeSampler, MakeStepTail, Ops, torch_ops
 from higgs_core.kernels.optional_triton import HAS_TRITON
 from higgs_core.kernels.rope_attention import TritonRopeAttention
-from higgs_core.kernels.rope_kv import RopeTable
 from higgs_core.kernels.sampler import TritonSampler
-from higgs_core.kernels.self_check import Case, checked
+from higgs_core.kernels.self_check import Case, Function, checked
+from higgs_core.kernels.self_check_attention import rope_attention_cases
+from higgs_core.kernels.self_check_calls import one_draw, one_layer, one_layer_exactly, one_step_tail
 from higgs_core.kernels.self_check_cases import Cases
 from higgs_core.kernels.step_tail import TritonStepTail
 from higgs_core.kernels.tuning import ConfiguredLinear, Linear, PlannedLinear, Shape, Timer, fastest, seconds_in_a_graph
 from higgs_core.sampling.candidate_sampler import CandidateSampler
-from higgs_core.sampling.decode_state import DecodeState
-from higgs_core.sampling.sampler import SamplerRows
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -72,6 +71,13 @@ def kernel_ops(config: ModelConfig, device: torch.device, dtype: torch.dtype, pr
         gemv.linear_swiglu_triton,
         ((2 * inner, hidden),),
     )
+    sampler = _one_of(
+        "sampler",
+        triton_sampler,
+        plain.sampler,
+        partial(one_draw, codebooks=codebooks, codes=codes, device=device),
+        cases.sampler(),
+    )
     return Ops(
         embed_columns=checked("column embedding", embed_columns_triton, plain.embed_columns, cases.embed()),
         rms_norm=norm,
@@ -84,26 +90,29 @@ def kernel_ops(config: ModelConfig, device: torch.device, dtype: torch.dtype, pr
         ),
         rope_attention=_one_of(
             "RoPE with attention",
-            TritonRopeAttention(_MAX_ROWS, kv_heads, processors, device),
+            TritonRopeAttention(_MAX_ROWS, kv_heads, processors, device, capability=_capability(device)),
             plain.rope_attention,
-            partial(_one_layer, kv_heads=kv_heads),
-            cases.rope_attention(),
+            partial(one_layer, kv_heads=kv_heads),
+            rope_attention_cases(config, device, dtype),
+            exact=one_layer_exactly(kv_heads),
         ),
-        sampler=_one_of(
-            "sampler",
-            triton_sampler,
-            plain.sampler,
-            partial(_one_draw, codebooks=codebooks, codes=codes, device=device),
-            cases.sampler(),
-        ),
+        sampler=sampler,
         step_tail=_one_of(
             "end of step",
             triton_step_tail,
             plain.step_tail,
-            partial(_one_step_tail, config=config, device=device),
+            partial(one_step_tail, make_sampler=sampler, config=config, device=device),
             cases.step_tail(),
         ),
     )
+
+
+def _capability(device: torch.device) -> int:
+    """90 is 9.0; 0 where there is none."""
+    if device.type != "cuda":
+        return 0
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
 
 
 def _planned(
@@ -127,37 +136,13 @@ def _planned(
 
 
 def _one_of(
-    name: str, kernel: T, reference: T, as_function: Callable[[T], Callable[..., Any]], cases: Iterable[Case]
+    name: str,
+    kernel: T,
+    reference: T,
+    as_function: Callable[[T], Function],
+    cases: Iterable[Case],
+    exact: Function | None = None,
 ) -> T:
     """As `checked`, for kernels that `as_function` turns into functions of a case's arguments."""
     function = as_function(kernel)
-    return kernel if checked(name, function, as_function(reference), cases) is function else reference
-
-
-def _one_layer(attention: RopeAttention, *, kv_heads: int) -> Callable[..., Tensor]:
-    def attend(
-        qkv: Tensor,
-        k_cache: Tensor,
-        v_cache: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        positions: Tensor,
-        active: Tensor,
-        max_kv_length: int,
-    ) -> Tensor:
-        return attention(RopeTable(cos, sin), positions, active, max_kv_length, kv_heads)(qkv, k_cache, v_cache)
-
-    return attend
-
-
-def _one_draw(make: MakeSampler, *, codebooks: int, codes: int, device: torch.device) -> Callable[..., Tensor]:
-    sample = make(codebooks, codes, device)
-    return lambda logits, window, step, *rows: sample(logits, window, SamplerRows(*rows), step, codes)
-
-
-def _one_step_tail(make: MakeStepTail, *, config: ModelConfig, device: torch.device) -> Callable[..., None]:
-    def step_tail(tokens: Tensor, *state: Tensor) -> None:
-        parts: tuple[Any, ...] = (*state, SamplerRows.allocate(tokens.shape[0], device))
-        make(config, lambda *_: tokens, device)(DecodeState(*parts), tokens, 1)
-
-    return step_tail
+    return kernel if checked(name, function, as_function(reference), cases, exact=exact) is function else reference

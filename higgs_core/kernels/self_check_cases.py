@@ -12,8 +12,13 @@ from higgs_core.kernels.self_check_inputs import RandomInputs
 from higgs_core.params import MAX_RAS_WINDOW, MAX_SEED
 
 ROWS = (1, 2, 5, 8, 32)
-_MAX_KV_LENGTH = 512
 _RESIDUAL = 0.05  # size of a residual beside what is added to it, which an error in the sum must not hide behind
+
+# Of the sampler's rows; top-k, which depends on the vocabulary, is beside them below.
+_TEMPERATURES = (0.0, 1.0, 0.3, 0.7, 1.5, 1.0, 0.3, 0.0)
+_TOP_PS = (1.0, 0.9, 0.95, 1.0, 0.5, 1.0, 0.95, 1.0)
+_RAS_WINDOWS = (7, 0, 7, MAX_RAS_WINDOW, 7, 6, 7, 0)
+_RAS_REPEATS = (1, 1, 2, 1, 1, 1, 1, 1)
 
 
 class Cases:
@@ -77,52 +82,45 @@ class Cases:
             residual = inputs.activations(count, hidden).mul_(_RESIDUAL)
             yield Case((residual, norm, config.rms_norm_eps, gate_up, down), writes=(0,))
 
-    def rope_attention(self) -> Iterator[Case]:
-        """qkv, k_cache, v_cache, cos, sin, positions, active, max_kv_length; the last of several rows is inactive."""
-        config, inputs = self._config, self._inputs
-        angle = torch.rand(_MAX_KV_LENGTH + 1, config.head_dim // 2, generator=self._generator).mul(6).repeat(1, 2)
-        cos, sin = (part.to(self._device, self._dtype) for part in (angle.cos(), angle.sin()))
-        for rows in ROWS:
-            cache = (rows + 1, config.num_kv_heads, _MAX_KV_LENGTH + 1, config.head_dim)
-            positions = inputs.integers(0, _MAX_KV_LENGTH, rows)
-            positions[0] = _MAX_KV_LENGTH - 1
-            active = torch.ones(rows, dtype=torch.bool, device=self._device)
-            if rows > 1:
-                active[-1], positions[-1] = False, _MAX_KV_LENGTH
-            caches = (inputs.normal(*cache), inputs.normal(*cache))
-            qkv = inputs.normal(rows, config.qkv_size)
-            yield Case((qkv, *caches, cos, sin, positions, active, _MAX_KV_LENGTH), writes=(1, 2))
-
     def sampler(self) -> Iterator[Case]:
-        """logits, window, step and the parameters of `SamplerRows`, in its order: greedy, every filter, RAS."""
-        codebooks, codes = self._config.num_codebooks, self._config.codebook_size
-        few = min(50, codes)
-        temperature = torch.tensor([0.0, 1.0, 0.3, 0.7, 1.5, 1.0], device=self._device)
-        top_k = torch.tensor([codes, codes, few, 5, 1, codes], device=self._device)
-        top_p = torch.tensor([1.0, 0.9, 0.95, 1.0, 0.5, 1.0], device=self._device)
-        ras_window = torch.tensor([7, 0, 7, MAX_RAS_WINDOW, 1, 3], device=self._device)
-        ras_win_max_num_repeat = torch.tensor([2, 1, 2, 1, 1, 1], device=self._device)
-        rows = len(temperature)
-        for _ in range(3):
-            logits = torch.randn(rows, codebooks, codes, generator=self._generator).mul(4)
-            logits[..., :4] += 8  # so that RAS finds repeats in the window
-            window = self._inputs.integers(-1, 4, rows, MAX_RAS_WINDOW, codebooks)
-            seed, step = self._inputs.integers(0, MAX_SEED, rows), self._inputs.integers(0, 4096, rows)
-            parameters = (temperature, top_k, top_p, ras_window, ras_win_max_num_repeat, seed)
-            yield Case((logits.to(self._device), window, step, *parameters))
+        """logits, window, step and the tensors of `SamplerRows`, in its order: greedy, every filter, RAS."""
+        rows, codes = len(_TEMPERATURES), self._config.codebook_size
+        tokens = self._inputs.integers(0, codes - 1, rows, self._config.num_codebooks)
+        for _ in range(2):
+            logits, step = self._logits(tokens), self._inputs.integers(0, 4096, rows)
+            yield Case((logits, self._window(tokens), step, *self._sampling(rows)))
 
     def step_tail(self) -> Iterator[Case]:
-        """tokens and the tensors of a `DecodeState`, in its order: delay head, EOS anywhere, countdowns."""
-        codebooks, eos = self._config.num_codebooks, self._config.stream_eos
-        rows = 32
+        """logits, the tensors of a `DecodeState` and of its sampler, in their order: delay head, EOS, countdowns."""
+        codebooks, eos, inputs = self._config.num_codebooks, self._config.stream_eos, self._inputs
+        rows = 4 * len(_TEMPERATURES)
         for share_of_eos in (0.0, 0.2):
-            tokens = self._inputs.integers(0, eos, rows, codebooks)
+            tokens = inputs.integers(0, eos, rows, codebooks)
             tokens[torch.rand(tokens.shape, generator=self._generator).to(self._device) < share_of_eos] = eos
-            step = self._inputs.integers(0, 4, rows)
-            window = self._inputs.integers(-1, eos, rows, MAX_RAS_WINDOW, codebooks)
-            reach = self._inputs.integers(0, codebooks + 1, rows) * self._inputs.integers(0, 2, rows)
-            column, position = tokens.flip(0), self._inputs.integers(0, 9, rows)
-            sampled, active = self._inputs.integers(0, codebooks + 3, rows), self._inputs.integers(0, 2, rows).bool()
-            emitted = self._inputs.integers(0, 2, rows, codebooks + 1)
-            state = (column, position, window, step, sampled, reach, active, emitted)
-            yield Case((tokens, *state), writes=tuple(range(1, 9)))
+            reach = inputs.integers(0, codebooks + 1, rows) * inputs.integers(0, 2, rows)
+            column, position = tokens.flip(0), inputs.integers(0, 9, rows)
+            sampled, active = inputs.integers(0, codebooks + 3, rows), inputs.integers(0, 2, rows).bool()
+            emitted, step = inputs.integers(0, 2, rows, codebooks + 1), inputs.integers(0, 4, rows)
+            state = (column, position, self._window(tokens), step, sampled, reach, active, emitted)
+            writes = tuple(range(1, 1 + len(state)))
+            yield Case((self._logits(tokens), *state, *self._sampling(rows)), writes)
+
+    def _logits(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[B, Q, V] of which `tokens` [B, Q] are the likeliest, but not certain."""
+        logits = self._inputs.normal(*tokens.shape, self._config.codebook_size).mul_(2)
+        return logits.scatter_(-1, tokens[..., None], 9.0)
+
+    def _window(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Other columns [B, W, Q], but for some codebooks' likeliest tokens at the two ends of a RAS window of 7."""
+        window = self._inputs.integers(-1, self._config.codebook_size, tokens.shape[0], MAX_RAS_WINDOW, tokens.shape[1])
+        for age in (6, 7):
+            repeated = self._inputs.integers(0, 3, *tokens.shape) == 0
+            window[:, -1 - age] = torch.where(repeated, tokens, window[:, -1 - age])
+        return window
+
+    def _sampling(self, rows: int) -> tuple[torch.Tensor, ...]:
+        codes, repeats = self._config.codebook_size, rows // len(_TEMPERATURES)
+        top_k = (codes, codes, min(50, codes), 5, 1, codes, min(50, codes), codes)
+        columns = (_TEMPERATURES, top_k, _TOP_PS, _RAS_WINDOWS, _RAS_REPEATS)
+        tensors = [torch.tensor(values, device=self._device).repeat(repeats) for values in columns]
+        return (*tensors, self._inputs.integers(0, MAX_SEED, rows))

@@ -7,7 +7,6 @@ import torch
 from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight
 
 _OUTLIER = 8.0  # a feature so many times as large as the others; if it were a row by itself, chance would decide
-_OUTLIER_FEATURE = 7
 _ROWS_AT_ONCE = 1024  # of a weight that is being quantised, which bounds the copies in fp32
 
 
@@ -25,14 +24,18 @@ class RandomInputs:
         drawn = torch.empty(shape, dtype=self._dtype, device=generator.device).normal_(generator=generator)
         return drawn.to(self._device)
 
+    def fill(self, tensor: torch.Tensor) -> None:
+        """Draw a tensor of this device anew."""
+        tensor.normal_(generator=self._on_device)
+
     def integers(self, low: int, high: int, *shape: int) -> torch.Tensor:
         """int64, low to high - 1."""
         return torch.randint(low, high, shape, generator=self._generator).to(self._device)
 
     def activations(self, rows: int, width: int) -> torch.Tensor:
-        """[rows, width] with one outlier feature; each row has a scale of its own."""
+        """[rows, width] with one outlier feature, the last; each row has a scale of its own."""
         x = self.normal(rows, width)
-        x[:, _OUTLIER_FEATURE % width] *= _OUTLIER
+        x[:, -1] *= _OUTLIER
         return x.mul_(self.normal(rows, 1).mul_(0.5).exp_())
 
     def norm_weight(self, width: int) -> torch.Tensor:

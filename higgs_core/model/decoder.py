@@ -1,7 +1,7 @@
 """The DualFFN decoder over fused weights and a static KV cache: prefill of one slot, decode step of many.
 
 Numerics as in the reference: RMSNorm in fp32, cast back, then times weight; cos and sin in fp32, cast; residual sums in
-the model's dtype; logits in fp32 for the sampler.
+the model's dtype; the sampler takes logits in it and calculates in fp32.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Decoder:
         positions: torch.Tensor,  # int64 [B], where it goes
         active: torch.Tensor,  # bool [B]; an active row attends to all positions up to its own
         max_kv_length: int,  # an upper bound of the positions that active rows attend to
-    ) -> torch.Tensor:  # float32 [B, Q, codebook_size]
+    ) -> torch.Tensor:  # [B, Q, codebook_size]
         """One audio column for rows 0..B of the cache."""
         config, ops, eps = self.config, self._ops, self.config.rms_norm_eps
         residual = self._embed_columns(columns)  # [B, H]
@@ -81,17 +81,17 @@ class Decoder:
         return x[-1:]
 
     def audio_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Of the last layer's output, [B, H] before the final norm. Returns float32 [B, Q, codebook_size]."""
+        """Of the last layer's output, [B, H] before the final norm. Returns [B, Q, codebook_size]."""
         logits = self._logits(hidden, self.weights.audio_head)
         return logits.view(-1, self.config.num_codebooks, self.config.codebook_size)
 
     def text_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """As `audio_logits`, for text tokens: float32 [B, V]. The checkpoint must have a text head."""
+        """For text tokens: float32 [B, V]. The checkpoint must have a text head."""
         assert self.weights.text_head is not None
-        return self._logits(hidden, self.weights.text_head)
+        return self._logits(hidden, self.weights.text_head).float()
 
     def _logits(self, hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
-        return self._ops.norm_linear(hidden, self.weights.norm, self.config.rms_norm_eps, head).float()
+        return self._ops.norm_linear(hidden, self.weights.norm, self.config.rms_norm_eps, head)
 
     def _embed_columns(self, columns: torch.Tensor) -> torch.Tensor:
         """[B, Q] -> [B, H], the sum over the codebooks' embeddings."""

@@ -60,7 +60,7 @@ class DecodeStep:
             self._count(generation)
 
     def launch_first(self, generation: Generation, logits: torch.Tensor) -> None:
-        """Sample the first column of a segment from the logits of the synthetic one, float32 [1, Q, codebook_size]."""
+        """Sample the first column of a segment from the logits of the synthetic one, [1, Q, codebook_size]."""
         slot = generation.slot
         self._state.begin_segment(slot, generation.ras_history(), generation.position, generation.step)
         row = self._state.rows(slot, slot + 1)

@@ -74,12 +74,13 @@ class Sampler:
 
     def __call__(
         self,
-        logits: torch.Tensor,  # float32 [B, Q, V]
+        logits: torch.Tensor,  # [B, Q, V], in any dtype
         window: torch.Tensor,  # int64 [B, W, Q], oldest column first, -1 where there is none
         rows: SamplerRows,
         step: torch.Tensor,  # int64 [B]
         max_top_k: int,
     ) -> torch.Tensor:  # int64 [B, Q]
+        logits = logits.float()
         noise = gumbel(rows.seed, step, self._counters).view(-1, *self._shape)
         scores = apply_temperature_top_k_top_p(logits, rows, max_top_k)
         sampled = (rows.temperature > 0)[:, None, None]

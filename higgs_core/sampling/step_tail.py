@@ -28,7 +28,7 @@ class StepTail:
         self._codebook = torch.arange(config.num_codebooks, device=device)  # [Q]
 
     def __call__(self, state: DecodeState, logits: torch.Tensor, max_top_k: int) -> None:
-        """state: views of the rows that ran.  logits: float32 [B, Q, codebook_size]."""
+        """state: views of the rows that ran.  logits: [B, Q, codebook_size]."""
         tokens = self._sample(logits, state.window, state.sampler, state.step, max_top_k)
         # Delay pattern: at the s-th sampled column codebooks beyond s hold stream BOS.
         tokens = tokens.masked_fill(self._codebook > state.sampled[:, None], self._bos)

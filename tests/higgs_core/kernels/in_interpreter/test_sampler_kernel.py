@@ -86,6 +86,15 @@ def test_the_full_vocabulary_with_different_parameters_a_row() -> None:
     assert torch.equal(kernel, expected)
 
 
+def test_logits_of_the_models_dtype_are_converted_inside() -> None:
+    logits = (torch.randn(2, CODEBOOKS, CODES) * 3).bfloat16()
+    kernel, expected = both(logits, silence(), rows_of(0.7, 50, 0.95, (7, 2)), torch.arange(2))
+    converted, _ = both(logits.float(), silence(), rows_of(0.0), torch.arange(2))
+    greedy, _ = both(logits, silence(), rows_of(0.0), torch.arange(2))
+    assert torch.equal(kernel, expected)
+    assert torch.equal(greedy, converted)
+
+
 def test_a_row_alone_from_the_middle_of_the_state_draws_what_it_draws_among_others() -> None:
     logits, window, rows = torch.randn(4, CODEBOOKS, CODES), silence(4), rows_of(ras=(7, 2), count=4)
     step = torch.arange(4)

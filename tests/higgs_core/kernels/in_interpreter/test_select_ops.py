@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from higgs_core.kernels import gemv, rms_norm, select_ops, self_check_cases, swiglu
+from higgs_core.kernels import gemv, rms_norm, select_ops, self_check_attention, self_check_cases, swiglu
 from higgs_core.kernels.embed_columns import embed_columns_triton
 from higgs_core.kernels.linear import linear
 from higgs_core.kernels.ops import Ops, torch_ops
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _short_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter is slow; what the cases hold stays the same."""
-    monkeypatch.setattr(self_check_cases, "_MAX_KV_LENGTH", 64)
+    monkeypatch.setattr(self_check_attention, "ROWS_AND_CONTEXTS", ((2, 64),))
     monkeypatch.setattr(self_check_cases, "ROWS", (2,))
 
 
@@ -37,6 +37,8 @@ def start(timer: Callable[..., float] | None = None) -> Ops:
         num_key_value_heads=1,
         num_codebooks=1,
         codebook_size=20,
+        audio_stream_bos_id=18,
+        audio_stream_eos_id=19,
     )
     never_worth_it = timer or (lambda *_: 1.0)
     return kernel_ops(config, CPU, torch.float32, processors=4, timer=never_worth_it)
