@@ -44,14 +44,18 @@ def launch_all(
     max_kv_lengths: tuple[int, ...] = _MAX_KV_LENGTHS,
     processors: tuple[int, ...] = _PROCESSORS,
     configs: tuple[gemv.GemvConfig, ...] = gemv.CONFIGS,
+    capability: int = 0,
 ) -> None:
-    """Call every launcher as a decode step of a model does, for every number of rows and bound of lengths."""
+    """Call every launcher as a decode step of a model does, for every number of rows and bound of lengths.
+
+    capability: of the GPU, as attention's plan depends on it; 90 is 9.0.
+    """
     with torch.device("meta"):
         for count in rows:
             _launch_simple(config, dtype, count)
             for bound in max_kv_lengths:
                 for processor_count in processors:
-                    _launch_attention(config, dtype, count, bound, processor_count)
+                    _launch_attention(config, dtype, count, bound, processor_count, capability)
         for count in range(1, gemv.MAX_ROWS + 1):
             for each in configs:
                 _launch_linear(config, dtype, count, each)
@@ -79,12 +83,14 @@ def _launch_simple(config: ModelConfig, dtype: torch.dtype, rows: int) -> None:
     embed_columns_triton(column, table)
 
 
-def _launch_attention(config: ModelConfig, dtype: torch.dtype, rows: int, max_kv_length: int, processors: int) -> None:
+def _launch_attention(
+    config: ModelConfig, dtype: torch.dtype, rows: int, max_kv_length: int, processors: int, capability: int
+) -> None:
     qkv = torch.empty(rows, config.qkv_size, dtype=dtype)
     angle = torch.empty(max_kv_length + 1, config.head_dim, dtype=dtype)
     cache = torch.empty(rows, config.num_kv_heads, max_kv_length + 1, config.head_dim, dtype=dtype)
     positions, active = torch.empty(rows, dtype=torch.int64), torch.empty(rows, dtype=torch.bool)
-    attention = TritonRopeAttention(rows, config.num_kv_heads, processors, qkv.device)
+    attention = TritonRopeAttention(rows, config.num_kv_heads, processors, qkv.device, capability=capability)
     attention(RopeTable(angle, angle), positions, active, max_kv_length, config.num_kv_heads)(qkv, cache, cache)
 
 
@@ -114,7 +120,7 @@ def main() -> None:
     for capability in parser.parse_args().capability:
         started = time.perf_counter()
         with compiling(capability) as kernels:
-            launch_all(config, torch.bfloat16)
+            launch_all(config, torch.bfloat16, capability=capability)
         log.info("%d kernels for sm_%d in %.0f s", len(kernels), capability, time.perf_counter() - started)
         build_launch_stubs(kernels)
 

@@ -59,7 +59,7 @@ def _lengths(rows: int, context: int) -> Iterator[tuple[list[int], bool]]:
 
 
 def _rope_table(context: int, size: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    frequency = _ROPE_BASE ** -torch.arange(0, 1, 2 / size, device=device)
+    frequency = torch.pow(_ROPE_BASE, -torch.arange(0, 1, 2 / size, device=device))
     angle = torch.outer(torch.arange(context + 1, device=device), frequency).repeat(1, 2)
     return angle.cos().to(dtype), angle.sin().to(dtype)
 
@@ -75,7 +75,7 @@ def _seek(config: ModelConfig, qkv: torch.Tensor, cos: torch.Tensor, sin: torch.
     key = parts[:, :heads].view(-1, kv_heads, group, size).mean(2) * (_SCORE * group * size**-0.5)
     parts[:, heads : heads + kv_heads] = key
     first, second = key.chunk(2, dim=-1)
-    return key * cos[:, None] + torch.cat((-second, first), dim=-1) * sin[:, None]
+    return torch.addcmul(key * cos[:, None], torch.cat((-second, first), dim=-1), sin[:, None])
 
 
 def _sought(length: int, device: torch.device) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from higgs_core.config import ModelConfig
@@ -79,7 +81,7 @@ def one_step_tail(make: MakeStepTail, make_sampler: MakeSampler, config: ModelCo
     step_tail = make(config, sample, device)
 
     def run(logits: Tensor, *tensors: Tensor) -> None:
-        state, sampler = tensors[:8], SamplerRows(*tensors[8:])
-        step_tail(DecodeState(*state, sampler=sampler), logits, config.codebook_size)
+        parts: tuple[Any, ...] = (*tensors[:8], SamplerRows(*tensors[8:]))
+        step_tail(DecodeState(*parts), logits, config.codebook_size)
 
     return run

@@ -42,6 +42,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
                 max_kv_lengths=(2048,),
                 processors=(132,),
                 configs=gemv.CONFIGS[1:2],
+                capability=request.param,
             )
     return request.param, kernels
 
