@@ -164,7 +164,7 @@ def _teacher_forced(decoder: Decoder, prompt: Prompt, columns: torch.Tensor) -> 
         position = torch.tensor([prompt.length + step], device=device)
         active = torch.ones_like(position, dtype=torch.bool)
         logits.append(decoder.decode_step(column[None], position, active, max_kv_length=prompt.length + step + 1)[0])
-    return torch.stack(logits)
+    return torch.stack(logits).float()
 
 
 def _in_fp32(parts: EngineParts) -> DecoderWeights:
