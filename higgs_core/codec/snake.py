@@ -56,4 +56,4 @@ def _cases(model: torch.nn.Module, device: torch.device) -> Iterator[Case]:
         alpha = torch.rand(1, channels, 1, generator=generator).mul(3).add(0.1).to(device)
         for length in _CHECKED_LENGTHS:
             x = torch.randn(2, channels, length, generator=generator).mul(3).to(device)
-            yield x, alpha, (alpha + _EPS).reciprocal()
+            yield Case((x, alpha, (alpha + _EPS).reciprocal()))
