@@ -25,14 +25,18 @@ from higgs_core.memory_plan import PREFIX_SHARE
 from higgs_core.model.decoder import Decoder
 from higgs_core.model.weights import DecoderWeights
 from higgs_core.prompt.tokenizer import HiggsTokenizer
-from higgs_core.runtime.decode_graph import StepRunner
+from higgs_core.runtime.decode_graph import StepRunner, capturer_for
 from higgs_core.runtime.decode_step import DecodeStep
+from higgs_core.runtime.device_work import DeviceWork
 from higgs_core.runtime.postprocess import Postprocess
 from higgs_core.runtime.prefill import Prefill
 from higgs_core.runtime.prefix_cache import PrefixCache
 from higgs_core.runtime.slots import Slots
 from higgs_core.runtime.step_output import StepOutputs
+from higgs_core.runtime.text_step import TextStep
 from higgs_core.sampling.decode_state import DecodeState
+from higgs_core.sampling.sampler import TextSampler
+from higgs_core.sampling.text_state import TextState, TextStepTail
 from higgs_core.sized_cache import memory_for_weights, sized_cache
 
 log = logging.getLogger(__name__)
@@ -63,8 +67,8 @@ class EngineParts:
     runner: StepRunner
     prefixes: PrefixCache
     slots: Slots
-    prefill: Prefill
     decode_step: DecodeStep
+    work: DeviceWork
     postprocess: Postprocess
     codec: AudioCodec | None
     device: torch.device
@@ -146,13 +150,19 @@ def build_parts(model: LoadedModel, max_batch_size: NumberOrAuto, max_context: i
     state = DecodeState.allocate(config, count, cache.dummy_position, device)
     sample = ops.sampler(config.num_codebooks, config.codebook_size, device)
     step_tail = ops.step_tail(config, sample, device)
-    runner = StepRunner(decoder, state, step_tail, capture=device.type == "cuda")
+    control = model.tokenizer.control
+    text = TextState.allocate(count, cache.dummy_position, device)
+    sample_text = TextSampler(config.vocab_size, (control.audio_in, control.audio_out), device)
+    text_tail = TextStepTail(sample_text, (*config.eos_token_ids, control.audio_out_bos), device)
+    runner = StepRunner(decoder, state, step_tail, text, text_tail, capturer_for(device))
     per_slot = cache.nbytes_per_slot_position * context
     prefixes = PrefixCache(int(per_slot * count * PREFIX_SHARE))
-    slots, outputs = Slots(state, cache), StepOutputs(device)
-    decode_step = DecodeStep(config, slots, state, step_tail, runner, outputs)
-    postprocess = Postprocess(config, model.tokenizer, cache, slots, outputs)
-    prefill = Prefill(decoder, state, model.tokenizer, prefixes, decode_step, postprocess)
+    slots, outputs = Slots(state, text, cache), StepOutputs(device)
+    postprocess = Postprocess(decoder, model.tokenizer, slots, outputs)
+    prefill = Prefill(decoder, slots, prefixes, postprocess)
+    text_step = TextStep(slots, text, runner, outputs)
+    decode_step = DecodeStep(config, slots, state, runner, outputs)
+    work = DeviceWork(slots, prefixes, prefill, text_step, decode_step)
     log.info(
         "Ready on %s: %d slots of %d positions (%.2f GB of KV cache)", device, count, context, per_slot * count / 1e9
     )
@@ -165,8 +175,8 @@ def build_parts(model: LoadedModel, max_batch_size: NumberOrAuto, max_context: i
         runner=runner,
         prefixes=prefixes,
         slots=slots,
-        prefill=prefill,
         decode_step=decode_step,
+        work=work,
         postprocess=postprocess,
         codec=codec,
         device=device,

@@ -38,9 +38,7 @@ class HiggsAudioEngine:
         self._parts = parts
         self._codec = CodecWorker(parts.codec, parts.device) if parts.codec is not None else None
         self._encode_clip = ClipEncoder(self._codec, parts.config.num_codebooks, self._codes_per_codebook - 1)
-        self._scheduler = Scheduler(
-            parts.slots, parts.prefill, parts.decode_step, parts.postprocess, parts.device, max_waiting=max_waiting
-        )
+        self._scheduler = Scheduler(parts.slots, parts.work, parts.postprocess, parts.device, max_waiting=max_waiting)
 
     @classmethod
     def from_pretrained(

@@ -7,8 +7,10 @@ scene block's own marks; every other spelling of a control token, there or elsew
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -44,6 +46,14 @@ class Prompt:
     @property
     def length(self) -> int:
         return self.positions.shape[0]
+
+    @cached_property
+    def prefix_fingerprint(self) -> bytes:
+        """The same for prompts whose first `prefix_length` positions are the same, and for no others."""
+        audio = int(self.is_audio[: self.prefix_length].sum())
+        digest = hashlib.sha256(self.positions[: self.prefix_length].numpy().tobytes())
+        digest.update(self.columns[:, :audio].contiguous().numpy().tobytes())
+        return digest.digest()
 
 
 @dataclass

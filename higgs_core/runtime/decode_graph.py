@@ -1,86 +1,112 @@
-"""Runs decode steps: on a GPU captured in one CUDA graph per (rows, KV length, max_top_k), on a CPU plainly.
+"""Runs decode steps and text steps: on a GPU captured in one CUDA graph per number of rows, on a CPU plainly.
 
-A step is the embedding of the columns, the layers, the audio head and the step tail. It reads and writes the state's
-tensors in place and never waits for the host.
+A step is the embedding of its input, the layers, a head and the step's tail. It reads and writes the state's tensors in
+place and never waits for the host. All graphs are captured before the first request; where one cannot be, its steps run
+uncaptured.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Protocol
 
 import torch
 
 from higgs_core.kernels.ops import StepTailOp
 from higgs_core.model.decoder import Decoder
+from higgs_core.runtime.cuda_graph import CudaGraphs, Work
 from higgs_core.sampling.decode_state import DecodeState
-from higgs_core.sampling.sampler import FAST_TOP_K
+from higgs_core.sampling.text_state import TextState, TextStepTail
 
 log = logging.getLogger(__name__)
 
-ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
-_MIN_KV_LENGTH = 512  # on a GPU; one graph per power of two keeps their number small
-_USUAL_KV_LENGTHS = (512, 1024, 2048)  # captured before the first request; longer ones when they come up
+DECODE_ROWS = (1, 2, 4, 8, 16, 32, 128)
+"""Rows of captured decode steps, and the number of slots. A step of few rows costs what its weights cost to read, and up
+to some hundred rows not much more, so the steps between get wider: 4 graphs for 8 slots, 8 for 256."""
+
+TEXT_ROWS = (1, 8)
+"""Rows of captured text steps, and the number of slots. They are rare: one behind each segment, as a rule."""
+
 _KV_LENGTH_STEP = 64  # on a CPU, where nothing is captured
 
 
-@dataclass(frozen=True)
-class StepShape:
-    """What a captured step is specific to. rows: first rows of the cache. max_kv_length: positions attended to."""
-
-    rows: int
-    max_kv_length: int
-    max_top_k: int
+class Capturer(Protocol):
+    def capture(self, work: Work) -> Work:
+        """Returns what replays `work`, which has run before; raises where that cannot be done."""
 
 
 class StepRunner:
-    """Owns the captured steps. `run` enqueues one step and returns without waiting for the device."""
+    """Owns the captured steps. `run` and `run_text` enqueue one step and return without waiting for the device."""
 
-    def __init__(self, decoder: Decoder, state: DecodeState, step_tail: StepTailOp, *, capture: bool) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        state: DecodeState,
+        step_tail: StepTailOp,
+        text: TextState,
+        text_tail: TextStepTail,
+        capturer: Capturer | None,
+    ) -> None:
+        """capturer: None where steps are not captured, as on a CPU."""
         self._decoder = decoder
-        self._state = state
-        self._step_tail = step_tail
-        self._capture = capture
+        self._state, self._step_tail = state, step_tail
+        self._text, self._text_tail = text, text_tail
+        self._capturer = capturer
         self._views: dict[int, DecodeState] = {}
-        self._graphs: dict[StepShape, torch.cuda.CUDAGraph] = {}
-        self._pool: Any = None  # the graphs share their memory; one runs at a time
-
-    def shape(self, rows: int, max_kv_length: int, max_top_k: int) -> StepShape:
-        """The smallest shape of a step that covers so many rows and positions."""
-        if self._capture:
-            max_kv_length = max(1 << (max_kv_length - 1).bit_length(), _MIN_KV_LENGTH)
-        else:
-            max_kv_length = -(-max_kv_length // _KV_LENGTH_STEP) * _KV_LENGTH_STEP
-        return StepShape(self.batch_rows(rows), min(max_kv_length, self._decoder.cache.context), max_top_k)
+        self._text_views: dict[int, TextState] = {}
+        self._graphs: dict[int, Work] = {}  # by rows
+        self._text_graphs: dict[int, Work] = {}
+        self._prepared = False
 
     def batch_rows(self, rows: int) -> int:
-        """How many rows a step runs that has to cover so many."""
-        if not self._capture:
-            return rows
-        slots = self._decoder.cache.slots
-        return min(next((bucket for bucket in ROW_BUCKETS if bucket >= rows), slots), slots)
+        """How many rows a decode step runs that has to cover so many."""
+        return self._bucket(rows, DECODE_ROWS)
 
     def run(self, rows: int, max_kv_length: int, max_top_k: int) -> None:
-        """One decode step of rows 0..rows. Rows that are not active emit nothing and stay where they are."""
-        shape = self.shape(rows, max_kv_length, max_top_k)
-        if not self._capture:
-            self._step(shape)
-            return
-        if shape not in self._graphs:
-            self._graphs[shape] = self._captured(shape)
-        self._graphs[shape].replay()
+        """One decode step of rows 0..rows. Rows that are not active emit nothing and stay where they are.
+
+        max_kv_length: a bound of the positions that they attend to.  max_top_k: as for `Sampler`.
+        """
+        rows = self.batch_rows(rows)
+        replay = self._graphs.get(rows)
+        if replay is None:
+            self._step(rows, self._kv_length(max_kv_length), max_top_k)
+        else:
+            replay()
+
+    def run_text(self, rows: int, max_kv_length: int) -> None:
+        """One text step of rows 0..rows. At most `TEXT_LANES` of them may be active."""
+        rows = self._bucket(rows, TEXT_ROWS)
+        replay = self._text_graphs.get(rows)
+        if replay is None:
+            self._text_step(rows, self._kv_length(max_kv_length))
+        else:
+            replay()
 
     def prepare(self) -> int:
-        """Capture the steps that short requests need, for every number of rows; returns how many were captured."""
-        if not self._capture:
+        """Capture every step there will be, once; returns how many were. No request may be speaking or writing."""
+        if self._capturer is None or self._prepared:
             return 0
-        slots = self._decoder.cache.slots
-        rows = [bucket for bucket in ROW_BUCKETS if bucket < 2 * slots]
-        wanted = {self.shape(min(n, slots), length, FAST_TOP_K) for n in rows for length in _USUAL_KV_LENGTHS}
-        for shape in sorted(wanted - self._graphs.keys(), key=lambda shape: (-shape.rows, -shape.max_kv_length)):
-            self._graphs[shape] = self._captured(shape)
-        return len(wanted)
+        self._prepared = True
+        slots, context = self._decoder.cache.slots, self._decoder.cache.context
+        every_code = self._decoder.config.codebook_size
+        failed = []
+        # The largest first: those that follow find room in its memory.
+        for rows in sorted({self.batch_rows(rows) for rows in range(1, slots + 1)}, reverse=True):
+            failed += self._capture(self._graphs, rows, lambda rows=rows: self._step(rows, context, every_code))
+        if self._decoder.weights.text_head is not None:
+            for rows in sorted({self._bucket(rows, TEXT_ROWS) for rows in range(1, slots + 1)}, reverse=True):
+                failed += self._capture(self._text_graphs, rows, lambda rows=rows: self._text_step(rows, context))
+        if failed:
+            log.warning(
+                "%d of the steps could not be captured in CUDA graphs and run slower (%s)",
+                len(failed),
+                type(failed[0]).__name__,
+                exc_info=failed[0],
+            )
+        return len(self._graphs) + len(self._text_graphs)
 
     def view(self, rows: int) -> DecodeState:
         """The state of rows 0..rows: writing to it writes to the whole state."""
@@ -88,26 +114,49 @@ class StepRunner:
             self._views[rows] = self._state.rows(0, rows)
         return self._views[rows]
 
-    def _step(self, shape: StepShape) -> None:
-        state = self.view(shape.rows)
-        logits = self._decoder.decode_step(state.column, state.position, state.active, shape.max_kv_length)
-        self._step_tail(state, logits, shape.max_top_k)
+    def _text_view(self, rows: int) -> TextState:
+        if rows not in self._text_views:
+            self._text_views[rows] = self._text.rows(0, rows)
+        return self._text_views[rows]
 
-    def _captured(self, shape: StepShape) -> torch.cuda.CUDAGraph:
-        """Capturing runs the step twice to warm kernels up, so every row is inactive meanwhile."""
-        state = self.view(shape.rows)
-        changed = (state.column, state.window, state.eos_reach, state.position, state.active)
-        before = [tensor.clone() for tensor in changed]
-        state.active.zero_()
-        # On the stream that prefill uses: cuBLAS keeps tens of MB for every stream that it has ever seen.
-        for _ in range(2):
-            self._step(shape)
-        graph = torch.cuda.CUDAGraph()
-        # The codec's thread may use the device meanwhile; only what this thread does is captured.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            self._step(shape)
-        self._pool = self._pool or graph.pool()
-        for tensor, value in zip(changed, before, strict=True):
-            tensor.copy_(value)
-        log.debug("Captured a decode step for %s", shape)
-        return graph
+    def _bucket(self, rows: int, buckets: tuple[int, ...]) -> int:
+        if self._capturer is None:
+            return rows
+        slots = self._decoder.cache.slots
+        return min(next((bucket for bucket in buckets if bucket >= rows), slots), slots)
+
+    def _kv_length(self, bound: int) -> int:
+        return min(-(-bound // _KV_LENGTH_STEP) * _KV_LENGTH_STEP, self._decoder.cache.context)
+
+    def _step(self, rows: int, max_kv_length: int, max_top_k: int) -> None:
+        state = self.view(rows)
+        logits = self._decoder.decode_step(state.column, state.position, state.active, max_kv_length)
+        self._step_tail(state, logits, max_top_k)
+
+    def _text_step(self, rows: int, max_kv_length: int) -> None:
+        state, text = self.view(rows), self._text_view(rows)
+        lanes = self._text_tail.lanes(text)
+        logits = self._decoder.text_step(text.token, text.position, text.active, max_kv_length, lanes)
+        self._text_tail(state, text, lanes, logits)
+
+    def _capture(self, graphs: dict[int, Work], rows: int, step: Callable[[], None]) -> list[Exception]:
+        """Put the captured step into `graphs`. Returns why that failed, if it did."""
+        assert self._capturer is not None
+        tensors = [getattr(part, f.name) for part in (self._state, self._text) for f in fields(part)]
+        tensors = [tensor for tensor in tensors if isinstance(tensor, torch.Tensor)]
+        before = [tensor.clone() for tensor in tensors]
+        try:
+            for _ in range(2):  # every kernel must be loaded and tuned before it can be captured
+                step()
+            graphs[rows] = self._capturer.capture(step)
+        except Exception as error:
+            return [error]
+        finally:
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
+        return []
+
+
+def capturer_for(device: torch.device) -> Capturer | None:
+    """What captures steps on a device; None on a CPU."""
+    return CudaGraphs() if device.type == "cuda" else None

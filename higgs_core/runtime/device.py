@@ -1,12 +1,30 @@
-"""The current device of a thread: torch keeps one per thread, and a new thread starts on the first GPU."""
+"""The device of the engine's thread, and the stream that its work is queued on."""
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 
-def on_device(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Inside the block, streams, events, graphs and Triton's launches of this thread belong to `device`."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+@contextmanager
+def engine_stream(device: torch.device) -> Iterator[None]:
+    """Inside the block, what this thread launches belongs to `device` and goes to a stream of its own.
+
+    torch keeps the current device and stream per thread. The stream has the highest priority: its steps go before the
+    codec's work, which anyone who listens has more time to wait for. Weights, cache and state were made on another
+    stream and outlive the block, so one wait at each end is enough.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    with torch.cuda.device(device):
+        _, highest = torch.cuda.Stream.priority_range()
+        stream = torch.cuda.Stream(priority=highest)
+        torch.cuda.synchronize()
+        with torch.cuda.stream(stream):
+            try:
+                yield
+            finally:
+                stream.synchronize()

@@ -110,8 +110,10 @@ class Status(Enum):
     """Its prompt is being prefilled."""
     SPEAKING = auto()
     """Decode steps sample the columns of a segment."""
-    WRITING_TEXT = auto()
-    """Its text tokens are prefilled and sampled one at a time, before a segment or after it."""
+    WRITING = auto()
+    """Text steps sample its text tokens, before a segment or after it."""
+    OPENING = auto()
+    """It speaks from the next decode step on; a text step before it reads `next_text`, if there is one."""
     FINISHED = auto()
     """It ended, was cancelled or failed."""
 
@@ -127,11 +129,10 @@ class Generation:
 
     finished: resolved with this object, or with the error that ended it.
     on_columns: called by the engine's thread after each column.
-    position: cache positions filled, or enqueued to be, so far.  segment_position: where its segment's first sampled
-    column goes.
+    position: cache positions filled, as far as the outcome of steps is known.
     step: steps taken, as far as their outcome is known; keys the noise.  launched: those enqueued too.  step_limit:
     how many the request may take. Only these count its steps: the device runs whatever is launched.
-    pending: text ids that have been written and not prefilled.
+    next_text: the text id that its next text step has to be told to read; None once the device goes on by itself.
     """
 
     prompt: Prompt
@@ -143,12 +144,11 @@ class Generation:
     status: Status = Status.WAITING
     slot: int = -1  # its row, while it has one
     position: int = 0
-    segment_position: int = 0
     step: int = 0
     launched: int = 0
     step_limit: int = 0
     cached_positions: int = 0
-    pending: list[int] = field(default_factory=list)
+    next_text: int | None = None
     segments: list[Segment] = field(default_factory=list)
     text_token_ids: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
@@ -158,24 +158,32 @@ class Generation:
         return sum(len(segment.columns) for segment in self.segments)
 
     @property
+    def next_position(self) -> int:
+        """Where the input of the next step goes; a row that has ended meanwhile stays at a lower one."""
+        return self.position + self.launched - self.step
+
+    @property
     def may_launch(self) -> bool:
         """Whether a step is left that was not launched yet."""
         return self.launched < self.step_limit
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether a text step has something to read for it."""
+        if self.status is Status.WRITING:
+            return self.may_launch
+        return self.status is Status.OPENING and self.next_text is not None
 
     @property
     def out_of_steps(self) -> bool:
         """Whether every step was taken."""
         return self.step >= self.step_limit
 
-    def take_step(self) -> None:
-        """Count a step whose outcome is known at once: a synthetic column or a text token."""
-        self.step += 1
-        self.launched = self.step
-
     def begin_segment(self, stream_bos: int, audio_out: int) -> None:
         """AUDIO_INIT: a step that writes the placeholder and the synthetic column and samples nothing."""
         num_codebooks = self.prompt.columns.shape[0]
-        self.take_step()
+        self.step += 1
+        self.launched = self.step
         self.text_token_ids.append(audio_out)
         self.segments.append(Segment([np.full(num_codebooks, stream_bos, dtype=np.int64)]))
 
@@ -185,17 +193,22 @@ class Generation:
         return torch.cat([self.prompt.history, *generated], dim=1)
 
     def append_column(self, column: np.ndarray) -> None:
-        self.step += 1
+        self._take_step()
         self.segments[-1].columns.append(column)
 
-    def end_segment(self) -> None:
-        """The last column is never fed back, so the next position is the one that it would have taken.
+    def append_text(self, token: int) -> None:
+        """A token that a text step sampled."""
+        self._take_step()
+        self.text_token_ids.append(token)
 
-        Steps that were launched behind the end emit nothing and do not count.
-        """
+    def forget_surplus_steps(self) -> None:
+        """Of a row that has ended by itself: steps launched behind its end emit nothing and do not count."""
         self.launched = self.step
-        sampled = len(self.segments[-1].columns) - 1
-        self.position = self.segment_position + sampled - 1
+
+    def _take_step(self) -> None:
+        """A step has read one position and sampled what comes next."""
+        self.step += 1
+        self.position += 1
 
     def usage(self) -> dict[str, int]:
         prompt = len(self.prompt.token_ids)

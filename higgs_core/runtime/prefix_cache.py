@@ -6,27 +6,17 @@ the prefix, cached or not, so a request computes the same either way.
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from collections import OrderedDict
-from dataclasses import dataclass
 
-import torch
-
-from higgs_core.model.kv_cache import KVCache
+from higgs_core.device_memory import is_out_of_memory
+from higgs_core.model.kv_cache import KVCache, StoredPositions
 from higgs_core.prompt.layout import Prompt
+
+log = logging.getLogger(__name__)
 
 MIN_PREFIX = 16
 """Positions. Prefilling fewer costs less than the memory for keeping them."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Entry:
-    cached: torch.Tensor  # [layers, 2, Hkv, P, D]
-    is_audio: torch.Tensor  # bool [P]
-
-    @property
-    def nbytes(self) -> int:
-        return self.cached.numel() * self.cached.element_size()
 
 
 class PrefixCache:
@@ -34,45 +24,47 @@ class PrefixCache:
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity = capacity_bytes
-        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._entries: OrderedDict[bytes, StoredPositions] = OrderedDict()
         self._nbytes = 0
         self.hits = 0
         self.misses = 0
+
+    def may_hold(self, prompt: Prompt, cache: KVCache) -> bool:
+        """Whether the prompt's prefix is one that is stored once it was prefilled."""
+        return MIN_PREFIX <= prompt.prefix_length <= self._capacity // cache.nbytes_per_slot_position
 
     def fetch(self, prompt: Prompt, slot: int, cache: KVCache) -> int:
         """Copy the prompt's prefix into the slot if it is known; returns the positions that need no prefill."""
         if prompt.prefix_length < MIN_PREFIX:
             return 0
-        key = _fingerprint(prompt)
-        entry = self._entries.get(key)
+        entry = self._entries.get(prompt.prefix_fingerprint)
         if entry is None:
             self.misses += 1
             return 0
-        self._entries.move_to_end(key)
+        self._entries.move_to_end(prompt.prefix_fingerprint)
         self.hits += 1
-        cache.restore(slot, entry.cached, entry.is_audio)
+        cache.restore(slot, entry)
         return prompt.prefix_length
 
     def store(self, prompt: Prompt, slot: int, cache: KVCache) -> None:
-        """Store the prefix that the slot now holds, unless it is stored or too long."""
-        if prompt.prefix_length < MIN_PREFIX:
+        """Store the prefix that the slot now holds, unless it is stored, too long, or memory is short."""
+        key = prompt.prefix_fingerprint
+        if key in self._entries or not self.may_hold(prompt, cache):
             return
-        key = _fingerprint(prompt)
-        if key in self._entries:
-            return
-        nbytes = cache.nbytes_per_slot_position * prompt.prefix_length
-        if nbytes > self._capacity:
-            return
-        while self._nbytes + nbytes > self._capacity:  # before the copy is made: no more memory is set aside
+        # Room is made first, so that the bytes never exceed the capacity.
+        while self._nbytes + cache.nbytes_per_slot_position * prompt.prefix_length > self._capacity:
             self._nbytes -= self._entries.popitem(last=False)[1].nbytes
-        entry = _Entry(*cache.store(slot, prompt.prefix_length))
+        try:
+            entry = cache.store(slot, prompt.prefix_length)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            log.warning("The device has no memory to keep a prompt's prefix of %d positions", prompt.prefix_length)
+            return
         self._entries[key] = entry
         self._nbytes += entry.nbytes
 
-
-def _fingerprint(prompt: Prompt) -> bytes:
-    length = prompt.prefix_length
-    audio = int(prompt.is_audio[:length].sum())
-    digest = hashlib.sha256(prompt.positions[:length].numpy().tobytes())
-    digest.update(prompt.columns[:, :audio].contiguous().numpy().tobytes())
-    return digest.digest()
+    def clear(self) -> None:
+        """Give up everything that is stored."""
+        self._entries.clear()
+        self._nbytes = 0

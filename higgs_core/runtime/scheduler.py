@@ -1,14 +1,13 @@
 """Continuous batching: one thread owns the device; requests join and leave between decode steps.
 
 A turn of its loop: schedule (drop who was cancelled, give free slots to who waits), run (prefill within a budget, then
-launch one decode step for all speaking rows), postprocess (take in the outputs that have arrived). Several steps stay
-queued so that the GPU never idles.
+launch a text step for all rows that write and a decode step for all that speak), postprocess (take in the outputs that
+have arrived). Several steps stay queued so that the GPU never idles. All steps are captured before the first request.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -16,18 +15,15 @@ from concurrent.futures import Future
 
 import torch
 
-from higgs_core.errors import BusyError, DeviceMemoryError, EngineStoppedError, GenerationCancelled, HiggsError
-from higgs_core.runtime.decode_step import DecodeStep
-from higgs_core.runtime.device import on_device
+from higgs_core.device_memory import is_out_of_memory
+from higgs_core.errors import BusyError, EngineStoppedError, GenerationCancelled, HiggsError
+from higgs_core.runtime.device import engine_stream
+from higgs_core.runtime.device_work import DeviceWork
 from higgs_core.runtime.generation import Generation, Status
 from higgs_core.runtime.postprocess import Postprocess
-from higgs_core.runtime.prefill import Prefill
 from higgs_core.runtime.slots import Slots
 
 log = logging.getLogger(__name__)
-
-PREFILL_BUDGET = 1024
-"""Positions prefilled between two decode steps while a request is speaking."""
 
 
 class Scheduler:
@@ -36,16 +32,14 @@ class Scheduler:
     def __init__(
         self,
         slots: Slots,
-        prefill: Prefill,
-        decode_step: DecodeStep,
+        work: DeviceWork,
         postprocess: Postprocess,
         device: torch.device,
         *,
         max_waiting: int,
     ) -> None:
         self._slots = slots
-        self._prefill = prefill
-        self._decode_step = decode_step
+        self._work = work
         self._postprocess = postprocess
         self._device = device
         self._max_waiting = max_waiting
@@ -57,7 +51,8 @@ class Scheduler:
         self._closing = False
         self._failure: EngineStoppedError | None = None
         self._reserved = 0
-        self._warm_up: Future[int] | None = None
+        self._asked_to_warm_up = False
+        self._warm: Future[None] = Future()  # resolved before the first request gets a slot
         self._thread = threading.Thread(target=self._run, name="higgs-engine", daemon=True)
         self._thread.start()
 
@@ -98,15 +93,12 @@ class Scheduler:
                 self._wake.notify()
 
     def warm_up(self) -> None:
-        """Let the engine's thread capture the usual steps, and wait for it. Raises EngineStoppedError."""
-        done: Future[int] = Future()
+        """Let the engine's thread capture its steps, and wait for it. Raises EngineStoppedError."""
         with self._wake:
             self._refuse_if_stopped()
-            self._warm_up = done
+            self._asked_to_warm_up = True
             self._wake.notify()
-        captured = done.result()
-        if captured:
-            log.info("Captured %d decode steps", captured)
+        self._warm.result()
 
     def close(self) -> None:
         """Stop the thread; whatever is under way ends in EngineStoppedError."""
@@ -137,14 +129,12 @@ class Scheduler:
 
     def _run(self) -> None:
         try:
-            with torch.inference_mode(), on_device(self._device):
+            with torch.inference_mode(), engine_stream(self._device):
                 while (cancelled := self._take_requests()) is not None:
                     self._turn(cancelled)
-        except torch.cuda.OutOfMemoryError as error:
-            self._failure = EngineStoppedError("The device ran out of memory in mid-step; the worker must be replaced.")
-            log.error("The engine's thread ended: %s", type(error).__name__, exc_info=error)
         except Exception as error:
-            self._failure = EngineStoppedError("The engine failed in mid-step; the worker must be replaced.")
+            why = "ran out of memory" if is_out_of_memory(error) else "failed"
+            self._failure = EngineStoppedError(f"The engine {why} in mid-step; the worker must be replaced.")
             log.error("The engine's thread ended: %s", type(error).__name__, exc_info=error)
         finally:
             # Also reached when the thread is ended from outside.
@@ -156,15 +146,15 @@ class Scheduler:
                 self._waiting.clear()
                 self._arrived.clear()
                 self._cancelled.clear()
-            if self._warm_up is not None and not self._warm_up.done():
-                self._warm_up.set_exception(self._failure)
+            if not self._warm.done():
+                self._warm.set_exception(self._failure)
             for generation in left:
                 self._resolve(generation, self._failure)
 
     def _take_requests(self) -> set[Generation] | None:
         """Wait for work if there is none, and take what was submitted. Returns whom to cancel, None to end."""
         with self._wake:
-            while not (self._closing or self._warm_up or self._arrived or self._cancelled or self._has_work):
+            while not (self._closing or self._to_warm_up or self._arrived or self._cancelled or self._has_work):
                 self._wake.wait()
             self._waiting.extend(self._arrived)
             self._arrived.clear()
@@ -175,20 +165,24 @@ class Scheduler:
     def _has_work(self) -> bool:
         return bool(self._waiting or self._slots.occupied or self._postprocess.pending)
 
+    @property
+    def _to_warm_up(self) -> bool:
+        return self._asked_to_warm_up and not self._warm.done()
+
     def _turn(self, cancelled: set[Generation]) -> None:
-        self._capture_if_asked()
+        if not self._warm.done():
+            self._capture()
         self._schedule(cancelled)
-        self._run_prefill()
-        self._decode_step.launch()
+        for generation, error in self._work.run():
+            self._fail(generation, error)
         for generation in self._postprocess.collect():
             self._resolve(generation, None)
 
-    def _capture_if_asked(self) -> None:
-        if self._warm_up is None or self._slots.occupied or self._postprocess.pending:
-            return
-        captured = self._decode_step.warm_up()  # should it fail, `_run` must still find whom to tell
-        asked, self._warm_up = self._warm_up, None
-        asked.set_result(captured)
+    def _capture(self) -> None:
+        captured = self._work.warm_up()
+        if captured:
+            log.info("Captured %d steps", captured)
+        self._warm.set_result(None)
 
     def _schedule(self, cancelled: set[Generation]) -> None:
         for generation in cancelled:
@@ -201,20 +195,6 @@ class Scheduler:
                 self._fail(generation, error)
         while self._waiting and self._slots.has_free:
             self._slots.admit(self._waiting.popleft())
-
-    def _run_prefill(self) -> None:
-        """One chunk of each request that has something to prefill; within a budget if a request is speaking."""
-        budget = float(PREFILL_BUDGET) if self._slots.speaking else math.inf
-        for generation in self._slots.to_prefill:
-            if budget <= 0:
-                break
-            try:
-                budget -= self._prefill.run(generation)
-            except torch.cuda.OutOfMemoryError:
-                torch.cuda.empty_cache()
-                self._fail(generation, DeviceMemoryError("The device ran out of memory for this request's prompt."))
-            except HiggsError as error:
-                self._fail(generation, error)
 
     def _fail(self, generation: Generation, error: HiggsError) -> None:
         self._slots.release(generation)

@@ -1,4 +1,4 @@
-"""What decode steps emitted, on its way to the host while later steps already run."""
+"""What steps emitted, on its way to the host while later steps already run."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ import torch
 
 from higgs_core.runtime.generation import Generation
 
-STEPS_IN_FLIGHT = 4
+STEPS_IN_FLIGHT = 2
 """On a GPU. Upper bound on wasted steps per finished row."""
+
+RowMap = list[Generation | None]
+"""The request of each row when a step was launched, None for an idle row."""
 
 
 @dataclass(frozen=True, eq=False)
 class StepOutput:
-    """Output of one step. row_to_request: the request of each row when the step was launched, None for an idle row."""
+    """Output of one step. is_text: of a text step, else of a decode step."""
 
-    tensor: torch.Tensor  # int64 [B, Q + 1], host memory
-    row_to_request: list[Generation | None]
+    tensor: torch.Tensor  # int64 [B, any], host memory
+    row_to_request: RowMap
+    is_text: bool
     arrived: torch.cuda.Event | None
 
     def emitted(self) -> np.ndarray:
-        """int64 [B, Q + 1], after waiting for it: each row's column and status."""
+        """int64 [B, any], after waiting for it: what each row emitted, its status last."""
         if self.arrived is not None:
             self.arrived.synchronize()
             # A copy: columns are kept, and views of them would keep the pinned memory from the next steps.
@@ -42,16 +46,18 @@ class StepOutputs:
     def __len__(self) -> int:
         return len(self._in_flight)
 
-    def send(self, emitted: torch.Tensor, row_to_request: list[Generation | None]) -> None:
-        """Start the copy of `emitted`, int64 [B, Q + 1], which the next step overwrites."""
-        if not self._on_gpu:
-            self._in_flight.append(StepOutput(emitted.clone(), row_to_request, None))
-            return
-        host = torch.empty(emitted.shape, dtype=emitted.dtype, pin_memory=True)
+    def reserve(self, emitted: torch.Tensor) -> torch.Tensor:
+        """Host memory for `emitted`, int64 [B, any]. Taken before its step runs: no output may be lost behind one."""
+        return torch.empty(emitted.shape, dtype=emitted.dtype, pin_memory=self._on_gpu)
+
+    def send(self, emitted: torch.Tensor, host: torch.Tensor, row_to_request: RowMap, *, is_text: bool) -> None:
+        """Start the copy of `emitted`, which the next step overwrites, to `host`, which `reserve` gave."""
         host.copy_(emitted, non_blocking=True)
-        arrived = torch.cuda.Event(blocking=True)  # the wait is long, so the host does not poll
-        arrived.record()
-        self._in_flight.append(StepOutput(host, row_to_request, arrived))
+        arrived = None
+        if self._on_gpu:
+            arrived = torch.cuda.Event(blocking=True)  # the wait is long, so the host does not poll
+            arrived.record()
+        self._in_flight.append(StepOutput(host, row_to_request, is_text, arrived))
 
     def next(self, *, keep_in_flight: bool) -> StepOutput | None:
         """The oldest output, or None. keep_in_flight: leave some queued, so that the GPU never idles."""

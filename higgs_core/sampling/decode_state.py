@@ -9,6 +9,7 @@ import torch
 from higgs_core.config import ModelConfig
 from higgs_core.params import MAX_RAS_WINDOW, GenerationParams
 from higgs_core.sampling.sampler import SamplerRows
+from higgs_core.to_device import to_device
 
 IDLE, COLUMN, SEGMENT_ENDED = 0, 1, 2
 """Status of a row's last step, in the last entry of `emitted`: nothing, a column, or the last column of a segment."""
@@ -64,16 +65,17 @@ class DecodeState:
         self.active[slot].fill_(False)
 
     def begin_segment(self, slot: int, history: torch.Tensor, position: int, step: int) -> None:
-        """Prepare and activate the row for the first sampled column of a segment.
+        """Prepare and activate the row: its next step reads the synthetic column and samples the first of a segment.
 
         history: int64 [Q, any], every column that RAS may look back to, the synthetic one last.
-        position: where the first sampled column will go: one behind the synthetic one, whose step's tail comes next.
+        position: where the synthetic column goes.
         step: steps taken so far.
         """
-        recent = history[:, -MAX_RAS_WINDOW:].T.to(self.window.device, non_blocking=True)
-        self.window[slot] = -1
+        recent = to_device(history[:, -MAX_RAS_WINDOW:].T.contiguous(), self.window.device)
+        self.window[slot].fill_(-1)
         self.window[slot, MAX_RAS_WINDOW - recent.shape[0] :] = recent
-        self.position[slot].fill_(position - 1)
+        self.column[slot] = recent[-1]
+        self.position[slot].fill_(position)
         self.step[slot].fill_(step)
         self.sampled[slot].fill_(0)
         self.eos_reach[slot].fill_(0)

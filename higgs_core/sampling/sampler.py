@@ -53,6 +53,10 @@ class SamplerRows:
         """Views of some rows."""
         return SamplerRows(*(getattr(self, f.name)[start:stop] for f in fields(self)))
 
+    def gather(self, index: torch.Tensor) -> SamplerRows:
+        """Copies of some rows. index: int64 [T]."""
+        return SamplerRows(*(getattr(self, f.name)[index] for f in fields(self)))
+
     def set(self, slot: int, params: GenerationParams, seed: int) -> None:
         """Write one request's parameters."""
         # fill_, as an assignment would make the host wait for the GPU.
@@ -130,14 +134,14 @@ def max_top_k_for(params: list[GenerationParams], vocabulary: int) -> int:
 
 
 class TextSampler:
-    """Draws one text token of one row. forbidden: ids of tokens that are never drawn, such as audio placeholders."""
+    """Draws one text token a row. forbidden: ids of tokens that are never drawn, such as audio placeholders."""
 
     def __init__(self, vocabulary: int, forbidden: tuple[int, ...], device: torch.device) -> None:
         self._counters = draw_counters(vocabulary, device)
         self._forbidden = torch.tensor(forbidden, device=device)
 
     def __call__(self, logits: torch.Tensor, rows: SamplerRows, step: torch.Tensor) -> torch.Tensor:
-        """logits: float32 [1, V], rows and step of one row. Returns int64 [1]."""
+        """logits: float32 [B, V]; rows and step of B rows. Returns int64 [B]."""
         logits = logits.index_fill(-1, self._forbidden, -torch.inf)
         scores = apply_temperature_top_k_top_p(logits[:, None], rows, logits.shape[-1])[:, 0]
         with_noise = scores + gumbel(rows.seed, step, self._counters)

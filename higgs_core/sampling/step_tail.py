@@ -43,11 +43,16 @@ class StepTail:
 
         active = state.active
         status = torch.where(ended, SEGMENT_ENDED, COLUMN) * active
-        state.emitted.copy_(torch.cat([tokens, status[:, None]], dim=1))
+        emitted = torch.cat([tokens, status[:, None]], dim=1)
+        window = torch.cat([state.window[:, 1:], tokens[:, None]], dim=1)
+        goes_on = active & ~ended
+        # Only here is the state written, where nothing is allocated any more: a step that runs out of memory before
+        # can be run again.
+        state.emitted.copy_(emitted)
         state.column.copy_(tokens)
-        state.window.copy_(torch.cat([state.window[:, 1:], tokens[:, None]], dim=1))
+        state.window.copy_(window)
         state.eos_reach.copy_(next_reach)
         state.position.add_(active)
         state.sampled.add_(active)
         state.step.add_(active)
-        active.logical_and_(~ended)
+        active.copy_(goes_on)
