@@ -166,9 +166,11 @@ class PrefillPass:
             # one holds every score in fp32.
             query_view = (kv_heads, group, count, size), (group * query_head, query_head, row, 1)
             cache_view = (kv_heads, group, end, size), (head, 0, place, 1)
+        keys, values = (c.as_strided(*cache_view, c.storage_offset() + span.slot * slot) for c in caches)
         found = F.scaled_dot_product_attention(
             query.as_strided(*query_view, query.storage_offset() + span.first * row),
-            *(cache.as_strided(*cache_view, cache.storage_offset() + span.slot * slot) for cache in caches),
+            keys,
+            values,
             attn_mask=mask,
             is_causal=mask is None,
             enable_gqa=mask is None,

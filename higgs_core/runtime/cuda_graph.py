@@ -28,10 +28,10 @@ class CudaGraphs:
         graph = torch.cuda.CUDAGraph()
         pool = torch.cuda.graph_pool_handle() if self._pool is None else self._pool
         self._pool = None  # after a failure the next capture begins a pool of its own
-        with _ended_on_failure(stream, graph, pool):
-            # The codec's thread may use the device meanwhile; only what this thread does is captured.
-            with torch.cuda.graph(graph, pool=pool, stream=on, capture_error_mode="thread_local"):
-                work()
+        # The codec's thread may use the device meanwhile; only what this thread does is captured.
+        capturing = torch.cuda.graph(graph, pool=pool, stream=on, capture_error_mode="thread_local")
+        with _ended_on_failure(stream, graph, pool), capturing:
+            work()
         self._pool = pool
         return graph.replay
 

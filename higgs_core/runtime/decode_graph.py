@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -23,11 +24,11 @@ from higgs_core.sampling.text_state import TextState, TextStepTail
 log = logging.getLogger(__name__)
 
 DECODE_ROWS = (1, 2, 4, 8, 16, 32, 128)
-"""Rows of captured decode steps, and the number of slots. A step of few rows costs what its weights cost to read, and up
-to some hundred rows not much more, so the steps between get wider: 4 graphs for 8 slots, 8 for 256."""
+"""Rows of captured decode steps, and the number of slots. A step of few rows costs what its weights cost to read,
+and one of some hundred rows not much more, so no finer ones are needed: 4 graphs for 8 slots, 8 for 256."""
 
 TEXT_ROWS = (1, 8)
-"""Rows of captured text steps, and the number of slots. They are rare: one behind each segment, as a rule."""
+"""As DECODE_ROWS, of text steps. They are rare, one behind each segment as a rule, so fewer will do."""
 
 _KV_LENGTH_STEP = 64  # on a CPU, where nothing is captured
 
@@ -95,10 +96,10 @@ class StepRunner:
         failed = []
         # The largest first: those that follow find room in its memory.
         for rows in sorted({self.batch_rows(rows) for rows in range(1, slots + 1)}, reverse=True):
-            failed += self._capture(self._graphs, rows, lambda rows=rows: self._step(rows, context, every_code))
+            failed += self._capture(self._graphs, rows, partial(self._step, rows, context, every_code))
         if self._decoder.weights.text_head is not None:
             for rows in sorted({self._bucket(rows, TEXT_ROWS) for rows in range(1, slots + 1)}, reverse=True):
-                failed += self._capture(self._text_graphs, rows, lambda rows=rows: self._text_step(rows, context))
+                failed += self._capture(self._text_graphs, rows, partial(self._text_step, rows, context))
         if failed:
             log.warning(
                 "%d of the steps could not be captured in CUDA graphs and run slower (%s)",

@@ -31,7 +31,7 @@ class DecodeStep:
         return self._runner.prepare()
 
     def launch(self) -> None:
-        """Enqueue one decode step for every speaking row that has steps left, those that now begin to speak included."""
+        """Enqueue one decode step for every speaking row that has steps left, and for those that now begin to speak."""
         for generation in self._slots.opened:
             self._slots.speak(generation)
         self._slots.close_gap(self._runner.batch_rows)

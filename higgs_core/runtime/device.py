@@ -12,16 +12,15 @@ import torch
 def engine_stream(device: torch.device) -> Iterator[None]:
     """Inside the block, what this thread launches belongs to `device` and goes to a stream of its own.
 
-    torch keeps the current device and stream per thread. The stream has the highest priority: its steps go before the
-    codec's work, which anyone who listens has more time to wait for. Weights, cache and state were made on another
+    torch keeps the current device and stream per thread. The stream has a higher priority than others: its steps go
+    before the codec's work, for which anyone who listens has more time. Weights, cache and state were made on another
     stream and outlive the block, so one wait at each end is enough.
     """
     if device.type != "cuda":
         yield
         return
     with torch.cuda.device(device):
-        _, highest = torch.cuda.Stream.priority_range()
-        stream = torch.cuda.Stream(priority=highest)
+        stream = torch.cuda.Stream(priority=-1)
         torch.cuda.synchronize()
         with torch.cuda.stream(stream):
             try:

@@ -261,6 +261,8 @@ def replayed(result: GenerationResult, clips: list[list[list[int]]]) -> tuple[Se
     for at, token in enumerate(written):
         if token == AUDIO_OUT:
             columns = next(segments).T.tolist()
+            if at and len(columns) > 1:  # it was written, and read by a step that gives logits
+                asked.append(("text", len(sequence.places) - 1))
             ended = written[at + 1 : at + 2] == [AUDIO_EOS]
             for column in columns[:-1]:
                 sequence.audio([column])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from higgs_core.build import EngineParts, load_parts
 from higgs_core.checkpoint.tiny import write_tiny
 from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.engine_config import EngineConfig
+from higgs_core.model.prompt_span import PromptSpan
 from higgs_core.prompt.layout import Prompt
 from tests.helpers.transformers_twin import prompt_inputs, prompt_of, transformers_twin
 
@@ -69,17 +71,21 @@ def no_gradients() -> Iterator[None]:
         yield
 
 
-def prefill(parts: EngineParts, prompt: Prompt, slot: int) -> torch.Tensor:
-    """Logits [Q, V] of the prompt's last position."""
-    hidden = parts.decoder.prefill(
-        slot,
-        0,
-        prompt.positions,
-        prompt.is_audio.nonzero()[:, 0],
-        (~prompt.is_audio).nonzero()[:, 0],
-        prompt.columns.T.contiguous(),
-    )
-    return parts.decoder.audio_logits(hidden)[0]
+def prefill(parts: EngineParts, prompt: Prompt, slot: int, start: int = 0, stop: int | None = None) -> None:
+    """Positions start..stop of the prompt, all when not given."""
+    parts.decoder.prefill([span_of(prompt, slot, start, prompt.length if stop is None else stop)])
+
+
+def span_of(prompt: Prompt, slot: int, start: int, stop: int) -> PromptSpan:
+    before, until = int(prompt.is_audio[:start].sum()), int(prompt.is_audio[:stop].sum())
+    columns = prompt.columns[:, before:until]
+    return PromptSpan(slot, start, prompt.positions[start:stop], prompt.is_audio[start:stop], columns)
+
+
+def decode(parts: EngineParts, columns: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """columns: int64 [B, Q]. Logits [B, Q, V] of one step of as many rows."""
+    active = torch.ones_like(positions, dtype=torch.bool)
+    return parts.decoder.decode_step(columns, positions, active, max_kv_length=int(positions.max()) + 1)
 
 
 def assert_equal(ours: torch.Tensor, theirs: torch.Tensor) -> None:
@@ -91,80 +97,69 @@ def assert_equal(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_prefill_and_every_decode_step_have_transformers_logits(
+def test_every_decode_step_after_prefill_has_transformers_logits(
     parts: EngineParts, twin: HiggsAudioV2ForConditionalGeneration, index: int
 ) -> None:
     prompt = prompt_of(parts, samples()[index])
     columns = torch.randint(0, 1026, (12, 8), generator=torch.Generator().manual_seed(index))
-
-    theirs = twin(**prompt_inputs(prompt), use_cache=True)
-    assert_equal(prefill(parts, prompt, slot=0), theirs.logits[0, -1])
-
+    prefill(parts, prompt, slot=0)
+    past = twin(**prompt_inputs(prompt), use_cache=True).past_key_values
     for step, column in enumerate(columns):
-        position = torch.tensor([prompt.length + step])
-        ours = parts.decoder.decode_step(
-            column[None], position, torch.ones(1, dtype=torch.bool), max_kv_length=prompt.length + step + 1
-        )
-        theirs = twin(audio_input_ids=column[None, None], past_key_values=theirs.past_key_values, use_cache=True)
-        assert_equal(ours[0], theirs.logits[0, -1])
+        theirs = twin(audio_input_ids=column[None, None], past_key_values=past, use_cache=True)
+        assert_equal(decode(parts, column[None], torch.tensor([prompt.length + step]))[0], theirs.logits[0, -1])
 
 
 def test_rows_of_one_decode_step_are_as_each_is_alone(
     parts: EngineParts, twin: HiggsAudioV2ForConditionalGeneration
 ) -> None:
+    """Their prompts are prefilled together."""
     prompts = [prompt_of(parts, sample) for sample in samples()]
-    pasts = []
-    for slot, prompt in enumerate(prompts):
-        prefill(parts, prompt, slot)
-        pasts.append(twin(**prompt_inputs(prompt), use_cache=True).past_key_values)
+    parts.decoder.prefill([span_of(prompt, slot, 0, prompt.length) for slot, prompt in enumerate(prompts)])
+    pasts = [twin(**prompt_inputs(prompt), use_cache=True).past_key_values for prompt in prompts]
     columns = torch.randint(0, 1026, (4, 3, 8), generator=torch.Generator().manual_seed(9))
-    lengths = torch.tensor([prompt.length for prompt in prompts])
+    positions = torch.tensor([prompt.length for prompt in prompts])
     for column in columns:
-        ours = parts.decoder.decode_step(
-            column, lengths, torch.ones_like(lengths, dtype=torch.bool), max_kv_length=int(lengths.max()) + 1
-        )
+        ours = decode(parts, column, positions)
         for row, past in enumerate(pasts):
             theirs = twin(audio_input_ids=column[row][None, None], past_key_values=past, use_cache=True)
             assert_equal(ours[row], theirs.logits[0, -1])
-        lengths = lengths + 1
+        positions = positions + 1
 
 
 def test_a_prompt_read_in_pieces_ends_in_the_same_logits(
     parts: EngineParts, twin: HiggsAudioV2ForConditionalGeneration
 ) -> None:
-    prompt = prompt_of(parts, samples()[2])
-    theirs = twin(**prompt_inputs(prompt))
-    columns = prompt.columns.T.contiguous()
-    start, done, hidden = 0, 0, torch.empty(0)
-    for stop in (1, 17, 40, prompt.length):  # inside words, inside a clip, at the end
-        is_audio = prompt.is_audio[start:stop]
-        count = int(is_audio.sum())
-        hidden = parts.decoder.prefill(
-            1,
-            start,
-            prompt.positions[start:stop],
-            is_audio.nonzero()[:, 0],
-            (~is_audio).nonzero()[:, 0],
-            columns[done : done + count],
-        )
-        start, done = stop, done + count
-    assert_equal(parts.decoder.audio_logits(hidden)[0], theirs.logits[0, -1])
+    """Each piece beside one of another prompt that starts elsewhere."""
+    prompt, other = prompt_of(parts, samples()[2]), prompt_of(parts, samples()[1])
+    column = torch.full((1, 8), 1024)
+    theirs = twin(**prompt_inputs(prompt), use_cache=True)
+    theirs = twin(audio_input_ids=column[None], past_key_values=theirs.past_key_values)
+    pieces, others = (0, 1, 17, 40, prompt.length), (0, 5, 6, 30, other.length)  # in words, in a clip, at the end
+    for (start, stop), (begin, end) in zip(pairwise(pieces), pairwise(others), strict=True):
+        parts.decoder.prefill([span_of(prompt, 1, start, stop), span_of(other, 3, begin, end)])
+    columns = column.expand(2, -1)
+    ours = decode(parts, torch.cat([columns, columns]), torch.tensor([0, prompt.length, 0, other.length]))
+    assert_equal(ours[1], theirs.logits[0, -1])
+    expected = twin(**prompt_inputs(other), use_cache=True)
+    expected = twin(audio_input_ids=column[None], past_key_values=expected.past_key_values)
+    assert_equal(ours[3], expected.logits[0, -1])
 
 
-def test_text_logits_are_those_of_transformers_text_head(
+def test_text_steps_have_the_logits_of_transformers_text_head(
     parts: EngineParts, twin: HiggsAudioV2ForConditionalGeneration
 ) -> None:
-    prompt = prompt_of(parts, samples()[1])
-    hidden = parts.decoder.prefill(
-        0,
-        0,
-        prompt.positions,
-        prompt.is_audio.nonzero()[:, 0],
-        (~prompt.is_audio).nonzero()[:, 0],
-        prompt.columns.T.contiguous(),
-    )
-    theirs = twin.text_lm_head(twin.model(**prompt_inputs(prompt)).last_hidden_state[0, -1])
-    assert_equal(parts.decoder.text_logits(hidden)[0], theirs)
+    """Rows of two prompts in one step, and an inactive one between them."""
+    prompts = {0: prompt_of(parts, samples()[1]), 2: prompt_of(parts, samples()[0])}
+    for slot, prompt in prompts.items():
+        prefill(parts, prompt, slot, stop=prompt.length - 1)
+    dummy = parts.decoder.cache.dummy_position
+    tokens = torch.tensor([int(prompts[0].positions[-1]), 3, int(prompts[2].positions[-1])])
+    positions = torch.tensor([prompts[0].length - 1, dummy, prompts[2].length - 1])
+    active, lanes = torch.tensor([True, False, True]), torch.tensor([2, 0])
+    ours = parts.decoder.text_step(tokens, positions, active, int(max(p.length for p in prompts.values())), lanes)
+    for logits, prompt in zip(ours, (prompts[2], prompts[0]), strict=True):
+        theirs = twin.text_lm_head(twin.model(**prompt_inputs(prompt)).last_hidden_state[0, -1])
+        assert_equal(logits, theirs)
 
 
 def test_greedy_tokens_are_those_of_transformers_generate_until_the_audio_ends() -> None:

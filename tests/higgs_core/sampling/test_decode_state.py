@@ -350,7 +350,7 @@ def test_a_deactivated_slot_writes_to_the_dummy_position_and_emits_nothing() -> 
     state.deactivate(0, DUMMY)
     turn(state, sampler, step_tail, [real(0), real(1)])
     assert state.emitted[:, -1].tolist() == [IDLE, COLUMN]
-    assert state.position.tolist() == [DUMMY, 100]
+    assert state.position.tolist() == [DUMMY, 101]
 
 
 def test_a_request_that_takes_a_slot_is_silent_until_its_segment_begins() -> None:
