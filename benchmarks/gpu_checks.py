@@ -20,9 +20,10 @@ from higgs_core.kernels import ops_for, torch_ops
 from higgs_core.kernels.quantized_weight import dense
 from higgs_core.model.decoder import Decoder
 from higgs_core.model.kv_cache import KVCache
+from higgs_core.model.prompt_span import PromptSpan
 from higgs_core.model.weights import DecoderWeights, allocate, destinations
 from higgs_core.prompt.layout import Prompt
-from higgs_core.runtime.decode_graph import StepRunner
+from higgs_core.runtime.decode_graph import StepRunner, capturer_for
 from higgs_core.sampling.sampler import FAST_TOP_K
 from tests.golden import CASES, CHECKPOINTS, FOLDER
 from tests.helpers.patience import PATIENCE
@@ -89,29 +90,27 @@ def kernels(parts: EngineParts) -> Iterator[Row]:
 
 def captured_steps(parts: EngineParts, steps: int = 24) -> Iterator[Row]:
     """Captured steps give the same columns as plain ones, also when rows become inactive on the way."""
-    runner, cache = parts.runner, parts.decoder.cache
-    decoder, state, step_tail = runner._decoder, runner._state, runner._step_tail
+    runner, cache, state = parts.runner, parts.decoder.cache, parts.state
+    made_of = runner._decoder, state, runner._step_tail, runner._text, runner._text_tail
+    plain, captured = StepRunner(*made_of, None), StepRunner(*made_of, capturer_for(parts.device))
     with torch.inference_mode():
+        captured.prepare()
         for rows in [rows for rows in ROWS if rows <= cache.slots]:
             _random_cache(cache)
             columns, positions = _random_inputs(parts, rows)
             kv = cache._all.clone()
             emitted = []
-            for capture in (False, parts.device.type == "cuda"):
+            for tried in (plain, captured):
                 cache._all.copy_(kv)
                 for slot in range(cache.slots):
                     state.deactivate(slot, cache.dummy_position)
                 _activate(parts, rows, columns, positions, steps)
-                tried = StepRunner(decoder, state, step_tail, capture=capture)
-                shape = runner.shape(rows, int(positions.max()) + steps + 1, FAST_TOP_K)
+                max_kv_length = int(positions.max()) + steps + 1
                 columns_out = []
                 for step in range(steps):
                     if step == steps // 2 and rows > 1:  # the last row ends before the others
                         state.deactivate(rows - 1, cache.dummy_position)
-                    if capture:
-                        tried.run(rows, shape.max_kv_length, FAST_TOP_K)
-                    else:
-                        tried._step(shape)
+                    tried.run(rows, max_kv_length, FAST_TOP_K)
                     columns_out.append(state.emitted[:rows].clone())
                 emitted.append(torch.stack(columns_out))
             same = (emitted[0] == emitted[1]).all(-1).float().mean()
@@ -132,7 +131,7 @@ def low_precision(parts: EngineParts, steps: int = 8) -> Iterator[Row]:
         ours = _teacher_forced(parts.decoder, prompt, columns)
         twin = transformers_twin(config, parts.weights, delay_token=config.vocab_size - 1)
         output = twin(**prompt_inputs(prompt, device), use_cache=True, logits_to_keep=1)
-        theirs = [output.logits[0, -1]]
+        theirs = []
         for column in columns:
             output = twin(audio_input_ids=column[None, None], past_key_values=output.past_key_values, use_cache=True)
             theirs.append(output.logits[0, -1])
@@ -149,17 +148,10 @@ def low_precision(parts: EngineParts, steps: int = 8) -> Iterator[Row]:
 
 
 def _teacher_forced(decoder: Decoder, prompt: Prompt, columns: torch.Tensor) -> torch.Tensor:
-    """Logits [steps + 1, Q, V] of a prompt's end and of given columns after it."""
+    """Logits [steps, Q, V] of given columns after a prompt."""
     device = columns.device
-    hidden = decoder.prefill(
-        0,
-        0,
-        prompt.positions.to(device),
-        prompt.is_audio.nonzero()[:, 0].to(device),
-        (~prompt.is_audio).nonzero()[:, 0].to(device),
-        prompt.columns.T.contiguous().to(device),
-    )
-    logits = [decoder.audio_logits(hidden)[0]]
+    decoder.prefill([PromptSpan(0, 0, prompt.positions, prompt.is_audio, prompt.columns)])
+    logits = []
     for step, column in enumerate(columns):
         position = torch.tensor([prompt.length + step], device=device)
         active = torch.ones_like(position, dtype=torch.bool)
@@ -195,7 +187,7 @@ def _activate(parts: EngineParts, rows: int, columns: torch.Tensor, positions: t
     for row in range(rows):
         params = sampled(steps) if row != 1 else GenerationParams(temperature=0.0)
         state.begin(row, params, 1234 + row)
-        state.begin_segment(row, columns[row][:, None], int(positions[row]) + 1, 9)
+        state.begin_segment(row, columns[row][:, None], int(positions[row]), 9)
         state.column[row] = columns[row]
         state.sampled[row] = 8
 

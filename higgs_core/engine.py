@@ -171,7 +171,7 @@ class HiggsAudioEngine:
         return stream
 
     def warm_up(self) -> None:
-        """Generate once, so that kernels, graphs and the codec are ready before the first request.
+        """Stream once, so that kernels, graphs and the codec are ready before the first request.
 
         Raises HiggsError when what comes out is not finite.
         """
@@ -180,10 +180,19 @@ class HiggsAudioEngine:
         if self._codec is not None:
             self._codec.warm_up(stream_lengths())  # last: what it has set aside would not outlast others' captures
         sample = ChatMLSample([Message("user", "Ready.")])
-        result = self.generate(sample, GenerationParams(max_new_tokens=48, seed=0))
+        params = GenerationParams(max_new_tokens=48, seed=0)
+        result = self._streamed(sample, params) if self._codec is not None else self.generate(sample, params)
         if result.audio is not None and not np.isfinite(result.audio).all():
             raise HiggsError("The model's output is not finite; its weights are damaged.")
         log.info("Warmed up in %.2f s", time.perf_counter() - started)
+
+    def _streamed(self, sample: ChatMLSample, params: GenerationParams) -> GenerationResult:
+        """As `generate`, chunk by chunk: the codec meets the lengths that the first listener will ask it for."""
+        with self.stream(sample, params) as stream:
+            for _ in stream:
+                pass
+        assert stream.result is not None
+        return stream.result
 
     def close(self) -> None:
         """Stop both threads. Generations under way end in EngineStoppedError."""

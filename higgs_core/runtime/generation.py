@@ -27,8 +27,8 @@ class GenerationResult:
     audio_codes: int64 [Q, T] a segment, complete frames only (empty where a segment was too short).
     delayed_audio_columns: int64 [Q, columns] a segment, exactly as generated, the synthetic column first.
     usage: prompt_tokens (a clip counts one), completion_tokens, total_tokens, cached_tokens.
-    timings: seconds spent in queue, reference, prefill, decode and codec, until first_audio (the first that could be
-    heard: a stream's first chunk, else the whole), and in total.
+    timings: seconds spent in queue, reference, prefill (with the first step), decode and codec, until first_audio (the
+    first that could be heard: a stream's first chunk, else the whole), and in total.
     """
 
     audio: np.ndarray | None
