@@ -49,7 +49,7 @@ class DeviceWork:
         """Prefill, a text step and a decode step. Yields requests that cannot go on, whose slots are to be released."""
         yield from self._run_prefill()
         yield from self._run_step(self._text_step.launch, lambda: self._slots.to_read_text)
-        yield from self._run_step(self._decode_step.launch, lambda: self._slots.to_speak)
+        yield from self._run_step(self._decode_step.launch, lambda: self._slots.launchable + self._slots.opened)
 
     def _run_prefill(self) -> Iterator[Failure]:
         """One chunk of each request that has something to prefill; within a budget if a request is speaking."""

@@ -37,11 +37,6 @@ class Slots:
         return [generation for generation in self.occupied if generation.status is Status.SPEAKING]
 
     @property
-    def to_speak(self) -> list[Generation]:
-        """Requests that speak, and those that are ready to."""
-        return self.speaking + self.opened
-
-    @property
     def launchable(self) -> list[Generation]:
         """Requests that take part in the next decode step."""
         return [generation for generation in self.speaking if generation.may_launch]
