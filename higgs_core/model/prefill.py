@@ -181,8 +181,5 @@ class PrefillPass:
     def _add_mlp(self, part: FeedForward, x: torch.Tensor) -> None:
         """Add the MLP of x [N, H] to it."""
         ops, eps = self._ops, self._config.rms_norm_eps
-        if x.shape[0] <= self._cache.slots:  # as few rows as a step has, so a step's operation takes them
-            ops.norm_mlp_add(x, part.mlp_norm, eps, part.gate_up, part.down)
-            return
         normed = ops.rms_norm(x, part.mlp_norm, eps)
         x.add_(ops.linear(ops.swiglu(ops.linear(normed, part.gate_up)), part.down))
