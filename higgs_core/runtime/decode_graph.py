@@ -8,7 +8,8 @@ uncaptured.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from typing import Protocol
@@ -18,7 +19,9 @@ import torch
 from higgs_core.kernels.ops import StepTailOp
 from higgs_core.model.decoder import Decoder
 from higgs_core.runtime.cuda_graph import CudaGraphs, Work
+from higgs_core.runtime.step_threads import StepThreads
 from higgs_core.sampling.decode_state import DecodeState
+from higgs_core.sampling.sampler import FAST_TOP_K
 from higgs_core.sampling.text_state import TextState, TextStepTail
 
 log = logging.getLogger(__name__)
@@ -31,6 +34,7 @@ TEXT_ROWS = (1, 8)
 """As DECODE_ROWS, of text steps. They are rare, one behind each segment as a rule, so fewer will do."""
 
 _KV_LENGTH_STEP = 64  # on a CPU, where nothing is captured
+_TIMED_KV_LENGTH = 256
 
 
 class Capturer(Protocol):
@@ -59,6 +63,7 @@ class StepRunner:
         self._text_views: dict[int, TextState] = {}
         self._graphs: dict[int, Work] = {}  # by rows
         self._text_graphs: dict[int, Work] = {}
+        self._threads = StepThreads()
         self._prepared = False
 
     def batch_rows(self, rows: int) -> int:
@@ -73,7 +78,8 @@ class StepRunner:
         rows = self.batch_rows(rows)
         replay = self._graphs.get(rows)
         if replay is None:
-            self._step(rows, self._kv_length(max_kv_length), max_top_k)
+            with self._threads.of_step(rows):
+                self._step(rows, self._kv_length(max_kv_length), max_top_k)
         else:
             replay()
 
@@ -82,15 +88,22 @@ class StepRunner:
         rows = self._bucket(rows, TEXT_ROWS)
         replay = self._text_graphs.get(rows)
         if replay is None:
-            self._text_step(rows, self._kv_length(max_kv_length))
+            with self._threads.of_step(rows):
+                self._text_step(rows, self._kv_length(max_kv_length))
         else:
             replay()
 
     def prepare(self) -> int:
-        """Capture every step there will be, once; returns how many were. No request may be speaking or writing."""
-        if self._capturer is None or self._prepared:
+        """Capture every step there will be, once; returns how many were. No request may be speaking or writing.
+
+        Where steps are not captured, the threads that they use are chosen instead.
+        """
+        if self._prepared:
             return 0
         self._prepared = True
+        if self._capturer is None:
+            self._choose_threads()
+            return 0
         slots, context = self._decoder.cache.slots, self._decoder.cache.context
         every_code = self._decoder.config.codebook_size
         failed = []
@@ -143,19 +156,34 @@ class StepRunner:
     def _capture(self, graphs: dict[int, Work], rows: int, step: Callable[[], None]) -> list[Exception]:
         """Put the captured step into `graphs`. Returns why that failed, if it did."""
         assert self._capturer is not None
+        try:
+            with self._state_kept():
+                for _ in range(2):  # every kernel must be loaded and tuned before it can be captured
+                    step()
+                graphs[rows] = self._capturer.capture(step)
+        except Exception as error:
+            return [error]
+        return []
+
+    def _choose_threads(self) -> None:
+        """Time steps of one row and of all, at the length of a short request."""
+        slots, length = self._decoder.cache.slots, self._kv_length(_TIMED_KV_LENGTH)
+        with self._state_kept():
+            chosen = self._threads.measure(lambda rows: self._step(rows, length, FAST_TOP_K), (1, slots))
+        for rows, threads in chosen.items():
+            log.info("Decode steps from %d rows on use %d threads", rows, threads)
+
+    @contextmanager
+    def _state_kept(self) -> Iterator[None]:
+        """Whatever steps run inside, the state is afterwards as it was."""
         tensors = [getattr(part, f.name) for part in (self._state, self._text) for f in fields(part)]
         tensors = [tensor for tensor in tensors if isinstance(tensor, torch.Tensor)]
         before = [tensor.clone() for tensor in tensors]
         try:
-            for _ in range(2):  # every kernel must be loaded and tuned before it can be captured
-                step()
-            graphs[rows] = self._capturer.capture(step)
-        except Exception as error:
-            return [error]
+            yield
         finally:
             for tensor, value in zip(tensors, before, strict=True):
                 tensor.copy_(value)
-        return []
 
 
 def capturer_for(device: torch.device) -> Capturer | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -37,18 +38,18 @@ class StepThreads:
             torch.set_num_threads(self._all)
         return dict(self._chosen)
 
-    def use_for_step(self, rows: int) -> None:
-        """Set the threads of a step: those of the largest measured number of rows that is not above `rows`."""
+    @contextmanager
+    def of_step(self, rows: int) -> Iterator[None]:
+        """Inside, torch uses the threads of a step: those of the largest measured number of rows up to `rows`."""
         known = [count for count in self._chosen if count <= rows]
-        self._use(self._chosen[max(known)] if known else self._all)
-
-    def use_all(self) -> None:
-        """For prefill, which always has enough to do."""
-        self._use(self._all)
-
-    def _use(self, threads: int) -> None:
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
+        if not known or self._chosen[max(known)] == self._all:
+            yield
+            return
+        torch.set_num_threads(self._chosen[max(known)])
+        try:
+            yield
+        finally:
+            torch.set_num_threads(self._all)  # prefill always has enough to do for all
 
     def _fastest(self, step: Callable[[], None]) -> int:
         candidates = [1]

@@ -44,10 +44,15 @@ def test_each_number_of_rows_gets_its_fastest() -> None:
     assert chosen == {1: 1, 8: 4}
     assert torch.get_num_threads() == 4
     for rows, expected in ((1, 1), (2, 1), (7, 1), (8, 4), (20, 4)):
-        threads.use_for_step(rows)
-        assert torch.get_num_threads() == expected
-    threads.use_for_step(1)
-    threads.use_all()
+        with threads.of_step(rows):
+            assert torch.get_num_threads() == expected
+        assert torch.get_num_threads() == 4
+
+
+def test_a_step_that_fails_gives_the_threads_back() -> None:
+    threads, _ = Machine(lambda _, threads: 0.01 * threads).choose(1)
+    with pytest.raises(RuntimeError), threads.of_step(1):
+        raise RuntimeError
     assert torch.get_num_threads() == 4
 
 
@@ -78,8 +83,8 @@ def test_nothing_is_measured_where_there_is_nothing_to_choose(reason: str, monke
     assert chosen == {}
     assert machine.steps == []
     before = torch.get_num_threads()
-    threads.use_for_step(1)
-    assert torch.get_num_threads() == before
+    with threads.of_step(1):
+        assert torch.get_num_threads() == before
 
 
 def test_another_thread_keeps_its_own_number() -> None:
@@ -97,8 +102,8 @@ def test_another_thread_keeps_its_own_number() -> None:
     thread.start()
     ready.wait(60)
     threads, _ = Machine(lambda _, threads: 0.01 * threads).choose(1)
-    threads.use_for_step(1)
-    changed.set()
-    thread.join()
+    with threads.of_step(1):
+        assert torch.get_num_threads() == 1
+        changed.set()
+        thread.join()
     assert seen == [4, 4]
-    assert torch.get_num_threads() == 1
