@@ -30,8 +30,8 @@ DECODE_ROWS = (1, 2, 4, 8, 16, 32, 128)
 """Rows of captured decode steps, and the number of slots. A step of few rows costs what its weights cost to read,
 and one of some hundred rows not much more, so no finer ones are needed: 4 graphs for 8 slots, 8 for 256."""
 
-TEXT_ROWS = (1, 8)
-"""As DECODE_ROWS, of text steps. They are rare, one behind each segment as a rule, so fewer will do."""
+TEXT_ROWS = (8,)
+"""As DECODE_ROWS, of text steps. They are rare, one behind each segment as a rule, so one or two will do."""
 
 _KV_LENGTH_STEP = 64  # on a CPU, where nothing is captured
 _TIMED_KV_LENGTH = 256
