@@ -17,10 +17,11 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch
 
 from benchmarks import gpu
+from benchmarks.engine_probe import bare_step_ms
+from benchmarks.environment import software
 from benchmarks.harness import (
     TransformersSide,
     audio_seconds_per_second,
-    bare_step_ms,
     engine_speed,
     in_turns,
     random_codes,
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=48)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8])
     chosen = parser.parse_args(arguments)
-    report = Report(chosen.output, torch.device("cpu"))
+    report = Report(chosen.output, {**software(), "threads": torch.get_num_threads()})
     for architecture in (HIDDEN_128, HIDDEN_512):
         for dtype in (torch.float32, torch.bfloat16):
             _one_model(report, architecture, dtype, chosen.batches, chosen.rounds, chosen.steps)

@@ -1,71 +1,78 @@
-"""`python -m benchmarks.gpu`: correctness on this GPU, and the speed of the full-size model.
+"""`python -m benchmarks.gpu`: correctness on this GPU, and the speed of the full-size model with random weights.
 
-Needs only torch, transformers and numpy. Checks come first, then speed; every figure is written to the JSON file at
-once, and stages that would start too late are reported as left out. `--dry-run-cpu` runs the same
-stages on a small model in seconds.
+Needs only torch, transformers and numpy. Checks come first, then speed. Stages run in processes of their own with a
+time limit each; every figure is written to the JSON file at once, and what could not run is reported with the reason.
+`--dry-run-cpu` runs the same stages on a small model, on the CPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import re
+import signal
 import sys
+import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-
-import torch
-
-from benchmarks.gpu_plan import dry_run, on_gpu
-from benchmarks.gpu_stages import Run
+from benchmarks.environment import software
 from benchmarks.report import Report, say
+from benchmarks.stage_context import Settings
+from benchmarks.stage_list import ENVIRONMENT, chosen
+from benchmarks.summary import summary
+from benchmarks.supervisor import Supervisor
 
-_LAST_START = 0.9
-"""Share of the time after which no stage begins."""
-
-
-def _run(run: Run, only: set[str], last_start: float) -> int:
-    """Every stage that is wanted and begins in time; returns how many failed. One failure does not stop the others."""
-    failures = 0
-    stages = run.stages()
-    while True:
-        started, name = time.perf_counter(), "engine"
-        try:
-            name, stage = next(stages)
-            if (only and name not in only) or started > last_start:
-                run.report.add("left out", stage=name)
-                continue
-            stage()
-        except StopIteration:
-            return failures
-        except Exception as error:
-            failures += 1
-            run.report.add("failed", stage=name, error=f"{type(error).__name__}: {error}"[:500])
-        run.report.add("stage", stage=name, seconds=time.perf_counter() - started)
+RESULTS = Path(__file__).parent / "results"
+SLOTS = 32
+_DRY_RUN_SLOTS = 8
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns 0 when every check held and no stage failed."""
+    """Returns 0 when every check held and no stage failed, 2 when there is nothing to run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("output/benchmark-gpu.json"))
-    parser.add_argument("--minutes", type=float, default=8.0, help="stages that would begin later are left out")
+    parser.add_argument("--output", type=Path, help="the JSON file; by default benchmarks/results/<date>-<card>.json")
+    parser.add_argument("--minutes", type=float, default=8.0, help="what has not ended by then is ended or left out")
     parser.add_argument("--dry-run-cpu", action="store_true", help="the same stages on a small model, on the CPU")
-    parser.add_argument("--only", default="", help="stages to run, by name, with commas between")
-    chosen = parser.parse_args(arguments)
-    if not chosen.dry_run_cpu and not torch.cuda.is_available():
-        say("torch sees no GPU; --dry-run-cpu runs the same stages on a small model")
-        return 2
-    plan = dry_run() if chosen.dry_run_cpu else on_gpu()
-    report = Report(chosen.output, plan.device)
-    began = time.perf_counter()
-    only = {name.strip() for name in chosen.only.split(",")} - {""}
-    failures = _run(Run(plan, report), only, began + 60 * chosen.minutes * _LAST_START)
+    parser.add_argument("--only", default="", help="stages or groups of stages, by name, with commas between")
+    options = parser.parse_args(arguments)
+    try:
+        stages = chosen(options.only)
+    except ValueError as error:
+        parser.error(str(error))
+    began = time.monotonic()
+    settings = Settings(dry_run=options.dry_run_cpu, slots=_DRY_RUN_SLOTS if options.dry_run_cpu else SLOTS)
+    report = Report(options.output, software())
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside: as by Ctrl-C
+    try:
+        with tempfile.TemporaryDirectory(prefix="higgs-benchmark-") as scratch:
+            supervisor = Supervisor(report, settings, began + 60 * options.minutes, Path(scratch) / "log")
+            supervisor.run([ENVIRONMENT])
+            machine: dict[str, str] = next((row for row in report.rows if row["heading"] == "environment"), {})
+            if supervisor.failures and not machine:
+                say("nothing can be measured here; --dry-run-cpu runs the same stages on a small model")
+                return 2
+            if options.output is None:
+                report.path = _free_name(str(machine.get("card", "gpu")))
+            supervisor.run(stages)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     wrong = [row for row in report.rows if row.get("passed") is False]
     say("\n" + report.table())
-    say(f"\n{len(wrong)} checks failed, {failures} stages failed, {time.perf_counter() - began:.0f} s")
-    return 1 if wrong or failures else 0
+    say("\n" + summary(report.about, report.rows))
+    say(f"\n{len(wrong)} checks failed, {supervisor.failures} stages failed, {time.monotonic() - began:.0f} s")
+    say(f"Everything is in {report.path}")
+    return 1 if wrong or supervisor.failures else 0
+
+
+def _free_name(card: str) -> Path:
+    """A file of today's date for this card that does not exist yet."""
+    stem = f"{datetime.now(UTC):%Y-%m-%d}-{re.sub('[^a-z0-9]+', '-', card.lower()).strip('-')}"
+    path, count = RESULTS / f"{stem}.json", 1
+    while path.exists():
+        count += 1
+        path = RESULTS / f"{stem}-{count}.json"
+    return path
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
+from benchmarks.engine_probe import synchronize
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
 from higgs_core.build import EngineParts
-from higgs_core.sampling.sampler import FAST_TOP_K
 from tests.helpers.transformers_twin import prompt_inputs, prompt_of, transformers_twin
 
 SECONDS_PER_FRAME = 0.04
@@ -37,6 +37,16 @@ def speech(reference: AudioContent | None = None) -> ChatMLSample:
     if reference is not None:
         turns += [Message("user", "A clip of the voice."), Message("assistant", reference)]
     return ChatMLSample([*turns, Message("user", WORDS)])
+
+
+def prompt_of_length(parts: EngineParts, positions: int, seed: int) -> ChatMLSample:
+    """A prompt of text alone, so many positions long; another text for every seed.
+
+    The tokenizer of random models makes one position of a letter.
+    """
+    frame = prompt_of(parts, ChatMLSample([Message("user", "a")])).length - 1
+    letters = np.random.default_rng(seed).choice(list("abcdefghijklmnopqrstuvwxyz "), max(positions - frame, 1))
+    return ChatMLSample([Message("user", "".join(letters))])
 
 
 def sampled(steps: int, seed: int = 0) -> GenerationParams:
@@ -131,32 +141,6 @@ def audio_seconds_per_second(ms_per_step: float, batch: int) -> float:
     return 1000 * SECONDS_PER_FRAME * batch / ms_per_step
 
 
-def bare_step_ms(parts: EngineParts, rows: int, max_kv_length: int, steps: int) -> float:
-    """ms per step of steps launched back to back, without scheduler or requests: the time of the device alone.
-
-    The engine on these parts must be idle; its rows are deactivated again afterwards.
-    """
-    state, dummy = parts.runner.view(rows), parts.decoder.cache.dummy_position
-    codes = torch.randint(0, parts.config.stream_bos, state.column.shape, generator=torch.Generator().manual_seed(0))
-    times = []
-    with torch.inference_mode():
-        for _ in range(4):
-            state.column.copy_(codes)
-            state.position.fill_(max_kv_length - 1 - steps)
-            state.sampled.fill_(parts.config.num_codebooks)
-            state.eos_reach.zero_()
-            state.active.fill_(True)
-            synchronize(parts.device)
-            started = time.perf_counter()
-            for _ in range(steps):
-                parts.runner.run(rows, max_kv_length, FAST_TOP_K)
-            synchronize(parts.device)
-            times.append(time.perf_counter() - started)
-        for slot in range(rows):
-            state.deactivate(slot, dummy)
-    return 1000 * statistics.median(times[1:]) / steps
-
-
 def step_nbytes(parts: EngineParts, batch: int, positions: int) -> int:
     """Bytes that one step of `batch` rows must read: the weights once and every row's keys and values."""
     cache = parts.decoder.cache
@@ -175,8 +159,3 @@ def copy_bandwidth(device: torch.device, nbytes: int) -> float:
         synchronize(device)
         times.append(time.perf_counter() - started)
     return 2 * nbytes / statistics.median(times[2:])
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

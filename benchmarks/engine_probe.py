@@ -1,0 +1,286 @@
+"""What benchmarks take from inside the engine: single steps and prefills, and the times and choices of its making.
+
+The only module of the benchmarks that names internals of `higgs_core`.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import torch
+
+import higgs_core.build
+import higgs_core.checkpoint.load
+import higgs_core.codec.audio_codec
+import higgs_core.kernels.select_ops
+from higgs_core import GenerationParams
+from higgs_core.build import EngineParts
+from higgs_core.kernels import quantized_weight, torch_ops
+from higgs_core.kernels.ops import Ops
+from higgs_core.model.decoder import Decoder
+from higgs_core.prompt.layout import Prompt
+from higgs_core.runtime.decode_graph import StepRunner
+from higgs_core.sampling.sampler import FAST_TOP_K
+
+Row = dict[str, Any]
+
+
+# -- one step, one prefill ---------------------------------------------------------------------------------------------
+
+
+def step(parts: EngineParts, rows: int, max_kv_length: int) -> None:
+    """Enqueue one step of so many rows, as the engine does. The engine on these parts must be idle."""
+    parts.runner.run(rows, max_kv_length, FAST_TOP_K)
+
+
+@contextmanager
+def speaking_rows(parts: EngineParts, rows: int, position: int) -> Iterator[Callable[[], None]]:
+    """Rows that speak as if in the middle of a segment; yields a function that puts them back to `position`."""
+    state, dummy = parts.runner.view(rows), parts.decoder.cache.dummy_position
+    codes = torch.randint(0, parts.config.stream_bos, state.column.shape, generator=torch.Generator().manual_seed(0))
+
+    def put_back() -> None:
+        state.column.copy_(codes)
+        state.position.fill_(position)
+        state.sampled.fill_(parts.config.num_codebooks)
+        state.eos_reach.zero_()
+        state.active.fill_(True)
+
+    with torch.inference_mode():
+        put_back()
+        try:
+            yield put_back
+        finally:
+            for slot in range(rows):
+                parts.state.deactivate(slot, dummy)
+
+
+def bare_step_ms(parts: EngineParts, rows: int, max_kv_length: int, steps: int) -> float:
+    """ms per step of steps launched back to back, without scheduler or requests: the time of the device alone."""
+    times = []
+    with speaking_rows(parts, rows, max_kv_length - 1 - steps) as put_back:
+        for _ in range(4):
+            put_back()
+            synchronize(parts.device)
+            started = time.perf_counter()
+            for _ in range(steps):
+                step(parts, rows, max_kv_length)
+            synchronize(parts.device)
+            times.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times[1:]) / steps
+
+
+def prefill_ms(parts: EngineParts, length: int) -> tuple[float, float]:
+    """ms of so many text positions through the decoder: until the host is free, and until the device is."""
+    device, none = parts.device, torch.empty(0, dtype=torch.int64, device=parts.device)
+    ids = torch.randint(0, 256, (length,), generator=torch.Generator().manual_seed(0)).to(device)
+    places = torch.arange(length, device=device)
+    columns = torch.empty(0, parts.config.num_codebooks, dtype=torch.int64, device=device)
+    times = []
+    with torch.inference_mode():
+        for _ in range(6):
+            synchronize(device)
+            started = time.perf_counter()
+            parts.decoder.prefill(0, 0, ids, none, places, columns)
+            enqueued = time.perf_counter() - started
+            synchronize(device)
+            times.append((1000 * enqueued, 1000 * (time.perf_counter() - started)))
+    return statistics.median(host for host, _ in times[1:]), statistics.median(both for _, both in times[1:])
+
+
+def teacher_forced(
+    decoder: Decoder, prompt: Prompt, columns: torch.Tensor
+) -> torch.Tensor:  # float32 [steps + 1, Q, V]
+    """Logits of a prompt's last position and of given columns, int64 [steps, Q], after it, in slot 0."""
+    device = columns.device
+    hidden = decoder.prefill(
+        0,
+        0,
+        prompt.positions.to(device),
+        prompt.is_audio.nonzero()[:, 0].to(device),
+        (~prompt.is_audio).nonzero()[:, 0].to(device),
+        prompt.columns.T.contiguous().to(device),
+    )
+    logits = [decoder.audio_logits(hidden)[0]]
+    for number, column in enumerate(columns):
+        position = torch.tensor([prompt.length + number], device=device)
+        active = torch.ones_like(position, dtype=torch.bool)
+        logits.append(decoder.decode_step(column[None], position, active, max_kv_length=prompt.length + number + 1)[0])
+    return torch.stack(logits)
+
+
+def columns_of_steps(
+    parts: EngineParts, rows: int, params: Callable[[int], GenerationParams], steps: int, *, capture: bool
+) -> torch.Tensor:  # int64 [steps, rows, Q + 1]
+    """What steps emit, captured or operation by operation, from a cache and columns that are the same each time.
+
+    params: of each row. After half of the steps the last of several rows is deactivated.
+    """
+    state, cache, config = parts.state, parts.decoder.cache, parts.config
+    generator = torch.Generator().manual_seed(rows)
+    columns = torch.randint(0, config.stream_bos, (rows, config.num_codebooks), generator=generator).to(parts.device)
+    positions = [int(p) for p in torch.linspace(7, cache.context * 3 // 4, rows + 1)[1:]]
+    fill_cache(parts, seed=rows)
+    runner = StepRunner(parts.decoder, state, parts.runner._step_tail, capture=capture)
+    for slot in range(cache.slots):
+        state.deactivate(slot, cache.dummy_position)
+    for row in range(rows):
+        state.begin(row, params(row), 1234 + row)
+        state.begin_segment(row, columns[row][:, None], positions[row] + 1, 9)
+        state.column[row] = columns[row]
+        state.sampled[row] = config.num_codebooks
+    longest = max(positions) + steps + 1
+    emitted = []
+    for number in range(steps):
+        if number == steps // 2 and rows > 1:
+            state.deactivate(rows - 1, cache.dummy_position)
+        if capture:
+            runner.run(rows, longest, FAST_TOP_K)
+        else:
+            runner._step(parts.runner.shape(rows, longest, FAST_TOP_K))
+        emitted.append(state.emitted[:rows].clone())
+    for slot in range(cache.slots):
+        state.deactivate(slot, cache.dummy_position)
+    return torch.stack(emitted)
+
+
+def logits_of_step(
+    parts: EngineParts, ops: Ops, rows: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # [rows, Q, V], [layers, 2, rows, Hkv, D], the whole cache
+    """One decode step with some operations: its logits, what it wrote to the cache, and the cache with zeros there."""
+    config, cache = parts.config, parts.decoder.cache
+    generator = torch.Generator().manual_seed(rows)
+    columns = torch.randint(0, config.stream_bos, (rows, config.num_codebooks), generator=generator).to(parts.device)
+    positions = torch.linspace(7, cache.context * 3 // 4, rows + 1)[1:].long().to(parts.device)
+    fill_cache(parts, seed=rows)
+    decoder = Decoder(config, parts.weights, cache, ops)
+    active = torch.ones_like(positions, dtype=torch.bool)
+    logits = decoder.decode_step(columns, positions, active, max_kv_length=int(positions.max()) + 1)
+    written = (slice(None), slice(None), torch.arange(rows, device=parts.device), slice(None), positions)
+    keys_values = cache._all[written].clone()
+    cache._all[written] = 0
+    return logits, keys_values, cache._all.clone()
+
+
+def fill_cache(parts: EngineParts, seed: int) -> None:
+    """Random keys and values, the same for the same seed."""
+    generator = torch.Generator(parts.device).manual_seed(seed)
+    parts.decoder.cache._all.normal_(generator=generator)
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+# -- how an engine is made ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Making:
+    """Noted while an engine is built and warmed up.
+
+    seconds: by what was done.  captures: rows, KV length and ms of each captured step.  plans: by kernel, the
+    configuration for each (rows, out, in).  warnings: of the kernels that were switched off.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    captures: list[Row] = field(default_factory=list)
+    plans: list[Row] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def self_check_seconds(self) -> float:
+        """Of choosing the kernels, without timing them."""
+        return self.seconds.get("kernels", 0.0) - self.seconds.get("tuning", 0.0)
+
+
+@contextmanager
+def noted_making() -> Iterator[Making]:
+    """Functions that make an engine are timed inside, and what they choose is noted."""
+    making = Making()
+    load, build = higgs_core.checkpoint.load, higgs_core.build
+    codec, select = higgs_core.codec.audio_codec.AudioCodec, higgs_core.kernels.select_ops
+
+    def timed(name: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return function(*arguments, **named)
+        finally:
+            making.seconds[name] = making.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    captured, fastest = StepRunner._captured, select.fastest
+
+    def capture(runner: StepRunner, shape: Any) -> Any:
+        started = time.perf_counter()
+        graph = timed("capture", captured, runner, shape)
+        making.captures.append({**asdict(shape), "ms": 1000 * (time.perf_counter() - started)})
+        return graph
+
+    def tune(library: Any, kernel: Callable[..., Any], *arguments: Any) -> Any:
+        plan = timed("tuning", fastest, library, kernel, *arguments)
+        for (rows, out_features, in_features), config in plan.items():
+            sizes = {"rows": rows, "out": out_features, "in": in_features}
+            making.plans.append({"kernel": kernel.__name__, **sizes, **asdict(config)})
+        return plan
+
+    with ExitStack() as stack:
+        for place, name, label in (
+            (load, "allocate", "allocation"),
+            (load, "read_into", "reading"),
+            (build, "ops_for", "kernels"),
+            (codec, "from_folder", "codec"),
+        ):
+            stack.enter_context(mock.patch.object(place, name, partial(timed, label, getattr(place, name))))
+        stack.enter_context(mock.patch.object(StepRunner, "_captured", capture))
+        stack.enter_context(mock.patch.object(select, "fastest", tune))
+        making.warnings = stack.enter_context(kernel_warnings())
+        yield making
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Engines that are built inside run every operation in torch."""
+    with mock.patch.object(higgs_core.build, "ops_for", return_value=torch_ops()):
+        yield
+
+
+@contextmanager
+def kernel_warnings() -> Iterator[list[str]]:
+    """Warnings that the kernels' loggers emit inside."""
+    found: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    handler = Collect(logging.WARNING)
+    logger = logging.getLogger("higgs_core.kernels")
+    logger.addHandler(handler)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
+
+
+def operations_with_kernels(ops: Ops) -> list[str]:
+    """Names of the operations that are not plain torch."""
+    plain = torch_ops()
+    return [f.name for f in fields(ops) if getattr(ops, f.name) is not getattr(plain, f.name)]
+
+
+def weight_kinds() -> tuple[str, ...]:
+    """Kinds of 8-bit weights that this engine knows."""
+    return tuple(getattr(quantized_weight, "VALUE_DTYPES", ()))
+
+
+def operations(parts: EngineParts) -> Ops:
+    return parts.decoder._ops

@@ -1,0 +1,1 @@
+"""What `python -m benchmarks.gpu` runs: a module a stage, each with `run(context)`."""
