@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
+from benchmarks.engine_probe import synchronize
 from higgs_core.build import EngineParts
 
 _SIZE = 64.0  # of the embedding that the text head recognises, in units of a usual one: no layer hides it
@@ -43,7 +44,9 @@ def ending_by_itself(parts: EngineParts, mean_columns: float, seed: int = 0) -> 
         ends.copy_(torch.randn(ends.shape, generator=generator).to(ends) * scale.to(ends))
         spoken.copy_(_SIZE * spoken.shape[0] ** 0.5 * direction)
         answer.copy_(_GAIN * direction)
+        synchronize(parts.device)  # the engine reads them on another stream
         yield
     finally:
         for tensor, value in zip(changed, before, strict=True):
             tensor.copy_(value)
+        synchronize(parts.device)

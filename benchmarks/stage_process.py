@@ -22,7 +22,8 @@ Message = dict[str, Any]
 
 _ROOT = Path(__file__).parents[1]
 _AFTER_KILL = 30.0  # seconds until a killed process is given up: the driver may hold it
-_LOG_KEPT = 1200  # characters of the log's end that go into the report
+_TO_ANSWER = 1.0  # seconds for the traceback of a process that hangs
+_LOG_KEPT = 2500  # characters of the log's end that go into the report
 
 
 class StageProcessError(Exception):
@@ -43,6 +44,10 @@ class StageProcess:
         self._unfinished = b""
         receiving, sending = os.pipe()
         environment = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", **os.environ}
+        if settings.dry_run:
+            environment.setdefault(
+                "OMP_NUM_THREADS", "1"
+            )  # the model is tiny: a second thread costs more than it gives
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.stage_worker", json.dumps(asdict(settings)), str(sending)],
@@ -100,12 +105,19 @@ class StageProcess:
     def _received(self) -> list[Message]:
         """Wait for output, and return the complete messages."""
         if not self._selector.select(max(self._until - time.monotonic(), 0.0)):
+            self._ask_where_it_hangs()
             raise TimeUp(f"it took longer than {self._seconds:.0f} s")
         data = os.read(self._receiving, 1 << 16)
         if not data:
             raise StageProcessError(self._why_it_ended())
         *lines, self._unfinished = (self._unfinished + data).split(b"\n")
         return [json.loads(line) for line in lines]
+
+    def _ask_where_it_hangs(self) -> None:
+        """Its log gets a traceback of every thread."""
+        self._process.send_signal(signal.SIGUSR1)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_TO_ANSWER)
 
     def _why_it_ended(self) -> str:
         try:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import faulthandler
 import importlib
 import json
+import logging
 import os
 import queue
 import resource
+import signal
 import sys
 import threading
 import traceback
@@ -24,9 +26,26 @@ _WORDS_OF_MEMORY = ("out of memory", "memory are free")
 """In errors of the engine that follow from too little memory."""
 
 
+class _ErrorsInThreads(logging.Handler):
+    """What the engine's and the codec's threads log when they fail: the reason behind a request's error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.errors: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            self.errors.append(record.exc_info[1])
+
+
+_in_threads = _ErrorsInThreads()
+
+
 def main() -> None:
     settings, pipe = Settings(**json.loads(sys.argv[1])), int(sys.argv[2])
     faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)  # the supervisor asks where a stage hangs
+    logging.basicConfig(handlers=[logging.StreamHandler(), _in_threads], level=logging.WARNING)
     commands: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(commands,), name="commands", daemon=True).start()
     answers = os.fdopen(pipe, "w", buffering=1)  # each line leaves at once
@@ -39,9 +58,7 @@ def main() -> None:
     context = StageContext(settings, send)
     while True:
         command = commands.get()
-        faulthandler.dump_traceback_later(command["seconds"])  # shortly before the supervisor's patience ends
         send({"end": _run(command, context)})
-        faulthandler.cancel_dump_traceback_later()
 
 
 def _listen(commands: queue.SimpleQueue[dict[str, Any]]) -> None:
@@ -53,15 +70,17 @@ def _listen(commands: queue.SimpleQueue[dict[str, Any]]) -> None:
 def _run(command: dict[str, Any], context: StageContext) -> dict[str, Any]:
     """Run one stage; returns how it ended, and the peak of memory so far."""
     outcome: dict[str, Any] = {}
+    _in_threads.errors.clear()
     context.begin(command["seconds"])
     try:
         module, _, function = command["function"].partition(":")
         getattr(importlib.import_module(module), function)(context)
     except Exception as error:
         traceback.print_exc()
+        errors = [error, *_in_threads.errors]
         outcome = {
-            "error": f"{type(error).__name__}: {error}"[:500],
-            "out_of_memory": _out_of_memory(error),
+            "error": "; after ".join(f"{type(each).__name__}: {each}"[:300] for each in errors),
+            "out_of_memory": any(map(_out_of_memory, errors)),
             "crashed": _device_lost(),
         }
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -87,13 +87,12 @@ class Supervisor:
     def _with_less(self, outcome: Outcome) -> Settings | None:
         """Settings with which the stage that ended so may succeed; None if there are none to try."""
         settings = self._settings
-        if outcome.out_of_memory:
-            smaller = replace(settings, slots=max(settings.slots // 4, 1))
-            return smaller if settings.slots > 1 else None
+        if outcome.out_of_memory and settings.slots > 1:
+            return replace(settings, slots=max(settings.slots // 4, 1))
+        if outcome.building and not outcome.out_of_memory and settings.kernels:
+            return replace(settings, kernels=False)
         if outcome.building:
-            if settings.kernels:
-                return replace(settings, kernels=False)
-            self._no_engine = self._no_engine or outcome.reason
+            self._no_engine = outcome.reason
         self._crashes += outcome.crashed
         if self._crashes == _CRASHES_WITH_KERNELS and settings.kernels:
             self._settings = replace(settings, kernels=False)

@@ -19,6 +19,7 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 SLOW = (
+    "benchmarks",
     "demo_voice/test_hearing.py",
     "higgs_core/audio/test_audio_bombs.py",
     "higgs_core/checkpoint/test_default_path.py",
@@ -35,7 +36,6 @@ SLOW = (
     "serverless/queue/test_worker_process.py",
     "serverless/service/test_service.py",
     "serverless/test_local_run.py",
-    "test_benchmarks.py",
     "test_imports.py",
     "test_readme.py",
 )

@@ -51,7 +51,7 @@ BOOT = {"runpod_worker", "http_server", "local_run", "boot"}
 """Modules of serverless that may load the engine when they are run."""
 
 _TELL = "import json, sys; print(json.dumps(sorted(sys.modules)))"
-_HIDE = """
+HIDE = """
 import sys
 class Hiding:
     def __init__(self, finder):
@@ -66,7 +66,7 @@ sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
 
 def run(code: str, hidden: set[str] | None = None) -> subprocess.CompletedProcess[str]:
     """In a process of its own, where the hidden packages are as if not installed."""
-    hide = _HIDE.format(hidden=hidden) if hidden else ""
+    hide = HIDE.format(hidden=hidden) if hidden else ""
     return subprocess.run(
         [sys.executable, "-W", "error::ImportWarning", "-c", hide + code],
         cwd=ROOT,
