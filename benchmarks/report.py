@@ -11,6 +11,8 @@ from typing import Any
 
 Row = dict[str, Any]
 
+_WIDEST = 120  # characters of a table's cell
+
 
 class Report:
     """Rows under headings. The file holds all rows so far, also after an interruption.
@@ -51,7 +53,7 @@ class Report:
             groups.setdefault(tuple(row), []).append(row)
         for names, rows in groups.items():
             cells = [[name.replace("_", " ") for name in names]]
-            cells += [[shown_value(row[name]) for name in names] for row in rows]
+            cells += [[_in_a_line(row[name]) for name in names] for row in rows]
             widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
             lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
             yield [lines[0], "-" * len(lines[0]), *lines[1:]]
@@ -75,6 +77,12 @@ def shown_value(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.1f}"
+
+
+def _in_a_line(value: Any) -> str:
+    """The last line of a text, which is where a traceback says what happened."""
+    lines = shown_value(value).splitlines() or [""]
+    return lines[-1] if len(lines[-1]) <= _WIDEST else lines[-1][: _WIDEST - 1] + "…"
 
 
 def _plain(value: Any) -> Any:
