@@ -32,6 +32,8 @@ from higgs_core.sampling.sampler import FAST_TOP_K
 
 Row = dict[str, Any]
 
+_CAUSE_LENGTH = 200  # characters of an error that are kept
+
 
 # -- one step, one prefill ---------------------------------------------------------------------------------------------
 
@@ -255,20 +257,29 @@ def without_kernels() -> Iterator[None]:
 
 @contextmanager
 def kernel_warnings() -> Iterator[list[str]]:
-    """Warnings that the kernels' loggers emit inside."""
+    """Warnings that the kernels' loggers emit inside, with the errors that are logged for debugging before them."""
     found: list[str] = []
 
     class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            found.append(record.getMessage())
+        cause = ""
 
-    handler = Collect(logging.WARNING)
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1]:
+                self.cause = f" ({str(record.exc_info[1]).strip()[:_CAUSE_LENGTH]})"
+            if record.levelno >= logging.WARNING:
+                found.append(record.getMessage() + self.cause)
+                self.cause = ""
+
+    handler = Collect()
     logger = logging.getLogger("higgs_core.kernels")
+    level = logger.level
     logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
     try:
         yield found
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def operations_with_kernels(ops: Ops) -> list[str]:

@@ -22,19 +22,23 @@ class Settings:
 
 
 class StageContext:
-    """Loads torch only when a stage needs it. send: passes one message to the supervisor."""
+    """Loads torch only when a stage needs it. send: passes one message to the supervisor.
+
+    seconds: the limit of the stage under way.
+    """
 
     def __init__(self, settings: Settings, send: Callable[[dict[str, Any]], None]) -> None:
         self.settings = settings
         self._send = send
-        self._until = float("inf")
+        self.seconds = 0.0
+        self._until = 0.0
         self._engine: FullEngine | None = None
         self._plan: Plan | None = None
 
     def begin(self, seconds: float) -> None:
         """A stage with so much time begins."""
+        self.seconds = seconds
         self._until = time.monotonic() + seconds
-        self._seconds = seconds
 
     def add(self, heading: str, **figures: Any) -> None:
         """One row of the report, which keeps it at once."""
@@ -61,5 +65,5 @@ class StageContext:
             self._send({"phase": "building"})
             self._engine = build(self.plan, self.settings)
             self._send({"phase": "built"})
-            self._until = time.monotonic() + self._seconds  # the limit counts from here
+            self._until = time.monotonic() + self.seconds  # the limit counts from here
         return self._engine

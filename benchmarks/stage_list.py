@@ -25,7 +25,7 @@ class Stage:
 ENVIRONMENT = Stage("environment", "environment", "benchmarks.stages.environment:run", 60)
 
 STAGES = (
-    Stage("golden", "checks", "benchmarks.stages.golden:run", 90),
+    Stage("golden", "checks", "benchmarks.stages.golden:run", 120),
     Stage("kernels", "checks", "benchmarks.stages.kernels:run", 120),
     Stage("graph", "checks", "benchmarks.stages.graph:run", 60),
     Stage("precision", "checks", "benchmarks.stages.precision:run", 40),
@@ -34,7 +34,7 @@ STAGES = (
     # The profiler stays in its process and may slow down what comes behind it.
     Stage("profile", "speed", "benchmarks.stages.profile:run", 40, last=True),
     Stage("prefill", "speed", "benchmarks.stages.prefill:run", 30),
-    Stage("traffic", "speed", "benchmarks.stages.traffic:run", 90),
+    Stage("traffic", "speed", "benchmarks.stages.traffic:run", 110),
     Stage("first-audio", "speed", "benchmarks.stages.first_audio:run", 30),
     Stage("transformers", "speed", "benchmarks.stages.beside_transformers:run", 60, last=True),
     Stage("weights", "speed", "benchmarks.stages.weights:run", 60, fresh=True, last=True),

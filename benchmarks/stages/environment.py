@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import torch
 
 from benchmarks.environment import card
 from benchmarks.stage_context import StageContext
+
+
+def _c_compiler() -> str | None:
+    """As Triton looks for one."""
+    return os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
 
 
 def run(context: StageContext) -> None:
@@ -29,5 +37,6 @@ def run(context: StageContext) -> None:
         cuda=torch.version.cuda,
         cudnn=torch.backends.cudnn.version(),
         threads=torch.get_num_threads(),
+        c_compiler=_c_compiler() or "absent: Triton cannot start a kernel without one",
         nvidia_smi=told or "not there",
     )
