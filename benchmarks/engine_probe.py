@@ -80,30 +80,36 @@ def bare_step_ms(parts: EngineParts, rows: int, max_kv_length: int, steps: int) 
     return 1000 * statistics.median(times[1:]) / steps
 
 
-def prefill_ms(parts: EngineParts, length: int) -> tuple[float, float]:
-    """ms of so many text positions through the decoder: until the host is free, and until the device is."""
-    device, none = parts.device, torch.empty(0, dtype=torch.int64, device=parts.device)
-    ids = torch.randint(0, 256, (length,), generator=torch.Generator().manual_seed(0)).to(device)
-    places = torch.arange(length, device=device)
-    columns = torch.empty(0, parts.config.num_codebooks, dtype=torch.int64, device=device)
+def prefill_ms(parts: EngineParts, prompt: Prompt) -> tuple[float, float]:
+    """ms of a prompt's positions through the decoder: until the host is free, and until the device is."""
     times = []
     with torch.inference_mode():
         for _ in range(6):
-            synchronize(device)
+            synchronize(parts.device)
             started = time.perf_counter()
-            parts.decoder.prefill(0, 0, ids, none, places, columns)
+            _prefill(parts.decoder, prompt)
             enqueued = time.perf_counter() - started
-            synchronize(device)
+            synchronize(parts.device)
             times.append((1000 * enqueued, 1000 * (time.perf_counter() - started)))
     return statistics.median(host for host, _ in times[1:]), statistics.median(both for _, both in times[1:])
 
 
-def teacher_forced(
-    decoder: Decoder, prompt: Prompt, columns: torch.Tensor
-) -> torch.Tensor:  # float32 [steps + 1, Q, V]
-    """Logits of a prompt's last position and of given columns, int64 [steps, Q], after it, in slot 0."""
+def teacher_forced(decoder: Decoder, prompt: Prompt, columns: torch.Tensor) -> torch.Tensor:  # float32 [steps, Q, V]
+    """Logits of given columns, int64 [steps, Q], behind a prompt in slot 0."""
     device = columns.device
-    hidden = decoder.prefill(
+    _prefill(decoder, prompt)
+    logits = []
+    for position, column in enumerate(columns, start=prompt.length):
+        place = torch.tensor([position], device=device)
+        active = torch.ones_like(place, dtype=torch.bool)
+        logits.append(decoder.decode_step(column[None], place, active, max_kv_length=position + 1)[0])
+    return torch.stack(logits)
+
+
+def _prefill(decoder: Decoder, prompt: Prompt) -> None:
+    """All positions of a prompt, in slot 0."""
+    device = decoder.weights.norm.device
+    decoder.prefill(
         0,
         0,
         prompt.positions.to(device),
@@ -111,12 +117,6 @@ def teacher_forced(
         (~prompt.is_audio).nonzero()[:, 0].to(device),
         prompt.columns.T.contiguous().to(device),
     )
-    logits = [decoder.audio_logits(hidden)[0]]
-    for number, column in enumerate(columns):
-        position = torch.tensor([prompt.length + number], device=device)
-        active = torch.ones_like(position, dtype=torch.bool)
-        logits.append(decoder.decode_step(column[None], position, active, max_kv_length=prompt.length + number + 1)[0])
-    return torch.stack(logits)
 
 
 def columns_of_steps(
@@ -146,7 +146,7 @@ def columns_of_steps(
             state.deactivate(rows - 1, cache.dummy_position)
         if capture:
             runner.run(rows, longest, FAST_TOP_K)
-        else:
+        else:  # the same step, operation by operation
             runner._step(parts.runner.shape(rows, longest, FAST_TOP_K))
         emitted.append(state.emitted[:rows].clone())
     for slot in range(cache.slots):

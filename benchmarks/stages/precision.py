@@ -43,10 +43,10 @@ def run(context: StageContext) -> None:
 
 
 def _of_transformers(parts: EngineParts, prompt: Prompt, columns: torch.Tensor) -> torch.Tensor:
-    """The same logits, float32 [steps + 1, Q V], by transformers' model on the same weights."""
+    """The same logits, float32 [steps, Q V], by transformers' model on the same weights."""
     twin = transformers_twin(parts.config, parts.weights, delay_token=parts.config.vocab_size - 1)
     output = twin(**prompt_inputs(prompt, parts.device), use_cache=True, logits_to_keep=1)
-    logits = [output.logits[0, -1]]
+    logits = []
     for column in columns:
         output = twin(audio_input_ids=column[None, None], past_key_values=output.past_key_values, use_cache=True)
         logits.append(output.logits[0, -1])

@@ -8,6 +8,7 @@ from dataclasses import replace
 from benchmarks.engine_probe import prefill_ms
 from benchmarks.harness import prompt_of_length, sampled
 from benchmarks.stage_context import StageContext
+from tests.helpers.transformers_twin import prompt_of
 
 _ROUNDS = 5
 _ROOM = 32  # positions of the context behind a prompt
@@ -18,7 +19,7 @@ def run(context: StageContext) -> None:
     engine = full.engine
     for wanted in plan.prefills:
         length = min(wanted, engine.max_context - _ROOM)
-        host, device = prefill_ms(full.parts, length)
+        host, device = prefill_ms(full.parts, prompt_of(full.parts, prompt_of_length(full.parts, length, 0)))
         whole = []
         for turn in range(_ROUNDS + 1):
             # A different first word each time, or the prefix cache would answer.

@@ -18,11 +18,12 @@ from benchmarks.engine_probe import (
     prefill_ms,
     without_kernels,
 )
-from benchmarks.harness import sampled
+from benchmarks.harness import prompt_of_length, sampled
 from benchmarks.models import SMALLEST, random_parts
 from higgs_core import HiggsAudioEngine
 from higgs_core.build import EngineParts
 from higgs_core.kernels import torch_ops
+from tests.helpers.transformers_twin import prompt_of
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def parts() -> EngineParts:
 
 def test_single_steps_and_prefills_are_timed_and_leave_no_row_active(parts: EngineParts) -> None:
     assert bare_step_ms(parts, 2, 64, 5) > 0
-    host, device = prefill_ms(parts, 48)
+    host, device = prefill_ms(parts, prompt_of(parts, prompt_of_length(parts, 64, 0)))
     assert 0 < host <= device
     assert not parts.state.active.any()
 
