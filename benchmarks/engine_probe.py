@@ -43,6 +43,12 @@ def step(parts: EngineParts, rows: int, max_kv_length: int) -> None:
     parts.runner.run(rows, max_kv_length, FAST_TOP_K)
 
 
+def prepare(parts: EngineParts) -> None:
+    """Capture the usual steps, as an engine's warm-up does; for parts that have no engine."""
+    with torch.inference_mode():
+        parts.runner.prepare()
+
+
 @contextmanager
 def speaking_rows(parts: EngineParts, rows: int, position: int) -> Iterator[Callable[[], None]]:
     """Rows that speak as if in the middle of a segment; yields a function that puts them back to `position`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.engine_probe import bare_step_ms, weight_kinds
+from benchmarks.engine_probe import bare_step_ms, prepare, weight_kinds
 from benchmarks.models import random_parts
 from benchmarks.stage_context import StageContext
 
@@ -14,6 +14,7 @@ def run(context: StageContext) -> None:
     for kind in weight_kinds():
         slots = min(context.settings.slots, max(plan.batches))
         parts = random_parts(plan.architecture, plan.device, plan.dtype, slots=slots, context=plan.context, kind=kind)
+        prepare(parts)
         for batch in [batch for batch in plan.batches if batch <= parts.decoder.cache.slots]:
             positions = min(700, plan.context // 2)
             ms = bare_step_ms(parts, batch, positions, plan.steps // 10)
