@@ -6,8 +6,8 @@ import contextlib
 import time
 from dataclasses import dataclass
 
-from benchmarks.engine_probe import Making, noted_making, without_kernels
 from benchmarks.gpu_plan import Plan
+from benchmarks.making_probe import Making, noted_making, without_kernels
 from benchmarks.models import random_codec, random_parts
 from benchmarks.stage_context import Settings
 from higgs_core import HiggsAudioEngine

@@ -148,7 +148,9 @@ def step_nbytes(parts: EngineParts, batch: int, positions: int) -> int:
 
 
 def copy_bandwidth(device: torch.device, nbytes: int) -> float:
-    """Bytes read and written per second by a large copy."""
+    """Bytes read and written per second by a large copy: of `nbytes`, or what a quarter of the free memory holds."""
+    if device.type == "cuda":
+        nbytes = min(nbytes, torch.cuda.mem_get_info(device)[0] // 4)
     source = torch.randint(0, 255, (nbytes,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     times = []

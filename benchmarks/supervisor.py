@@ -35,14 +35,20 @@ class Outcome:
 
 
 class Supervisor:
-    """report: gets the rows of all stages.  deadline: of `time.monotonic`, by which the last stage is ended."""
+    """report: gets the rows of all stages.  deadline: of `time.monotonic`, by which the last stage is ended.
 
-    def __init__(self, report: Report, settings: Settings, deadline: float, log: Path) -> None:
+    log: a file for what the processes print.  patience: times the limits of stages.
+    """
+
+    def __init__(
+        self, report: Report, settings: Settings, deadline: float, log: Path, *, patience: float = 1.0
+    ) -> None:
         self.failures = 0
         self._report = report
         self._settings = settings
         self._deadline = deadline
         self._log = log
+        self._patience = patience
         self._process: StageProcess | None = None
         self._crashes = 0
         self._no_engine: str | None = None  # why none can be built
@@ -70,7 +76,7 @@ class Supervisor:
             if left < _SHORTEST:
                 self._report.add("left out", stage=stage.name, reason="no time was left for it")
                 return
-            outcome = self._attempt(stage, min(stage.seconds, left))
+            outcome = self._attempt(stage, min(stage.seconds * self._patience, left))
             if outcome.reason is None:
                 break
             self._end_process()
@@ -131,8 +137,8 @@ class Supervisor:
         assert self._process is not None
         if building and self._no_engine is not None:
             raise _NoEngine(f"the engine cannot be built: {self._no_engine}")
-        left = self._deadline - time.monotonic()
-        self._process.allow(min(_BUILDING_SECONDS if building else seconds, max(left, 0.0)))
+        limit = _BUILDING_SECONDS * self._patience if building else seconds
+        self._process.allow(min(limit, max(self._deadline - time.monotonic(), 0.0)))
 
     def _end_process(self) -> None:
         if self._process is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.engine_probe import operations, operations_with_kernels
+from benchmarks.making_probe import operations, operations_with_kernels
 from benchmarks.stage_context import StageContext
 
 

@@ -16,7 +16,8 @@ _STEPS = 24
 def run(context: StageContext) -> None:
     """Columns must be the same. Without a GPU nothing is captured, and steps are compared with themselves."""
     plan = context.plan
-    parts = random_parts(plan.checked, plan.device, plan.dtype, slots=max(plan.checked_rows), context=plan.context)
+    slots = min(context.settings.slots, max(plan.checked_rows))
+    parts = random_parts(plan.checked, plan.device, plan.dtype, slots=slots, context=plan.context)
     with torch.inference_mode():
         for rows in [rows for rows in plan.checked_rows if rows <= parts.decoder.cache.slots]:
             plain = columns_of_steps(parts, rows, _params, _STEPS, capture=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.engine_probe import kernel_warnings, logits_of_step, operations_with_kernels
+from benchmarks.engine_probe import free_memory, logits_of_step
+from benchmarks.making_probe import kernel_warnings, operations_with_kernels
 from benchmarks.models import random_parts
 from benchmarks.stage_context import StageContext
 from higgs_core.build import EngineParts
@@ -17,10 +18,12 @@ _LIMITS = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 def run(context: StageContext) -> None:
     plan = context.plan
     for dtype in (plan.dtype, torch.float32):
-        slots = max(plan.checked_rows)
+        slots = min(context.settings.slots, max(plan.checked_rows))
         parts = random_parts(plan.checked, plan.device, dtype, slots=slots, context=plan.context)
         with torch.inference_mode():
             _against_torch(context, parts, str(dtype).removeprefix("torch."), _LIMITS[dtype])
+        del parts
+        free_memory(plan.device)
 
 
 def _against_torch(context: StageContext, parts: EngineParts, dtype: str, limit: float) -> None:

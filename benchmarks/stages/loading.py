@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import tempfile
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.engine_probe import noted_making
+from benchmarks.engine_probe import free_memory
+from benchmarks.making_probe import noted_making
 from benchmarks.models import random_codec, random_model, save
 from benchmarks.stage_context import StageContext
 from higgs_core import HiggsAudioEngine
@@ -40,9 +40,7 @@ def run(context: StageContext) -> None:
         del weights
         has_codec = _save_codec(context, codec)
         for state in ("cold", "warm"):
-            gc.collect()
-            if plan.device.type == "cuda":
-                torch.cuda.empty_cache()
+            free_memory(plan.device)
             if state == "cold":
                 _drop_from_page_cache(Path(scratch))
             _load(context, state, model, codec if has_codec else None, nbytes, sums)

@@ -55,7 +55,7 @@ def _seed_of_usual_lengths(context: StageContext, full: FullEngine) -> int:
         off = max(_SHORTEST - mean, mean - _LONGEST, 0.0)
         if off < distance:
             best, distance = seed, off
-        if not off or context.left < _FOR_TRIES * context.seconds:
+        if not off or context.settings.dry_run or context.left < _FOR_TRIES * context.seconds:
             break
     return best
 

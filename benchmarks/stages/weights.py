@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.engine_probe import bare_step_ms, prepare, weight_kinds
+from benchmarks.engine_probe import bare_step_ms, free_memory, prepare
+from benchmarks.making_probe import weight_kinds
 from benchmarks.models import random_parts
 from benchmarks.stage_context import StageContext
 
@@ -20,4 +21,5 @@ def run(context: StageContext) -> None:
             ms = bare_step_ms(parts, batch, positions, plan.steps // 10)
             gigabytes = parts.weights.audio_step_nbytes / 1e9
             context.add("8-bit weights", kind=kind, batch=batch, bare_ms=ms, step_gigabytes=gigabytes)
-        del parts
+        del parts  # two kinds at once may not fit
+        free_memory(plan.device)

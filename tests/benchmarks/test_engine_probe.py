@@ -1,4 +1,4 @@
-"""What benchmarks take from inside the engine."""
+"""What benchmarks take from inside the engine, while it runs and while it is made."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import pytest
 import torch
 
 import higgs_core.build
-from benchmarks.engine_probe import (
-    bare_step_ms,
-    columns_of_steps,
+from benchmarks.engine_probe import bare_step_ms, columns_of_steps, prefill_ms
+from benchmarks.harness import prompt_of_length, sampled
+from benchmarks.making_probe import (
     kernel_warnings,
     noted_making,
     operations,
     operations_with_kernels,
-    prefill_ms,
     without_kernels,
 )
-from benchmarks.harness import prompt_of_length, sampled
 from benchmarks.models import SMALLEST, random_parts
 from higgs_core import HiggsAudioEngine
 from higgs_core.build import EngineParts
