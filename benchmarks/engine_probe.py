@@ -18,8 +18,8 @@ from higgs_core import GenerationParams
 from higgs_core.build import EngineParts
 from higgs_core.kernels.ops import Ops
 from higgs_core.model.decoder import Decoder
+from higgs_core.model.prompt_span import PromptSpan
 from higgs_core.prompt.layout import Prompt
-from higgs_core.runtime.decode_graph import StepRunner
 from higgs_core.sampling.sampler import FAST_TOP_K
 
 Row = dict[str, Any]
@@ -101,15 +101,7 @@ def teacher_forced(decoder: Decoder, prompt: Prompt, columns: torch.Tensor) -> t
 
 def _prefill(decoder: Decoder, prompt: Prompt) -> None:
     """All positions of a prompt, in slot 0."""
-    device = decoder.weights.norm.device
-    decoder.prefill(
-        0,
-        0,
-        prompt.positions.to(device),
-        prompt.is_audio.nonzero()[:, 0].to(device),
-        (~prompt.is_audio).nonzero()[:, 0].to(device),
-        prompt.columns.T.contiguous().to(device),
-    )
+    decoder.prefill([PromptSpan(0, 0, prompt.positions, prompt.is_audio, prompt.columns)])
 
 
 def columns_of_steps(
@@ -124,7 +116,9 @@ def columns_of_steps(
     columns = torch.randint(0, config.stream_bos, (rows, config.num_codebooks), generator=generator).to(parts.device)
     positions = [int(p) for p in torch.linspace(7, cache.context * 3 // 4, rows + 1)[1:]]
     fill_cache(parts, seed=rows)
-    runner = StepRunner(parts.decoder, state, parts.runner._step_tail, capture=capture)
+    runner = parts.runner
+    if capture:
+        runner.prepare()
     for slot in range(cache.slots):
         state.deactivate(slot, cache.dummy_position)
     for row in range(rows):
@@ -140,7 +134,7 @@ def columns_of_steps(
         if capture:
             runner.run(rows, longest, FAST_TOP_K)
         else:  # the same step, operation by operation
-            runner._step(parts.runner.shape(rows, longest, FAST_TOP_K))
+            runner._step(runner.batch_rows(rows), cache.context, config.codebook_size)
         emitted.append(state.emitted[:rows].clone())
     for slot in range(cache.slots):
         state.deactivate(slot, cache.dummy_position)

@@ -32,8 +32,8 @@ _CAUSE_LENGTH = 200  # characters of an error that are kept
 class Making:
     """Noted while an engine is built and warmed up.
 
-    seconds: by what was done.  captures: rows, KV length and ms of each captured step.  plans: by kernel, the
-    configuration for each (rows, out, in).  warnings: of the kernels that were switched off.
+    seconds: by what was done.  captures: kind, rows and ms of each step, and why it could not be captured.
+    plans: by kernel, the configuration for each (rows, out, in).  warnings: of the kernels that were switched off.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -61,13 +61,15 @@ def noted_making() -> Iterator[Making]:
         finally:
             making.seconds[name] = making.seconds.get(name, 0.0) + time.perf_counter() - started
 
-    captured, fastest = StepRunner._captured, select.fastest
+    captured, fastest = StepRunner._capture, select.fastest
 
-    def capture(runner: StepRunner, shape: Any) -> Any:
+    def capture(runner: StepRunner, graphs: Any, rows: int, step: Any) -> list[Exception]:
         started = time.perf_counter()
-        graph = timed("capture", captured, runner, shape)
-        making.captures.append({**asdict(shape), "ms": 1000 * (time.perf_counter() - started)})
-        return graph
+        failed = timed("capture", captured, runner, graphs, rows, step)
+        kind = "text" if graphs is runner._text_graphs else "audio"
+        ms = 1000 * (time.perf_counter() - started)
+        making.captures.append({"step": kind, "rows": rows, "ms": ms, "failed": "; ".join(map(repr, failed)) or "no"})
+        return failed
 
     def tune(library: Any, kernel: Callable[..., Any], *arguments: Any) -> Any:
         plan = timed("tuning", fastest, library, kernel, *arguments)
@@ -84,7 +86,7 @@ def noted_making() -> Iterator[Making]:
             (codec, "from_folder", "codec"),
         ):
             stack.enter_context(mock.patch.object(place, name, partial(timed, label, getattr(place, name))))
-        stack.enter_context(mock.patch.object(StepRunner, "_captured", capture))
+        stack.enter_context(mock.patch.object(StepRunner, "_capture", capture))
         stack.enter_context(mock.patch.object(select, "fastest", tune))
         making.warnings = stack.enter_context(kernel_warnings())
         yield making

@@ -23,6 +23,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import numpy as np
 import torch
 
+from benchmarks.environment import software
 from benchmarks.report import Report, Row, say
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
 from higgs_core.build import EngineParts, LoadedModel, build_parts
@@ -83,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--long-texts", type=int, default=3, help="spoken by demo in pieces (default: 3)")
     parser.add_argument("--words", action="store_true", help="count word errors of demo too; takes many minutes")
     chosen = parser.parse_args(arguments)
-    report = Report(chosen.output, CPU)
+    report = Report(chosen.output, software())
     for checkpoint in CHECKPOINTS:
         _golden(report, checkpoint)
     _demo(report, chosen.sentences, chosen.long_texts)
