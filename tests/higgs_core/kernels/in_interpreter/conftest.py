@@ -26,8 +26,8 @@ def _dot_of_numbers(self: Any, a: Any, b: Any, *rest: Any) -> Any:
 
 
 def _cast_to_nearest(self: Any, source: Any, kind: Any) -> Any:
-    """fp32 becomes the nearest bf16 (ties to even), as on a GPU, instead of losing its lower bits."""
-    if source.dtype.scalar != tl.float32 or kind.scalar != tl.bfloat16:
+    """fp32 and integers become the nearest bf16 (ties to even), as on a GPU, instead of losing their lower bits."""
+    if kind.scalar != tl.bfloat16 or not (source.dtype.scalar == tl.float32 or source.dtype.scalar.is_int()):
         return _cast(self, source, kind)
     bits = source.data.astype(np.float32).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
