@@ -25,6 +25,7 @@ SLOW = (
     "higgs_core/checkpoint/test_default_path.py",
     "higgs_core/kernels/test_cross_compile.py",
     "higgs_core/kernels/test_in_interpreter.py",
+    "higgs_core/kernels/test_skinny_gemm.py",
     "higgs_core/model/test_dual_ffn_subset.py",
     "higgs_core/runtime",
     "higgs_core/speech/test_lost_words.py",

@@ -16,7 +16,7 @@ from functools import cache
 
 import torch
 
-from higgs_core.kernels.optional_triton import cdiv, jit, power_of_2, tl
+from higgs_core.kernels.optional_triton import cdiv, jit, jit_for_any_alignment, power_of_2, tl
 from higgs_core.kernels.pdl import launch_options, let_next_start, wait_for_previous
 from higgs_core.kernels.quantized_weight import Weight
 from higgs_core.kernels.rms_norm import rms_norm_triton
@@ -35,8 +35,8 @@ _MAX_SPLIT_TILES = 4096  # tiles of a layer that is split; one with more fills a
 class SkinnyConfig:
     """tile: output features per program.  splits: programs that share the inner dimension of a tile.
 
-    block: bytes of a feature's weights that a program reads at once.  stages: blocks under way, with the one in use.
-    warps: of 32 threads.
+    block: bytes of a row of x that a program reads at once, with as many weights of each feature; weights in 8 bits
+    become as wide in its registers.  stages: blocks under way, with the one in use.  warps: of 32 threads.
     """
 
     tile: int
@@ -47,8 +47,8 @@ class SkinnyConfig:
 
 
 CONFIGS = (
-    SkinnyConfig(64, 8, 128, 5, 2),
     SkinnyConfig(64, 4, 128, 5, 2),
+    SkinnyConfig(64, 8, 128, 5, 2),
     SkinnyConfig(64, 2, 128, 5, 2),
     SkinnyConfig(64, 1, 128, 5, 2),
     SkinnyConfig(32, 4, 128, 5, 2),
@@ -98,7 +98,7 @@ def _product(
     return tl.trans(sums), tl.trans(others)
 
 
-@jit
+@jit_for_any_alignment("rows")  # one kernel for all numbers of rows that are padded alike
 def _skinny_gemm_kernel(
     x: tl.tensor,
     weight: tl.tensor,
@@ -135,12 +135,12 @@ def _skinny_gemm_kernel(
     # A feature beyond the last reads the last one's weights, which needs no mask, and is not stored.
     first = weight + tl.minimum(feature, outer - 1).to(tl.int64) * INNER
     second = first + outer.to(tl.int64) * INNER
-    let_next_start(PDL)
     if PDL:
         prefetch_weight(first + start, INNER - start, PREFETCH)
         if GATED:
             prefetch_weight(second + start, INNER - start, PREFETCH)
     wait_for_previous(PDL)
+    let_next_start(PDL)
     EVEN: tl.constexpr = SPAN * SPLITS == INNER
     sums, others = _product(
         x, rows, first, second, start, dtype, INNER, GATED, TILE, ROW_BLOCK, BLOCK, SPAN, EVEN, STAGES
@@ -203,7 +203,7 @@ def _launch(
     """x: [B, in], weight: [out, in] or gated [2 out, in], out: [B, out], returned."""
     (rows, inner), outer = x.shape, out.shape[1]
     values, scales = values_and_scales(weight)
-    block = config.block // values.element_size()
+    block = config.block // x.element_size()
     tiles = cdiv(outer, config.tile)
     wanted = config.splits if tiles <= _MAX_SPLIT_TILES else 1
     span = cdiv(cdiv(inner, wanted), block) * block
@@ -211,7 +211,7 @@ def _launch(
     row_block = max(power_of_2(rows), _MIN_ROW_BLOCK)
     partial_sums = splits * tiles * (2 if gated else 1) * row_block * config.tile if splits > 1 else 0
     numbers = row_block * config.tile * (2 if gated else 1) // (config.warps * _WARP)
-    lines = min(config.block * config.stages, span * values.element_size()) // _LINE_BYTES
+    lines = min(block * config.stages, span) * values.element_size() // _LINE_BYTES
     _skinny_gemm_kernel[(splits, tiles)](
         x,
         values,
