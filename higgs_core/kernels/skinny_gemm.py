@@ -16,15 +16,17 @@ from functools import cache
 
 import torch
 
-from higgs_core.kernels.optional_triton import cdiv, jit, jit_for_any_alignment, power_of_2, tl
+from higgs_core.kernels.optional_triton import cdiv, jit_for_any_alignment, power_of_2, tl
 from higgs_core.kernels.pdl import launch_options, let_next_start, wait_for_previous
 from higgs_core.kernels.quantized_weight import Weight
 from higgs_core.kernels.rms_norm import rms_norm_triton
+from higgs_core.kernels.skinny_tiles import products, sums_of_splits
 from higgs_core.kernels.swiglu import silu_times
-from higgs_core.kernels.weight_tiles import feature_scales, prefetch_weight, values_and_scales, weight_tile
+from higgs_core.kernels.weight_tiles import feature_scales, prefetch_weight, values_and_scales
 
 MIN_ROWS, MAX_ROWS = 3, 32
 _MIN_ROW_BLOCK = 8  # the fewest columns that tensor cores multiply; rows are padded to it
+_MIN_TILE = 16  # the fewest features that tensor cores multiply
 _WARP = 32
 _MAX_NUMBERS_AT_ONCE = 64  # that a thread reads of other programs' sums; more would not fit into its registers
 _LINE_BYTES = 128  # of the L2 cache
@@ -33,7 +35,8 @@ _MAX_SPLIT_TILES = 4096  # tiles of a layer that is split; one with more fills a
 
 @dataclass(frozen=True)
 class SkinnyConfig:
-    """tile: output features per program.  splits: programs that share the inner dimension of a tile.
+    """tile: features of the weight per program, with SwiGLU half of them of the gate.  splits: programs that share the
+    inner dimension of a tile.
 
     block: bytes of a row of x that a program reads at once, with as many weights of each feature; weights in 8 bits
     become as wide in its registers.  stages: blocks under way, with the one in use.  warps: of 32 threads.
@@ -49,53 +52,19 @@ class SkinnyConfig:
 CONFIGS = (
     SkinnyConfig(64, 4, 128, 5, 2),
     SkinnyConfig(64, 8, 128, 5, 2),
-    SkinnyConfig(64, 2, 128, 5, 2),
     SkinnyConfig(64, 1, 128, 5, 2),
-    SkinnyConfig(32, 4, 128, 5, 2),
+    SkinnyConfig(128, 8, 128, 5, 2),
+    SkinnyConfig(128, 4, 128, 5, 2),
+    SkinnyConfig(128, 2, 128, 5, 2),
     SkinnyConfig(32, 1, 256, 4, 2),
     SkinnyConfig(16, 1, 256, 5, 1),
 )
 """The configurations that are timed; which one is fastest depends on the GPU, the shape and the rows.
 
+A large tile reads x less often, which costs up to half as much as the weights for 32 rows; a small one needs no splits.
 Two warps and not four: a warp group would get the tensor cores' instructions for warp groups on Hopper and Blackwell,
 for which 8-bit weights would have to go through shared memory twice.
 """
-
-
-@jit
-def _product(
-    x: tl.tensor,
-    rows: tl.tensor,
-    first: tl.tensor,
-    second: tl.tensor,
-    start: tl.tensor,
-    dtype: tl.constexpr,
-    INNER: tl.constexpr,
-    PAIR: tl.constexpr,
-    TILE: tl.constexpr,
-    ROW_BLOCK: tl.constexpr,
-    BLOCK: tl.constexpr,
-    SPAN: tl.constexpr,
-    EVEN: tl.constexpr,
-    STAGES: tl.constexpr,
-) -> tl.tensor:
-    """Sums over the inner elements start .. start + SPAN - 1: two times fp32 [ROW_BLOCK, TILE].
-
-    first, second: pointers [TILE] to the features' weights.  The second sums stay 0 without PAIR.
-    """
-    row = tl.arange(0, ROW_BLOCK)
-    real = (row < rows)[:, None]
-    line = x + row[:, None] * INNER
-    sums = tl.zeros([TILE, ROW_BLOCK], tl.float32)
-    others = tl.zeros([TILE, ROW_BLOCK], tl.float32)
-    for step in tl.range(SPAN // BLOCK, num_stages=STAGES):
-        place = start + step * BLOCK + tl.arange(0, BLOCK)[None, :]
-        inside = None if EVEN else place < INNER
-        block = tl.trans(tl.load(line + place, mask=real if EVEN else real & inside, other=0.0))
-        sums = tl.dot(weight_tile(first[:, None] + place, inside, dtype), block, sums, input_precision="ieee")
-        if PAIR:
-            others = tl.dot(weight_tile(second[:, None] + place, inside, dtype), block, others, input_precision="ieee")
-    return tl.trans(sums), tl.trans(others)
 
 
 @jit_for_any_alignment("rows")  # one kernel for all numbers of rows that are padded alike
@@ -142,7 +111,7 @@ def _skinny_gemm_kernel(
     wait_for_previous(PDL)
     let_next_start(PDL)
     EVEN: tl.constexpr = SPAN * SPLITS == INNER
-    sums, others = _product(
+    sums, others = products(
         x, rows, first, second, start, dtype, INNER, GATED, TILE, ROW_BLOCK, BLOCK, SPAN, EVEN, STAGES
     )
 
@@ -160,16 +129,9 @@ def _skinny_gemm_kernel(
         last = tl.atomic_add(arrivals + tile, 1, sem="acq_rel", scope="gpu") == SPLITS - 1
         if last:
             tl.store(arrivals + tile, 0)
-            sums = tl.zeros([ROW_BLOCK, TILE], tl.float32)
-            others = tl.zeros([ROW_BLOCK, TILE], tl.float32)
-            for some in range(0, SPLITS, AT_ONCE):
-                for each in tl.static_range(AT_ONCE):
-                    # .cg bypasses the L1 cache, as programs on other multiprocessors wrote these values.
-                    found = partials + (tile * SPLITS + some + each) * HALVES * ROW_BLOCK * TILE + at
-                    real = (row < rows) & (some + each < SPLITS)
-                    sums += tl.load(found, mask=real, other=0.0, cache_modifier=".cg")
-                    if GATED:
-                        others += tl.load(found + ROW_BLOCK * TILE, mask=real, other=0.0, cache_modifier=".cg")
+            sums, others = sums_of_splits(
+                partials + tile * SPLITS * HALVES * ROW_BLOCK * TILE, rows, GATED, TILE, ROW_BLOCK, SPLITS, AT_ONCE
+            )
     if last:
         result = (sums * feature_scales(scales, feature, outer)[None, :]).to(dtype)
         if GATED:
@@ -204,13 +166,13 @@ def _launch(
     (rows, inner), outer = x.shape, out.shape[1]
     values, scales = values_and_scales(weight)
     block = config.block // x.element_size()
-    tiles = cdiv(outer, config.tile)
+    tile = max(config.tile // 2, _MIN_TILE) if gated else config.tile
+    tiles = cdiv(outer, tile)
     wanted = config.splits if tiles <= _MAX_SPLIT_TILES else 1
     span = cdiv(cdiv(inner, wanted), block) * block
     splits = cdiv(inner, span)
     row_block = max(power_of_2(rows), _MIN_ROW_BLOCK)
-    partial_sums = splits * tiles * (2 if gated else 1) * row_block * config.tile if splits > 1 else 0
-    numbers = row_block * config.tile * (2 if gated else 1) // (config.warps * _WARP)
+    numbers = row_block * tile * (2 if gated else 1)
     lines = min(block * config.stages, span) * values.element_size() // _LINE_BYTES
     _skinny_gemm_kernel[(splits, tiles)](
         x,
@@ -218,18 +180,18 @@ def _launch(
         scales,
         residual,
         out,
-        out.new_empty(partial_sums, dtype=torch.float32),
+        out.new_empty(splits * tiles * numbers if splits > 1 else 0, dtype=torch.float32),
         _arrivals(out.device),
         rows,
         outer,
         INNER=inner,
         GATED=gated,
-        TILE=config.tile,
+        TILE=tile,
         ROW_BLOCK=row_block,
         BLOCK=block,
         SPAN=span,
         SPLITS=splits,
-        AT_ONCE=min(power_of_2(splits), max(_MAX_NUMBERS_AT_ONCE // numbers, 1)),
+        AT_ONCE=min(power_of_2(splits), max(_MAX_NUMBERS_AT_ONCE * config.warps * _WARP // numbers, 1)),
         STAGES=config.stages,
         PREFETCH=power_of_2(max(lines, 1) + 1) // 2,
         PDL=pdl,
