@@ -6,143 +6,127 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 import torch
 
 from higgs_core.config import ModelConfig
-from higgs_core.kernels import gemv, rms_norm, swiglu
-from higgs_core.kernels.embed_columns import embed_columns_triton
-from higgs_core.kernels.ops import MakeSampler, MakeStepTail, Ops, torch_ops
+from higgs_core.kernels.linear_plan import Plan, plan_path, read_plan
+from higgs_core.kernels.ops import Ops, torch_ops
 from higgs_core.kernels.optional_triton import HAS_TRITON
-from higgs_core.kernels.rope_attention import TritonRopeAttention
-from higgs_core.kernels.sampler import TritonSampler
+from higgs_core.kernels.pdl import MIN_CAPABILITY
+from higgs_core.kernels.pdl_check import Repeat, pdl_agrees, repeat_in_a_graph
+from higgs_core.kernels.plan_choice import PlanMaker, keys_of
+from higgs_core.kernels.planned_ops import PlannedOp
 from higgs_core.kernels.self_check import Case, Function, checked
 from higgs_core.kernels.self_check_attention import rope_attention_cases
 from higgs_core.kernels.self_check_calls import one_draw, one_layer, one_layer_exactly, one_step_tail
 from higgs_core.kernels.self_check_cases import Cases
-from higgs_core.kernels.step_tail import TritonStepTail
-from higgs_core.kernels.tuning import ConfiguredLinear, Linear, PlannedLinear, Shape, Timer, fastest, seconds_in_a_graph
+from higgs_core.kernels.triton_ops import libraries, triton_ops
+from higgs_core.kernels.tuning import Timer, Tuner, seconds_in_a_graph
 from higgs_core.sampling.candidate_sampler import CandidateSampler
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
-_MAX_ROWS = 1024  # of a batch; sizes a small buffer
+_HOW_TO_KEEP = "higgs_core/kernels/plans/README.md"
 
 
-def ops_for(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Ops:
-    """The operations of a decode step on `device`, for tensors of `dtype`."""
+def ops_for(config: ModelConfig, device: torch.device, dtype: torch.dtype, kind: torch.dtype | None = None) -> Ops:
+    """The operations of a decode step on `device`, for tensors of `dtype`.
+
+    kind: of the layers' quantised weights, int8 or float8_e4m3fn; None is `dtype`.
+    """
     if device.type != "cuda":
         return replace(torch_ops(), sampler=CandidateSampler)
     if not HAS_TRITON:
         log.warning("Triton is not installed, so every kernel is off; install triton for full speed")
         return torch_ops()
     with torch.inference_mode(), torch.cuda.device(device):
-        processors = torch.cuda.get_device_properties(device).multi_processor_count
-        ops = kernel_ops(config, device, dtype, processors, seconds_in_a_graph)
+        ops = kernel_ops(
+            config,
+            device,
+            dtype,
+            kind,
+            processors=torch.cuda.get_device_properties(device).multi_processor_count,
+            capability=_capability(device),
+            plan=read_plan(plan_path(torch.cuda.get_device_name(device))),
+            timer=seconds_in_a_graph,
+            repeat=repeat_in_a_graph,
+        )
         torch.cuda.empty_cache()  # frees the weights that were used for timing
         return ops
 
 
-def kernel_ops(config: ModelConfig, device: torch.device, dtype: torch.dtype, processors: int, timer: Timer) -> Ops:
-    """The kernels that agree with their torch functions on `device`; GEMV where `timer` finds it faster.
+def kernel_ops(
+    config: ModelConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    kind: torch.dtype | None = None,
+    *,
+    processors: int,
+    capability: int,
+    plan: Plan,
+    timer: Timer,
+    repeat: Repeat,
+) -> Ops:
+    """The kernels that agree with their torch functions on `device`; linear ones as in `plan`, else the fastest.
 
-    processors: multiprocessors of the device.
+    kind: of quantised weights.  processors: multiprocessors.  capability: 90 is 9.0.  timer, repeat: how calls are
+    timed and how steps are run for a check.
     """
-    cases, plain = Cases(config, device, dtype), torch_ops()
+    assemble = partial(triton_ops, config, device, processors=processors, capability=capability)
+    off = _disagreeing(config, device, dtype, assemble({}))
+    unplanned = assemble({}, off=off)
+    keys = keys_of(config, dtype, kind)
+    library = libraries(unplanned.rms_norm, unplanned.swiglu)
+    made = PlanMaker(Cases(config, device, dtype), torch_ops(), library, Tuner(device, dtype, timer)).make(keys, plan)
+    if any(key not in plan for key in keys):
+        log.info("Linear kernels were timed, as there is no plan for this GPU; %s says how to keep one", _HOW_TO_KEEP)
+    without = assemble(made, off=off)
+    if capability < MIN_CAPABILITY:
+        return without
+    with_pdl = assemble(made, off=off, pdl=True)
+    return with_pdl if pdl_agrees(without, with_pdl, config, device, dtype, kind, repeat) else without
+
+
+def plan_in_use(ops: Ops) -> Plan:
+    """The choices for the linear operations of a decode step; empty for torch functions."""
+    return ops.norm_linear.plan if isinstance(ops.norm_linear, PlannedOp) else {}
+
+
+def _disagreeing(config: ModelConfig, device: torch.device, dtype: torch.dtype, kernels: Ops) -> set[str]:
+    """The operations, but for the linear ones, whose kernel is wrong on this device; a warning names each."""
+    cases, plain, off = Cases(config, device, dtype), torch_ops(), set[str]()
     codebooks, codes, kv_heads = config.num_codebooks, config.codebook_size, config.num_kv_heads
-    gated = checked("SwiGLU", swiglu.swiglu_triton, plain.swiglu, cases.gated())
-    hidden, inner = config.hidden_size, config.intermediate_size
-    square = (
-        (config.qkv_size, hidden),
-        (hidden, config.num_heads * config.head_dim),
-        (hidden, inner),
-        (codebooks * codes, hidden),
+
+    def check(
+        operation: str,
+        name: str,
+        its_cases: Iterable[Case],
+        as_function: Callable[[Any], Function] = lambda kernel: kernel,
+        exact: Function | None = None,
+    ) -> None:
+        kernel, reference = (as_function(getattr(ops, operation)) for ops in (kernels, plain))
+        if checked(name, kernel, reference, its_cases, exact=exact) is not kernel:
+            off.add(operation)
+
+    check("rms_norm", "RMSNorm", cases.norm())
+    check("swiglu", "SwiGLU", cases.gated())
+    check("embed_columns", "column embedding", cases.embed())
+    check(
+        "rope_attention",
+        "RoPE with attention",
+        rope_attention_cases(config, device, dtype),
+        partial(one_layer, kv_heads=kv_heads),
+        one_layer_exactly(kv_heads),
     )
-    triton_sampler: MakeSampler = TritonSampler
-    triton_step_tail: MakeStepTail = TritonStepTail
-    planned = partial(_planned, cases=cases, device=device, dtype=dtype, timer=timer)
-    norm = checked("RMSNorm", rms_norm.rms_norm_triton, plain.rms_norm, cases.norm())
-    linear = planned("GEMV", plain.linear, gemv.linear_triton, square)
-    linear_swiglu = planned(
-        "GEMV with SwiGLU",
-        lambda x, gate_up: gated(plain.linear(x, gate_up)),
-        gemv.linear_swiglu_triton,
-        ((2 * inner, hidden),),
-    )
-    sampler = _one_of(
-        "sampler",
-        triton_sampler,
-        plain.sampler,
-        partial(one_draw, codebooks=codebooks, codes=codes, device=device),
-        cases.sampler(),
-    )
-    return Ops(
-        embed_columns=checked("column embedding", embed_columns_triton, plain.embed_columns, cases.embed()),
-        rms_norm=norm,
-        linear=plain.linear,
-        swiglu=gated,
-        norm_linear=lambda x, weight, eps, out: linear(norm(x, weight, eps), out),
-        linear_add=lambda x, weight, residual: residual.add_(linear(x, weight)),
-        norm_mlp_add=lambda residual, weight, eps, gate_up, down: residual.add_(
-            linear(linear_swiglu(norm(residual, weight, eps), gate_up), down)
-        ),
-        rope_attention=_one_of(
-            "RoPE with attention",
-            TritonRopeAttention(_MAX_ROWS, kv_heads, processors, device, capability=_capability(device)),
-            plain.rope_attention,
-            partial(one_layer, kv_heads=kv_heads),
-            rope_attention_cases(config, device, dtype),
-            exact=one_layer_exactly(kv_heads),
-        ),
-        sampler=sampler,
-        step_tail=_one_of(
-            "end of step",
-            triton_step_tail,
-            plain.step_tail,
-            partial(one_step_tail, make_sampler=sampler, config=config, device=device),
-            cases.step_tail(),
-        ),
-    )
+    check("sampler", "sampler", cases.sampler(), partial(one_draw, codebooks=codebooks, codes=codes, device=device))
+    sampler = (plain if "sampler" in off else kernels).sampler
+    one_tail = partial(one_step_tail, make_sampler=sampler, config=config, device=device)
+    check("step_tail", "end of step", cases.step_tail(), one_tail)
+    return off
 
 
 def _capability(device: torch.device) -> int:
-    """90 is 9.0; 0 where there is none."""
-    if device.type != "cuda":
-        return 0
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
-
-
-def _planned(
-    name: str,
-    library: Linear,
-    kernel: ConfiguredLinear,
-    shapes: tuple[Shape, ...],
-    *,
-    cases: Cases,
-    device: torch.device,
-    dtype: torch.dtype,
-    timer: Timer,
-) -> Linear:
-    try:
-        plan = fastest(library, kernel, shapes, device, dtype, timer)
-    except Exception as error:  # as in `checked`: no failure here may stop the engine
-        log.debug("Timing the %s kernel failed", name, exc_info=error)
-        log.warning("The %s kernel is off: timing it fails with %s", name, type(error).__name__)
-        return library
-    return checked(name, PlannedLinear(library, kernel, plan), library, cases.linear(plan))
-
-
-def _one_of(
-    name: str,
-    kernel: T,
-    reference: T,
-    as_function: Callable[[T], Function],
-    cases: Iterable[Case],
-    exact: Function | None = None,
-) -> T:
-    """As `checked`, for kernels that `as_function` turns into functions of a case's arguments."""
-    function = as_function(kernel)
-    return kernel if checked(name, function, as_function(reference), cases, exact=exact) is function else reference

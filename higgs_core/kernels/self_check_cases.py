@@ -48,12 +48,6 @@ class Cases:
         for rows in ROWS:
             yield Case((self._inputs.normal(rows, 2 * self._config.intermediate_size),))
 
-    def linear(self, plan: Iterable[tuple[int, int, int]]) -> Iterator[Case]:
-        """x, weight for rows, out and in of a plan."""
-        for rows, out_features, in_features in plan:
-            x, weight = self._inputs.activations(rows, in_features), self._inputs.weight(out_features, in_features)
-            yield Case((x, weight))
-
     def norm_linear(
         self, out_features: int, kind: torch.dtype | None = None, rows: Iterable[int] = ROWS
     ) -> Iterator[Case]:

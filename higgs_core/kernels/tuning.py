@@ -1,95 +1,126 @@
-"""Measures which linear layers of one or two rows the GEMV kernels run faster than the library."""
+"""Measures which kernels run a linear operation of a decode step fastest on a GPU that has no plan yet."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
-from higgs_core.kernels.gemv import CONFIGS, MAX_ROWS, GemvConfig
+from higgs_core.kernels.linear_plan import FAMILIES, LIBRARY, LINEAR_ADD, Choice, Key, choices
 from higgs_core.kernels.optional_triton import cdiv
-from higgs_core.kernels.quantized_weight import Weight
+from higgs_core.kernels.planned_ops import WEIGHTS, Operation, launcher
+from higgs_core.kernels.quantized_weight import QuantizedWeight
+from higgs_core.kernels.self_check_inputs import RandomInputs
 
 log = logging.getLogger(__name__)
 
-Shape = tuple[int, int]  # a weight's, [out, in]
-Plan = Mapping[tuple[int, int, int], GemvConfig]  # by rows, out, in
-Linear = Callable[[torch.Tensor, Weight], torch.Tensor]
-ConfiguredLinear = Callable[[torch.Tensor, torch.Tensor, GemvConfig], torch.Tensor]
-Timer = Callable[[Callable[[torch.Tensor], torch.Tensor], torch.device, Shape, torch.dtype], float]
+Arguments = tuple[Any, ...]
+Timer = Callable[[Operation, Sequence[Arguments]], float]
+"""(call, arguments of each call) -> seconds a call."""
 
-_MAX_TIME_RATIO = 0.97  # of the library's time: a smaller gain is within the noise
+_MIN_GAIN = 0.03  # a smaller one is within the noise
+_REPEATS = 9
 _MAX_COPIES = 64  # of a weight; if even these fit into the cache, so does the model itself
 
 
-class PlannedLinear:
-    """A linear layer that runs the GEMV for the rows and shapes of a plan, and the library for all others."""
+class Tuner:
+    """Times calls with random arguments of a model's shapes."""
 
-    def __init__(self, library: Linear, gemv: ConfiguredLinear, plan: Plan) -> None:
-        self._library, self._gemv, self.plan = library, gemv, plan
+    def __init__(self, device: torch.device, dtype: torch.dtype, timer: Timer) -> None:
+        self._device, self._timer = device, timer
+        self._inputs = RandomInputs(device, dtype)
 
-    def __call__(self, x: torch.Tensor, weight: Weight) -> torch.Tensor:
-        config = self.plan.get((x.shape[0], weight.shape[0], weight.shape[1]))
-        if config is None or not isinstance(weight, torch.Tensor):
-            return self._library(x, weight)
-        return self._gemv(x, weight, config)
+    def ranked(self, key: Key, library: Operation) -> list[Choice]:
+        """The library and the best choice of each family that runs at all, the fastest first."""
+        calls = self._calls(key)
+        seconds = {LIBRARY: self._seconds(library, calls)}
+        for family in FAMILIES:
+            found = {each: self._seconds(launcher(key.operation, each), calls) for each in choices(key, family)}
+            found.update(self._both_launches(key, found, calls))
+            found = {choice: time for choice, time in found.items() if time < float("inf")}
+            if found:
+                best = fastest(found)
+                seconds[best] = found[best]
+        ranking = []
+        left = dict(seconds)
+        while left:
+            ranking.append(fastest(left))
+            del left[ranking[-1]]
+        times = ", ".join(f"{choice.family} {seconds[choice] * 1e6:.1f} us" for choice in ranking)
+        log.info("%s %s of %d rows, %s: %s", key.operation, key.shapes, key.rows, key.kind, times)
+        return ranking
+
+    def _both_launches(self, key: Key, found: dict[Choice, float], calls: Sequence[Arguments]) -> dict[Choice, float]:
+        """Of two launches, each was timed beside the first configuration of the other; now the best of both."""
+        default = next(iter(found), LIBRARY).configs
+        if len(default) < 2:
+            return {}
+        first = fastest({choice: time for choice, time in found.items() if choice.configs[1] == default[1]})
+        second = fastest({choice: time for choice, time in found.items() if choice.configs[0] == default[0]})
+        both = Choice(first.family, (first.configs[0], second.configs[1]))
+        return {} if both in found else {both: self._seconds(launcher(key.operation, both), calls)}
+
+    def _seconds(self, call: Operation, calls: Sequence[Arguments]) -> float:
+        """Infinite if the call fails, as where a compiler does not support a GPU or a dtype."""
+        try:
+            return self._timer(call, calls)
+        except Exception as error:
+            log.debug("Timing a kernel failed", exc_info=error)
+            return float("inf")
+
+    def _calls(self, key: Key) -> list[Arguments]:
+        """As many calls with weights of their own as it takes for none to be in the GPU's cache when it is due."""
+        kind = None if key.kind == key.dtype else key.kind_dtype
+        weights = [self._inputs.weight(*shape, kind) for shape in key.shapes]
+        (outer, inner), eps = key.shapes[0], 1e-5
+        x, norm = self._inputs.activations(key.rows, inner), self._inputs.norm_weight(inner)
+        if key.operation == LINEAR_ADD:
+            arguments: Arguments = (x, weights[0], self._inputs.activations(key.rows, outer))
+        else:
+            arguments = (x, norm, eps, *weights)
+        numbers = WEIGHTS[key.operation]
+        return [
+            tuple(_copy(each) if number in numbers else each for number, each in enumerate(arguments))
+            for _ in range(self._copies(sum(weight.nbytes for weight in weights)))
+        ]
+
+    def _copies(self, nbytes: int) -> int:
+        if self._device.type != "cuda":
+            return 1
+        cache = torch.cuda.get_device_properties(self._device).L2_cache_size
+        return min(cdiv(2 * cache, nbytes) + 1, _MAX_COPIES)
 
 
-def fastest(
-    library: Linear,
-    gemv: ConfiguredLinear,
-    shapes: Iterable[Shape],
-    device: torch.device,
-    dtype: torch.dtype,
-    timer: Timer,
-) -> dict[tuple[int, int, int], GemvConfig]:
-    """The fastest configuration for each number of rows and shape at which one beats the library."""
-    plan = {}
-    for shape in dict.fromkeys(shapes):
-        for rows in range(1, MAX_ROWS + 1):
-            x = torch.randn(rows, shape[1], device=device, dtype=dtype)
-            library_seconds = timer(partial(library, x), device, shape, dtype)
-            times = {c: timer(_with(gemv, x, c), device, shape, dtype) for c in CONFIGS}
-            best = min(times, key=times.__getitem__)
-            if times[best] < _MAX_TIME_RATIO * library_seconds:
-                plan[rows, *shape] = best
-            log.info(
-                "Linear %d x %d of %d rows: library %.1f us, own %.1f us",
-                *shape,
-                rows,
-                library_seconds * 1e6,
-                times[best] * 1e6,
-            )
-    return plan
+def _copy(weight: torch.Tensor | QuantizedWeight) -> torch.Tensor | QuantizedWeight:
+    if isinstance(weight, QuantizedWeight):
+        return QuantizedWeight(weight.values.clone(), weight.scales.clone())
+    return weight.clone()
 
 
-def _with(gemv: ConfiguredLinear, x: torch.Tensor, config: GemvConfig) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda weight: gemv(x, weight, config)
+def fastest(seconds: dict[Choice, float]) -> Choice:
+    """The first one that is about as fast as the fastest, so that noise seldom decides."""
+    limit = min(seconds.values()) / (1 - _MIN_GAIN)
+    return next(choice for choice, time in seconds.items() if time <= limit)
 
 
-def seconds_in_a_graph(
-    call: Callable[[torch.Tensor], torch.Tensor], device: torch.device, shape: Shape, dtype: torch.dtype
-) -> float:
-    """Seconds per call in a CUDA graph whose weights are not in the L2 cache, as in a decode step."""
-    cache = torch.cuda.get_device_properties(device).L2_cache_size
-    out_features, in_features = shape
-    copies = min(cdiv(2 * cache, out_features * in_features * dtype.itemsize) + 1, _MAX_COPIES)
-    weights = torch.empty(copies, out_features, in_features, device=device, dtype=dtype).normal_(std=in_features**-0.5)
-    call(weights[0])
-    torch.cuda.synchronize(device)
+def seconds_in_a_graph(call: Operation, calls: Sequence[Arguments]) -> float:
+    """Seconds per call in a CUDA graph, as in a decode step: the median of several replays."""
+    call(*calls[0])
+    torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the device meanwhile
-        for weight in weights:
-            call(weight)
+        for arguments in calls:
+            call(*arguments)
     graph.replay()
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    best = float("inf")
-    for _ in range(5):
+    times: list[float] = []
+    for _ in range(_REPEATS):
         start.record()
         graph.replay()
         end.record()
         end.synchronize()
-        best = min(best, start.elapsed_time(end) / 1e3)
-    return best / copies
+        times.append(start.elapsed_time(end) / 1e3)
+    return statistics.median(times) / len(calls)

@@ -1,12 +1,11 @@
-"""Embedding, norms, SwiGLU and GEMV in Triton's interpreter."""
+"""Embedding, norms and SwiGLU in Triton's interpreter."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from higgs_core.kernels import embed_columns, gemv, rms_norm, swiglu
-from higgs_core.kernels.linear import linear
+from higgs_core.kernels import embed_columns, rms_norm, swiglu
 from tests.helpers.kernel_shapes import DTYPES, ROWS_AND_DTYPES, assert_close, random
 
 EPS = 1e-5
@@ -38,13 +37,3 @@ def test_rms_norm_of_values_as_small_as_eps(dtype: torch.dtype) -> None:
 def test_swiglu(rows: int, width: int, dtype: torch.dtype) -> None:
     gate_up = random(rows, 2 * width, dtype=dtype)
     assert_close(swiglu.swiglu_triton(gate_up), swiglu.swiglu(gate_up))
-
-
-@pytest.mark.parametrize(("rows", "dtype"), ROWS_AND_DTYPES[:2])
-@pytest.mark.parametrize("config", [*gemv.CONFIGS, gemv.GemvConfig(8, 64, 1)])
-def test_linear_of_widths_that_no_block_divides(rows: int, config: gemv.GemvConfig, dtype: torch.dtype) -> None:
-    out_features, in_features = 7, 1100
-    x = random(rows, in_features, dtype=dtype)
-    weight = random(2 * out_features, in_features, dtype=dtype).mul(in_features**-0.5)
-    assert_close(gemv.linear_triton(x, weight[:out_features], config), linear(x, weight[:out_features]))
-    assert_close(gemv.linear_swiglu_triton(x, weight, config), swiglu.swiglu(linear(x, weight)))
