@@ -29,6 +29,7 @@ _MIN_ROW_BLOCK = 8  # the fewest columns that tensor cores multiply; rows are pa
 _MIN_TILE = 16  # the fewest features that tensor cores multiply
 _WARP = 32
 _MAX_NUMBERS_AT_ONCE = 64  # that a thread reads of other programs' sums; more would not fit into its registers
+_MAX_REGISTERS = 224  # of a thread; where none are named, ptxas now and then spills for the sake of a few
 _LINE_BYTES = 128  # of the L2 cache
 _MAX_SPLIT_TILES = 4096  # tiles of a layer that is split; one with more fills any GPU as it is
 
@@ -196,6 +197,7 @@ def _launch(
         PREFETCH=power_of_2(max(lines, 1) + 1) // 2,
         PDL=pdl,
         num_warps=config.warps,
+        maxnreg=_MAX_REGISTERS,
         **launch_options(pdl=pdl),
     )
     return out
