@@ -20,7 +20,7 @@ from higgs_core.config import ModelConfig
 from higgs_core.engine_config import AUTO, DTYPES, EngineConfig, NumberOrAuto
 from higgs_core.errors import ModelLoadError
 from higgs_core.kernels import ops_for
-from higgs_core.kernels.quantized_weight import FP8
+from higgs_core.kernels.quantized_weight import FP8, VALUE_DTYPES
 from higgs_core.memory_plan import PREFIX_SHARE
 from higgs_core.model.decoder import Decoder
 from higgs_core.model.weights import DecoderWeights
@@ -143,7 +143,8 @@ def build_parts(model: LoadedModel, max_batch_size: NumberOrAuto, max_context: i
     if device.type == "cuda":
         # cuDNN's attention, which torch prefers on Hopper, compiles itself anew for every length of a prompt.
         torch.backends.cuda.enable_cudnn_sdp(False)
-    ops = ops_for(config, device, dtype)  # before memory is planned: this loads kernels and libraries
+    kind = None if weights.kind is None else VALUE_DTYPES[weights.kind]
+    ops = ops_for(config, device, dtype, kind)  # before memory is planned: this loads kernels and libraries
     cache = sized_cache(config, weights, max_batch_size, max_context, with_codec=codec is not None)
     count, context = cache.slots, cache.context
     decoder = Decoder(config, weights, cache, ops)

@@ -16,6 +16,7 @@ from higgs_core.engine_config import USUAL_SLOTS, EngineConfig, NumberOrAuto
 from higgs_core.errors import ModelLoadError
 from higgs_core.model.kv_cache import KVCache
 from higgs_core.runtime.prefill import PREFILL_CHUNK
+from higgs_core.sampling.text_state import TEXT_LANES
 
 PREFIX_SHARE = 0.1
 """Bytes of the prefix cache, as a share of the KV cache's."""
@@ -31,7 +32,7 @@ _LEAST_CONTEXT = 1024  # of the last slot
 
 _MEGABYTE = 10**6
 _BYTES_PER_GRAPH = 4 * _MEGABYTE  # what the driver keeps of each, apart from its tensors
-_STEP_GRAPHS = 24
+_STEP_GRAPHS = 10
 _CODEC_GRAPHS = 16
 _CODEC_GRAPH_FRAMES = 4 * 84  # rows by frames of the largest decode of a stream; its memory serves nothing else
 _LIBRARY_BYTES = 400 * _MEGABYTE  # cuDNN's kernels, and workspaces of cuBLAS and cuDNN for the threads of both models
@@ -154,7 +155,7 @@ def reserve_for(
 
 
 def prefill_nbytes(config: ModelConfig, dtype: torch.dtype, slots: int, context: int) -> int:
-    """Peak of the activations of a prefill chunk and of the text logits of every slot. An upper bound."""
+    """Peak of the activations of a prefill chunk and of the text logits of a text step. An upper bound."""
     length = PREFILL_CHUNK + 1  # N, with the synthetic column
     group = config.num_heads // config.num_kv_heads
     residuals = 5 * config.hidden_size  # [N, H]: the residual, normed, gathered and scattered rows, and the output
@@ -164,7 +165,7 @@ def prefill_nbytes(config: ModelConfig, dtype: torch.dtype, slots: int, context:
     activations = int(length * (residuals + mlp + attention + mask) * dtype.itemsize)
     # No fused kernel takes fp32 queries in groups, so there are scores [Hq, N, N], masked scores and probabilities.
     scores = 3 * config.num_heads * length**2 * dtype.itemsize if dtype.itemsize > 2 else 0
-    return activations + scores + slots * config.vocab_size * _TEXT_BYTES_PER_ENTRY
+    return activations + scores + min(slots, TEXT_LANES) * config.vocab_size * _TEXT_BYTES_PER_ENTRY
 
 
 def decode_step_nbytes(config: ModelConfig, dtype: torch.dtype, slots: int) -> int:

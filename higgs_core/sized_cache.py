@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,7 +35,9 @@ def sized_cache(
     slots, with_codec: as `plan_memory` takes them. Raises ModelLoadError.
     """
     device, dtype = weights.norm.device, weights.norm.dtype
-    plan = plan_memory(config, dtype, device_memory(device), slots, context, with_codec=with_codec)
+    memory = device_memory(device)
+    memory = replace(memory, free=max(memory.free - weights.largest_dense_nbytes, 0))  # torch's products need one
+    plan = plan_memory(config, dtype, memory, slots, context, with_codec=with_codec)
     _log_plan(plan, weights.nbytes, wanted=(plan.slots if slots == AUTO else slots, context))
     return allocated(config, plan.slots, plan.context, device, dtype)
 

@@ -1,4 +1,4 @@
-"""Makes the plan of a model's linear operations: from the GPU's file, else by timing; each choice is checked."""
+"""Makes the plan of a model's linear operations: from the GPU's file, else by timing, and each choice is checked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from higgs_core.kernels.ops import Ops
 from higgs_core.kernels.planned_ops import Operation, launcher
 from higgs_core.kernels.self_check import Case, checked
 from higgs_core.kernels.self_check_cases import Cases
-from higgs_core.kernels.tuning import Tuner
+from higgs_core.kernels.tuning import Tuner, worth_timing
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +62,12 @@ class PlanMaker:
         return LIBRARY
 
     def _in_order(self, key: Key, known: Choice | None) -> Iterator[Choice]:
-        if known is None:
+        if known is None and worth_timing(key):
             yield from self._tuner.ranked(key, self._libraries[key.operation])
             return
-        yield known
-        for family in FAMILIES:  # where the known choice disagrees on this device
+        if known is not None:
+            yield known
+        for family in FAMILIES:  # not timed, or the known choice disagrees on this device
             yield from choices(key, family)[:1]
 
     def _agrees(self, key: Key, choice: Choice) -> bool:

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 
 import torch
 from transformers.models.higgs_audio_v2.configuration_higgs_audio_v2 import HiggsAudioV2Config
@@ -41,6 +45,7 @@ CAPABILITIES = (80, 86, 89, 90, 100, 103, 120)
 _ROWS = (1, 2, 4, 5, 8, 16, 32, 64, 128)  # batch sizes of captured decode steps; 5 is one of the check at start
 _CONTEXT = 2048  # any: kernels do not depend on it
 _PROCESSORS = (48, 58, 84, 108, 128, 132, 144, 170, 188)  # of common GPUs; only the magnitude matters
+_PARTS_PER_JOB = 2  # kernels take differently long to compile
 _KINDS = (None, torch.int8, torch.float8_e4m3fn)  # of the layers' weights; None is the model's dtype
 
 
@@ -55,24 +60,28 @@ def launch_all(
     kinds: tuple[torch.dtype | None, ...] = _KINDS,
     pdl: tuple[bool, ...] = (False, True),
     every_choice: bool = True,
+    share: tuple[int, int] = (0, 1),
 ) -> None:
     """Call every launcher as a worker with a GPU of this capability does.
 
     linear_rows: of the linear operations, buckets of a plan.  kinds: those that the GPU cannot read are left out.
     pdl: without (the check at start) and with it; only without before sm_90.  every_choice: of the linear kernels;
-    else only the first one of each family.
+    else only the first one of each family.  share: (which, of how many) parts of the launches.
     """
     readable = [kind for kind in kinds if kind != torch.float8_e4m3fn or capability >= FP8_MIN_CAPABILITY]
     keys = dict.fromkeys(key for kind in readable for key in keys_of(config, dtype, kind) if key.rows in linear_rows)
+    launches: list[Callable[[], None]] = [_launch_codec]
+    for with_pdl in pdl if capability >= MIN_CAPABILITY else (False,):
+        for count in rows:
+            launches.append(partial(_launch_simple, config, dtype, count, pdl=with_pdl))
+            for number in processors:
+                launches.append(partial(_launch_attention, config, dtype, count, number, capability, pdl=with_pdl))
+        for key in keys:
+            launches.append(partial(_launch_linear, config, dtype, key, every_choice=every_choice, pdl=with_pdl))
+    which, parts = share
     with torch.device("meta"):
-        for with_pdl in pdl if capability >= MIN_CAPABILITY else (False,):
-            for count in rows:
-                _launch_simple(config, dtype, count, pdl=with_pdl)
-                for processor_count in processors:
-                    _launch_attention(config, dtype, count, processor_count, capability, pdl=with_pdl)
-            for key in keys:
-                _launch_linear(config, dtype, key, every_choice=every_choice, pdl=with_pdl)
-        _launch_codec()
+        for launch in launches[which::parts]:
+            launch()
 
 
 def _launch_simple(config: ModelConfig, dtype: torch.dtype, rows: int, *, pdl: bool) -> None:
@@ -134,20 +143,33 @@ def _launch_codec() -> None:
     snake_triton(torch.empty(1, channels, 960), alpha, alpha)
 
 
-def main() -> None:
-    """Compile for the released checkpoint, whose shapes transformers' config has as defaults, in bf16."""
-    parser = argparse.ArgumentParser(description="Compile the kernels into Triton's cache, without a GPU.")
-    parser.add_argument("--capability", type=int, nargs="+", default=CAPABILITIES, help="90 is 9.0; default: all known")
+def compile_part(capability: int, which: int, parts: int) -> int:
+    """Compile one of several parts for the released checkpoint in bf16; returns how many kernels that were.
+
+    Its shapes are the defaults of transformers' config.
+    """
     shapes = HiggsAudioV2Config()
     shapes.codebook_size = shapes.audio_stream_eos_id + 1
     config = ModelConfig(shapes, audio_paths=(), eos_token_ids=())  # no kernel uses either
+    with compiling(capability) as kernels:
+        launch_all(config, torch.bfloat16, capability, share=(which, parts))
+    build_launch_stubs(kernels)
+    return len(kernels)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compile the kernels into Triton's cache, without a GPU.")
+    parser.add_argument("--capability", type=int, nargs="+", default=CAPABILITIES, help="90 is 9.0; default: all known")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; default: one a core")
+    options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for capability in parser.parse_args().capability:
-        started = time.perf_counter()
-        with compiling(capability) as kernels:
-            launch_all(config, torch.bfloat16, capability)
-        log.info("%d kernels for sm_%d in %.0f s", len(kernels), capability, time.perf_counter() - started)
-        build_launch_stubs(kernels)
+    started, parts = time.perf_counter(), _PARTS_PER_JOB * options.jobs
+    # Spawned: a process that has used a GPU cannot be forked.
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        for capability in options.capability:
+            numbers = list(pool.map(partial(compile_part, capability, parts=parts), range(parts)))
+            seconds = time.perf_counter() - started
+            log.info("%d kernels for sm_%d, %.0f s since the start", sum(numbers), capability, seconds)
 
 
 if __name__ == "__main__":

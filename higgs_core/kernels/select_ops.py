@@ -23,7 +23,7 @@ from higgs_core.kernels.self_check_attention import rope_attention_cases
 from higgs_core.kernels.self_check_calls import one_draw, one_layer, one_layer_exactly, one_step_tail
 from higgs_core.kernels.self_check_cases import Cases
 from higgs_core.kernels.triton_ops import libraries, triton_ops
-from higgs_core.kernels.tuning import Timer, Tuner, seconds_in_a_graph
+from higgs_core.kernels.tuning import Timer, Tuner, seconds_in_a_graph, worth_timing
 from higgs_core.sampling.candidate_sampler import CandidateSampler
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def kernel_ops(
     keys = keys_of(config, dtype, kind)
     library = libraries(unplanned.rms_norm, unplanned.swiglu)
     made = PlanMaker(Cases(config, device, dtype), torch_ops(), library, Tuner(device, dtype, timer)).make(keys, plan)
-    if any(key not in plan for key in keys):
+    if any(key not in plan and worth_timing(key) for key in keys):
         log.info("Linear kernels were timed, as there is no plan for this GPU; %s says how to keep one", _HOW_TO_KEEP)
     without = assemble(made, off=off)
     if capability < MIN_CAPABILITY:

@@ -21,9 +21,19 @@ Arguments = tuple[Any, ...]
 Timer = Callable[[Operation, Sequence[Arguments]], float]
 """(call, arguments of each call) -> seconds a call."""
 
+_MIN_TIMED_BYTES = 8 << 20  # of a key's weights; below, how long a launch takes decides, not which kernel it is
 _MIN_GAIN = 0.03  # a smaller one is within the noise
 _REPEATS = 9
 _MAX_COPIES = 64  # of a weight; if even these fit into the cache, so does the model itself
+
+
+def worth_timing(key: Key) -> bool:
+    """Whether a model of these shapes and dtype is one whose speed matters: every choice has to be compiled first.
+
+    Small models and fp32, which checks are made in, run the first choice of the first family that agrees with torch.
+    """
+    nbytes = sum(outer * inner for outer, inner in key.shapes) * key.kind_dtype.itemsize
+    return nbytes >= _MIN_TIMED_BYTES and key.dtype != "float32"
 
 
 class Tuner:

@@ -63,6 +63,12 @@ class DecoderWeights:
                 weights += [layer.qkv, layer.output, layer.audio.gate_up, layer.audio.down]
         return sum(weight.nbytes for weight in weights)
 
+    @property
+    def largest_dense_nbytes(self) -> int:
+        """Bytes of the largest quantised matrix in the model's dtype, as torch's products need it; 0 without one."""
+        quantized = (weight for weight in self._weights() if isinstance(weight, QuantizedWeight))
+        return max((weight.values.numel() * self.norm.element_size() for weight in quantized), default=0)
+
     def _weights(self) -> list[Weight]:
         found: list[Weight] = [self.token_embedding, self.code_embedding, self.norm, self.audio_head]
         found += [self.text_head] if self.text_head is not None else []

@@ -29,11 +29,13 @@ from higgs_core.memory_plan import (
 )
 from higgs_core.model.decoder import Decoder
 from higgs_core.model.kv_cache import KVCache
+from higgs_core.model.prompt_span import PromptSpan, lay_out
 from higgs_core.model.weights import allocate
 from higgs_core.runtime.decode_graph import StepRunner
 from higgs_core.runtime.prefill import PREFILL_CHUNK
 from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import FAST_TOP_K, TextSampler
+from higgs_core.sampling.text_state import TextState, TextStepTail
 from tests.helpers.fake_tensors import fake_tensors
 from tests.helpers.live_bytes import LiveBytes
 from tests.helpers.paths import ROOT
@@ -60,9 +62,9 @@ CARDS = {
     "141 GB": 150.1 * GB,
 }
 BF16_PLANS = {
-    "16 GB": (4, 2356),
-    "20 GB": (8, 5172),
-    "24 GB (L4, A10)": (8, 7784),
+    "16 GB": (4, 2467),
+    "20 GB": (8, 5227),
+    "24 GB (L4, A10)": (8, 7839),
     "24 GB (RTX 3090, RTX 4090)": (8, 8192),
     "32 GB": (16, 8192),
     "40 GB": (24, 8192),
@@ -73,8 +75,8 @@ BF16_PLANS = {
     "141 GB": (64, 8192),
 }
 INT8_PLANS = {
-    "12 GB": (7, 2208),
-    "16 GB": (8, 6037),
+    "12 GB": (7, 2272),
+    "16 GB": (8, 6092),
     "20 GB": (8, 8192),
     "24 GB (L4, A10)": (8, 8192),
     "24 GB (RTX 3090, RTX 4090)": (8, 8192),
@@ -150,7 +152,8 @@ def test_the_context_is_shortened_before_slots_are_given_up() -> None:
     for memory in gpus():
         planned = plan(memory)
         if planned.slots < 8:
-            assert planned.context < SHORT_CONTEXT * 8 / planned.slots  # another slot would not have had its share
+            # Another slot would not have had its share; what else it needs is worth a few positions.
+            assert planned.context < SHORT_CONTEXT * 8 / planned.slots + 16
         if planned.context < 8192:
             assert planned.slots <= 8
         assert planned.context >= SHORT_CONTEXT or planned.slots == 1
@@ -218,15 +221,15 @@ def test_the_table_of_the_deployment_page_is_what_is_planned() -> None:
 @pytest.mark.parametrize(("start", "audio"), [(0, 0), (0, 500), (0, PREFILL_CHUNK + 1), (7167, 1), (7167, 500)])
 def test_prefill_stays_within_its_part(dtype: torch.dtype, start: int, audio: int) -> None:
     config, length = released(), PREFILL_CHUNK + 1
+    token_ids, is_audio = torch.zeros(length, dtype=torch.long), torch.arange(length) < audio
+    columns = torch.zeros(config.num_codebooks, audio, dtype=torch.long)
+    rows = lay_out([PromptSpan(0, start, token_ids, is_audio, columns)], CPU)
     with fake_tensors():
         decoder = _decoder(dtype, slots=1)
-        positions = torch.arange(length)
-        columns = torch.zeros(audio, config.num_codebooks, dtype=torch.long)
+        tensors = {name: tensor for name, tensor in vars(rows).items() if isinstance(tensor, torch.Tensor)}
+        fakes = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors.items()}
         with LiveBytes() as live:
-            hidden = decoder.prefill(
-                0, start, torch.zeros_like(positions), positions[:audio], positions[audio:], columns
-            )
-            decoder.text_logits(hidden)
+            decoder._prefill(replace(rows, **fakes))
     assert live.peak > 40e6
     assert live.peak <= prefill_nbytes(config, dtype, 1, 8192)
 
@@ -238,7 +241,9 @@ def test_a_decode_step_stays_within_its_part(rows: int) -> None:
         decoder = _decoder(BF16, rows)
         state = DecodeState.allocate(config, rows, decoder.cache.dummy_position, CPU)
         tail = ops.step_tail(config, ops.sampler(config.num_codebooks, config.codebook_size, CPU), CPU)
-        runner = StepRunner(decoder, state, tail, capture=False)
+        text = TextState.allocate(rows, decoder.cache.dummy_position, CPU)
+        text_tail = TextStepTail(TextSampler(config.vocab_size, (5,), CPU), (3,), CPU)
+        runner = StepRunner(decoder, state, tail, text, text_tail, None)
         with LiveBytes() as live:
             runner.run(rows, 512, FAST_TOP_K)
     assert live.peak <= decode_step_nbytes(config, BF16, rows)

@@ -14,11 +14,14 @@ from higgs_core.kernels import (
     gemv,
     pdl,
     pdl_check,
+    plan_choice,
     rms_norm,
+    select_ops,
     self_check_attention,
     self_check_cases,
     swiglu,
     triton_ops,
+    tuning,
 )
 from higgs_core.kernels.embed_columns import embed_columns_triton
 from higgs_core.kernels.linear_plan import LIBRARY, LINEAR_ADD, NORM_LINEAR, NORM_MLP_ADD, Choice, Key, Plan, choices
@@ -53,6 +56,8 @@ def _short_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_check_cases, "ROWS", (2,))
     for name, value in (("_ROWS", (2,)), ("_STEPS", 2), ("_LAYERS", 1)):
         monkeypatch.setattr(pdl_check, name, value)
+    for module in (plan_choice, select_ops):
+        monkeypatch.setattr(module, "worth_timing", lambda key: True)  # of a model as small as these
 
 
 def in_turn(step: Callable[[], torch.Tensor], times: int) -> torch.Tensor:
@@ -119,6 +124,30 @@ def test_a_sampler_that_draws_otherwise_is_switched_off(
         ops = start()
     assert ops.sampler is torch_ops().sampler
     assert "sampler kernel is off" in caplog.text
+
+
+def test_a_small_model_is_not_timed_and_runs_the_first_choices(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (plan_choice, select_ops):
+        monkeypatch.setattr(module, "worth_timing", tuning.worth_timing)
+
+    def timer(*_: Any) -> float:
+        raise AssertionError
+
+    with caplog.at_level(logging.INFO):
+        plan = plan_in_use(start({}, timer))
+    assert caplog.records == []
+    assert plan[key_of(NORM_MLP_ADD, 1)].family == "fused_mlp"
+    assert plan[key_of(LINEAR_ADD, 2)].family == "gemv"
+    assert plan[key_of(NORM_LINEAR, 32)].family == "skinny_gemm"
+
+
+def test_the_released_layers_are_worth_timing_and_fp32_is_not() -> None:
+    released = model_config(hidden_size=3072, intermediate_size=8192, num_attention_heads=24, head_dim=128)
+    for kind in (None, torch.int8):
+        assert all(tuning.worth_timing(key) for key in keys_of(released, torch.bfloat16, kind) if len(key.shapes) > 1)
+    assert not any(tuning.worth_timing(key) for key in keys_of(released, torch.float32, None))
 
 
 def test_a_known_plan_is_used_and_nothing_is_timed(caplog: pytest.LogCaptureFixture) -> None:
