@@ -8,6 +8,7 @@ time limit each; every figure is written to the JSON file at once, and what coul
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import signal
 import sys
@@ -65,7 +66,20 @@ def main(arguments: list[str] | None = None) -> int:
     say("\n" + summary(report.about, report.rows))
     say(f"\n{len(wrong)} checks failed, {supervisor.failures} stages failed, {time.monotonic() - began:.0f} s")
     say(f"Everything is in {report.path}")
+    _write_plan(report)
     return 1 if wrong or supervisor.failures else 0
+
+
+def _write_plan(report: Report) -> None:
+    """The linear kernels chosen, as a file for `higgs_core/kernels/plans/`, whose README says how it is named."""
+    choices = [
+        {name: row[name] for name in row if name != "heading"} for row in report.rows if row["heading"] == "plan"
+    ]
+    if choices and report.path is not None:
+        card = next(row["card"] for row in report.rows if row["heading"] == "environment")
+        path = report.path.with_suffix(".plan.json")
+        path.write_text(json.dumps({"gpu": card, "choices": choices}, indent=1) + "\n")
+        say(f"The plan of the linear kernels is in {path}")
 
 
 def _free_name(card: str) -> Path:

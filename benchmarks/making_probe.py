@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -17,10 +17,12 @@ from unittest import mock
 import higgs_core.build
 import higgs_core.checkpoint.load
 import higgs_core.codec.audio_codec
-import higgs_core.kernels.select_ops
 from higgs_core.build import EngineParts
 from higgs_core.kernels import quantized_weight, torch_ops
+from higgs_core.kernels.linear_plan import plan_entries
 from higgs_core.kernels.ops import Ops
+from higgs_core.kernels.select_ops import plan_in_use
+from higgs_core.kernels.tuning import Tuner
 from higgs_core.runtime.decode_graph import StepRunner
 
 Row = dict[str, Any]
@@ -33,12 +35,12 @@ class Making:
     """Noted while an engine is built and warmed up.
 
     seconds: by what was done.  captures: kind, rows and ms of each step, and why it could not be captured.
-    plans: by kernel, the configuration for each (rows, out, in).  warnings: of the kernels that were switched off.
+    plan: as in `plan_entries`.  warnings: of the kernels that were switched off.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     captures: list[Row] = field(default_factory=list)
-    plans: list[Row] = field(default_factory=list)
+    plan: list[Row] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -52,7 +54,7 @@ def noted_making() -> Iterator[Making]:
     """Functions that make an engine are timed inside, and what they choose is noted."""
     making = Making()
     load, build = higgs_core.checkpoint.load, higgs_core.build
-    codec, select = higgs_core.codec.audio_codec.AudioCodec, higgs_core.kernels.select_ops
+    codec = higgs_core.codec.audio_codec.AudioCodec
 
     def timed(name: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         started = time.perf_counter()
@@ -61,7 +63,7 @@ def noted_making() -> Iterator[Making]:
         finally:
             making.seconds[name] = making.seconds.get(name, 0.0) + time.perf_counter() - started
 
-    captured, fastest = StepRunner._capture, select.fastest
+    captured, ranked, ops_for = StepRunner._capture, Tuner.ranked, build.ops_for
 
     def capture(runner: StepRunner, graphs: Any, rows: int, step: Any) -> list[Exception]:
         started = time.perf_counter()
@@ -71,23 +73,21 @@ def noted_making() -> Iterator[Making]:
         making.captures.append({"step": kind, "rows": rows, "ms": ms, "failed": "; ".join(map(repr, failed)) or "no"})
         return failed
 
-    def tune(library: Any, kernel: Callable[..., Any], *arguments: Any) -> Any:
-        plan = timed("tuning", fastest, library, kernel, *arguments)
-        for (rows, out_features, in_features), config in plan.items():
-            sizes = {"rows": rows, "out": out_features, "in": in_features}
-            making.plans.append({"kernel": kernel.__name__, **sizes, **asdict(config)})
-        return plan
+    def choose(*arguments: Any) -> Ops:
+        ops: Ops = timed("kernels", ops_for, *arguments)
+        making.plan = plan_entries(plan_in_use(ops))
+        return ops
 
     with ExitStack() as stack:
         for place, name, label in (
             (load, "allocate", "allocation"),
             (load, "read_into", "reading"),
-            (build, "ops_for", "kernels"),
             (codec, "from_folder", "codec"),
         ):
             stack.enter_context(mock.patch.object(place, name, partial(timed, label, getattr(place, name))))
         stack.enter_context(mock.patch.object(StepRunner, "_capture", capture))
-        stack.enter_context(mock.patch.object(select, "fastest", tune))
+        stack.enter_context(mock.patch.object(build, "ops_for", choose))
+        stack.enter_context(mock.patch.object(Tuner, "ranked", lambda *key: timed("tuning", ranked, *key)))
         making.warnings = stack.enter_context(kernel_warnings())
         yield making
 

@@ -1,4 +1,4 @@
-"""How the full-size engine is made: seconds, kernels, the GEMV plans chosen, captured steps."""
+"""How the full-size engine is made: seconds, kernels, the plan of its linear kernels, captured steps."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def run(context: StageContext) -> None:
     )
     for capture in making.captures:
         context.add("capture", **capture)
-    for chosen in making.plans:
-        context.add("plan", **chosen)
+    for choice in making.plan:
+        context.add("plan", **choice)
 
 
 def _why(context: StageContext, *, kernels: bool) -> str:

@@ -107,7 +107,13 @@ def plan_path(gpu: str) -> Path:
 
 def plan_json(gpu: str, plan: Plan) -> str:
     """The content of a GPU's file."""
-    entries = [
+    lines = ",\n".join(f"    {json.dumps(entry)}" for entry in plan_entries(plan))
+    return f'{{\n  "gpu": {json.dumps(gpu)},\n  "choices": [\n{lines}\n  ]\n}}\n'
+
+
+def plan_entries(plan: Plan) -> list[dict[str, Any]]:
+    """The "choices" of a GPU's file."""
+    return [
         {
             "operation": key.operation,
             "rows": key.rows,
@@ -119,8 +125,6 @@ def plan_json(gpu: str, plan: Plan) -> str:
         }
         for key in sorted(plan)
     ]
-    lines = ",\n".join(f"    {json.dumps(entry)}" for entry in entries)
-    return f'{{\n  "gpu": {json.dumps(gpu)},\n  "choices": [\n{lines}\n  ]\n}}\n'
 
 
 def read_plan(path: Path) -> dict[Key, Choice]:
