@@ -23,6 +23,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import numpy as np
 import torch
 
+from benchmarks import engine_probe
 from benchmarks.environment import software
 from benchmarks.report import Report, Row, say
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
@@ -214,23 +215,8 @@ def _spoken_in_pieces(engine: HiggsAudioEngine, text: str) -> Iterator[Utterance
 
 def teacher_forced(parts: EngineParts, sample: ChatMLSample, columns: torch.Tensor) -> torch.Tensor:
     """Logits after a sample's prompt and each of `columns`, int64 [T, Q], but the last: float32 [T - 1, Q, V]."""
-    prompt, decoder = prompt_of(parts, sample), parts.decoder
-    logits = []
     with torch.inference_mode():
-        decoder.prefill(
-            0,
-            0,
-            prompt.positions,
-            prompt.is_audio.nonzero()[:, 0],
-            (~prompt.is_audio).nonzero()[:, 0],
-            prompt.columns.T.contiguous(),
-        )
-        for step, column in enumerate(columns[:-1]):
-            position = torch.tensor([prompt.length + step])
-            active = torch.ones(1, dtype=torch.bool)
-            decoder.cache.mark_audio(0, prompt.length + step, prompt.length + step + 1)
-            logits.append(decoder.decode_step(column[None], position, active, prompt.length + step + 1)[0])
-    return torch.stack(logits)
+        return engine_probe.teacher_forced(parts.decoder, prompt_of(parts, sample), columns[:-1])
 
 
 def compared(parts: EngineParts, utterances: Sequence[Utterance]) -> dict[str, float | int]:

@@ -87,6 +87,13 @@ def test_the_software_is_named_with_its_versions() -> None:
 
 def test_stages_are_chosen_by_name_and_by_group() -> None:
     assert chosen("") == list(STAGES)
-    assert [stage.name for stage in chosen("checks, steps")] == ["golden", "kernels", "graph", "precision", "steps"]
+    assert [stage.name for stage in chosen("checks, steps")] == [
+        "compile",
+        "golden",
+        "kernels",
+        "graph",
+        "precision",
+        "steps",
+    ]
     with pytest.raises(ValueError, match="no stage nothing; there are"):
         chosen("nothing,steps")

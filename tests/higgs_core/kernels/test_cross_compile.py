@@ -18,6 +18,7 @@ from higgs_core.kernels.precompile import CAPABILITIES, launch_all
 from tests.helpers.kernel_shapes import model_config
 
 GEMV_KERNELS = {"_norm_linear_kernel", "_linear_add_kernel", "_norm_gate_up_kernel", "_norm_mlp_add_kernel"}
+CODEC_KERNELS = {"_snake_kernel"}
 SHARED_MEMORY = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 103: 227, 120: 99}  # KiB a program may have
 RELEASED = {
     "hidden_size": 3072,
@@ -121,7 +122,7 @@ def test_all_programs_of_the_mlp_in_one_launch_fit_on_a_multiprocessor(compiled:
 def test_kernels_with_pdl_wait_before_they_read_what_others_wrote(compiled: tuple[int, list[Any]]) -> None:
     """Weights come before the wait; without PDL there is none."""
     capability, kernels = compiled
-    for kernel in kernels:
+    for kernel in [kernel for kernel in kernels if kernel.src.fn.__name__ not in CODEC_KERNELS]:
         ptx = kernel.asm["ptx"]
         assert kernel.metadata.launch_pdl == (capability >= 90), kernel.src.fn.__name__
         assert ptx.count("griddepcontrol.wait") == (capability >= 90), kernel.src.fn.__name__

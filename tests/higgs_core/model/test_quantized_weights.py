@@ -13,6 +13,7 @@ from higgs_core.kernels import torch_ops
 from higgs_core.kernels.quantized_weight import VALUE_DTYPES, QuantizedWeight, Weight, dense, quantize
 from higgs_core.model.decoder import Decoder
 from higgs_core.model.kv_cache import KVCache
+from higgs_core.model.prompt_span import PromptSpan
 from higgs_core.model.weights import DecoderWeights, allocate, destinations, quantized
 
 KINDS = tuple(VALUE_DTYPES)
@@ -92,9 +93,10 @@ def test_prefill_and_decode_step_compute_with_the_weights_that_they_hold(kind: s
     logits = []
     for each in (weights, exact):
         decoder = Decoder(config, each, KVCache(config, 1, 16, torch.device("cpu"), torch.float32), torch_ops())
-        audio = torch.tensor([3, 4])
-        columns = torch.arange(16).view(2, 8)
-        hidden = decoder.prefill(0, 0, torch.arange(6), audio, torch.tensor([0, 1, 2, 5]), columns)
-        step = decoder.decode_step(columns[:1], torch.tensor([6]), torch.tensor([True]), 7)
-        logits.append(torch.cat([decoder.text_logits(hidden).view(-1), step.view(-1)]))
+        is_audio = torch.tensor([False, False, False, True, True, False])
+        columns, active, lanes = torch.arange(16).view(2, 8), torch.tensor([True]), torch.tensor([0])
+        decoder.prefill([PromptSpan(0, 0, torch.arange(6), is_audio, columns.T)])
+        text = decoder.text_step(torch.tensor([9]), torch.tensor([6]), active, 7, lanes)
+        step = decoder.decode_step(columns[:1], torch.tensor([7]), active, 8)
+        logits.append(torch.cat([text.view(-1), step.view(-1)]))
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-4)

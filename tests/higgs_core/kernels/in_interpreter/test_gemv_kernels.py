@@ -12,7 +12,7 @@ from higgs_core.kernels.fused_mlp import FusedMlpConfig
 from higgs_core.kernels.gemv import GemvConfig
 from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight
 from higgs_core.kernels.rms_norm import rms_norm
-from tests.helpers.kernel_shapes import assert_close, random
+from tests.helpers.kernel_shapes import TOLERANCE, assert_close, random
 
 EPS = 1e-5
 SMALL = GemvConfig(tile=4, tiles=2, block=64, warps=1)
@@ -69,7 +69,12 @@ def test_norm_mlp_add_in_two_launches(rows: int, dtype: torch.dtype, values: tor
     expected = linear.norm_mlp_add(residual.clone(), norm, EPS, gate_up, down)
     configs = (SMALL, GemvConfig(tile=4, tiles=3, block=64, warps=2))
     assert gemv.norm_mlp_add_triton(residual, norm, EPS, gate_up, down, configs) is residual
-    assert_close(residual, expected)
+    assert_close(residual, expected, tolerance=_tolerance(dtype, values))
+
+
+def _tolerance(dtype: torch.dtype, values: torch.dtype | None) -> float:
+    """torch rounds a product of quantised values once more, before it is scaled."""
+    return TOLERANCE[dtype] if values is None else 2 * TOLERANCE[dtype]
 
 
 SMALL_MLP = FusedMlpConfig(1, 1, gate_tile=16, gate_block=32, down_tile=16, down_block=64, max_rows=(2, 2, 2))
