@@ -60,6 +60,7 @@ def _one_model(
     theirs = TransformersSide(parts, sample)
     alone = None
     with HiggsAudioEngine(parts) as engine:
+        engine.warm_up()  # chooses the threads of a step; transformers uses all of them
         for batch in batches:
             ms = in_turns(
                 {
