@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from higgs_core.device_memory import is_out_of_memory
+from higgs_core.kernels.graph_capture import captured
 from higgs_core.kernels.linear_plan import FAMILIES, LIBRARY, LINEAR_ADD, Choice, Key, choices
 from higgs_core.kernels.optional_triton import cdiv
 from higgs_core.kernels.planned_ops import WEIGHTS, Operation, launcher
@@ -44,8 +46,19 @@ class Tuner:
         self._inputs = RandomInputs(device, dtype)
 
     def ranked(self, key: Key, library: Operation) -> list[Choice]:
-        """The library and the best choice of each family that runs at all, the fastest first."""
-        calls = self._calls(key)
+        """The library and the best choice of each family that runs at all, the fastest first.
+
+        The library alone where there is no memory for the weights that are read: a worker that speaks is worth more.
+        """
+        try:
+            calls = self._calls(key)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            log.warning(
+                "%s of %d rows cannot be timed for lack of memory; torch's product runs", key.operation, key.rows
+            )
+            return [LIBRARY]
         seconds = {LIBRARY: self._seconds(library, calls)}
         for family in FAMILIES:
             found = {each: self._seconds(launcher(key.operation, each), calls) for each in choices(key, family)}
@@ -120,10 +133,12 @@ def seconds_in_a_graph(call: Operation, calls: Sequence[Arguments]) -> float:
     """Seconds per call in a CUDA graph, as in a decode step: the median of several replays."""
     call(*calls[0])
     torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the device meanwhile
+
+    def every_call() -> None:
         for arguments in calls:
             call(*arguments)
+
+    graph = captured(every_call)
     graph.replay()
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     times: list[float] = []

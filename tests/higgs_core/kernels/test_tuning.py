@@ -82,6 +82,17 @@ def test_if_all_fail_the_library_is_left(monkeypatch: pytest.MonkeyPatch) -> Non
     assert ranked(MLP, seconds, monkeypatch) == [LIBRARY]
 
 
+def test_without_memory_for_the_weights_the_library_runs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any) -> list[Arguments]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Tuner, "_calls", full)
+    assert ranked(MLP, lambda choice: 1.0, monkeypatch) == [LIBRARY]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
 @pytest.mark.parametrize("kind", ["float32", "int8"])
 @pytest.mark.parametrize(
     ("operation", "shapes"),
