@@ -73,8 +73,8 @@ def noted_making() -> Iterator[Making]:
         making.captures.append({"step": kind, "rows": rows, "ms": ms, "failed": "; ".join(map(repr, failed)) or "no"})
         return failed
 
-    def choose(*arguments: Any) -> Ops:
-        ops: Ops = timed("kernels", ops_for, *arguments)
+    def choose(*arguments: Any, **named: Any) -> Ops:
+        ops: Ops = timed("kernels", ops_for, *arguments, **named)
         making.plan = plan_entries(plan_in_use(ops))
         return ops
 

@@ -91,7 +91,7 @@ def load_parts(config: EngineConfig) -> EngineParts:
     kind = _kind(config.weights, device)
     with _folders(config) as folders, memory_for_weights(device):
         model = _load(config, folders, device, kind)
-    parts = build_parts(model, config.max_batch_size, config.max_context)
+    parts = build_parts(model, config.max_batch_size, config.max_context, kernels=config.kernels)
     log.info("Everything loaded and in place in %.2f s", time.perf_counter() - started)
     return parts
 
@@ -124,11 +124,13 @@ def _load(config: EngineConfig, folders: _Folders, device: torch.device, kind: s
     built_in = BUILT_IN.get(config.model)
     show_progress = config.progress and built_in is None  # those load at once
     model_config, weights = load_model(folders.model, device, _dtype(config.dtype), kind=kind, progress=show_progress)
-    codec = AudioCodec.from_folder(folders.codec, device) if folders.codec is not None else None
+    codec = AudioCodec.from_folder(folders.codec, device, kernels=config.kernels) if folders.codec is not None else None
     return LoadedModel(model_config, weights, tokenizer, codec, built_in)
 
 
-def build_parts(model: LoadedModel, max_batch_size: NumberOrAuto, max_context: int) -> EngineParts:
+def build_parts(
+    model: LoadedModel, max_batch_size: NumberOrAuto, max_context: int, *, kernels: bool = EngineConfig.kernels
+) -> EngineParts:
     """An engine's parts around a model that is in memory already; everything goes where its weights lie.
 
     max_batch_size, max_context: as in EngineConfig. Raises ModelLoadError when the parts do not fit each other or the
@@ -144,7 +146,9 @@ def build_parts(model: LoadedModel, max_batch_size: NumberOrAuto, max_context: i
         # cuDNN's attention, which torch prefers on Hopper, compiles itself anew for every length of a prompt.
         torch.backends.cuda.enable_cudnn_sdp(False)
     kind = None if weights.kind is None else VALUE_DTYPES[weights.kind]
-    ops = ops_for(config, device, dtype, kind)  # before memory is planned: this loads kernels and libraries
+    ops = ops_for(
+        config, device, dtype, kind, kernels=kernels
+    )  # before memory is planned: this loads kernels and libraries
     cache = sized_cache(config, weights, max_batch_size, max_context, with_codec=codec is not None)
     count, context = cache.slots, cache.context
     decoder = Decoder(config, weights, cache, ops)

@@ -56,6 +56,7 @@ class HiggsAudioEngine:
         max_waiting: int = EngineConfig.max_waiting,
         progress: bool = EngineConfig.progress,
         weights: str = EngineConfig.weights,
+        kernels: bool = EngineConfig.kernels,
     ) -> HiggsAudioEngine:
         """Load a language model and, if named, a codec; `EngineConfig` says what the arguments mean.
 
@@ -75,6 +76,7 @@ class HiggsAudioEngine:
                 max_waiting=max_waiting,
                 progress=progress,
                 weights=weights,
+                kernels=kernels,
             )
         )
 

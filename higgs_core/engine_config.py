@@ -42,6 +42,7 @@ class EngineConfig:
     max_waiting: requests that may wait for a slot before `submit` raises BusyError.
     progress: show a bar while weights load.
     weights: "auto" (in `dtype`), or "int8" or "fp8": the layers' matrices in 8 bits with a scale an output feature.
+    kernels: whether a GPU runs Triton kernels, which are checked at boot; without them it speaks, but more slowly.
 
     Raises ModelLoadError for a value that cannot work on any machine.
     """
@@ -58,6 +59,7 @@ class EngineConfig:
     max_waiting: int = 64
     progress: bool = False
     weights: str = AUTO
+    kernels: bool = True
 
     def __post_init__(self) -> None:
         slots = self.max_batch_size

@@ -40,10 +40,11 @@ _LANGUAGE_MODEL_CODES = 1024
 class AudioCodec:
     """Q codebooks, T frames of 960 samples, N samples at 24 kHz. Safe to call from any thread."""
 
-    def __init__(self, model: Any, *, cache_bytes: int = 32 << 20) -> None:
+    def __init__(self, model: Any, *, cache_bytes: int = 32 << 20, kernels: bool = True) -> None:
+        """cache_bytes: of codes of clips.  kernels: whether a GPU may run Triton kernels."""
         self._model = model.eval().float()
         self._device = next(model.parameters()).device
-        install_snake(self._model, self._device)
+        install_snake(self._model, self._device, kernels=kernels)
         self._codes: OrderedDict[bytes, torch.Tensor] = OrderedDict()
         self._cache_bytes = cache_bytes
         self._lock = threading.Lock()
@@ -53,8 +54,8 @@ class AudioCodec:
         self.cache_misses = 0
 
     @classmethod
-    def from_folder(cls, folder: Path, device: torch.device) -> AudioCodec:
-        """Load a codec in transformers' format.
+    def from_folder(cls, folder: Path, device: torch.device, *, kernels: bool = True) -> AudioCodec:
+        """Load a codec in transformers' format. kernels: as above.
 
         Raises ModelLoadError unless its rates are those of `higgs_core.rates`, its codebooks have the language model's
         size, and every tensor of the model is there.
@@ -89,7 +90,7 @@ class AudioCodec:
                 "revision."
             )
         log.info("Loaded the audio codec on %s in %.2f s", device, time.perf_counter() - started)
-        return cls(model.to(device))
+        return cls(model.to(device), kernels=kernels)
 
     @torch.inference_mode()
     def encode(self, waveform: np.ndarray) -> torch.Tensor:

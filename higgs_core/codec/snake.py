@@ -33,13 +33,15 @@ class Snake(torch.nn.Module):
         return self._function(hidden_states, self.alpha, self.inverse)
 
 
-def install_snake(model: torch.nn.Module, device: torch.device) -> None:
+def install_snake(model: torch.nn.Module, device: torch.device, *, kernels: bool = True) -> None:
     """Replace every Snake of a codec that lies on `device`; on a GPU by the kernel, if it passes its check there.
+
+    kernels: False takes the torch function on a GPU too.
 
     On a CPU the torch function gives the same numbers as transformers' in half the time: it allocates once.
     """
     function: SnakeFunction = snake
-    if device.type == "cuda" and HAS_TRITON:
+    if device.type == "cuda" and HAS_TRITON and kernels:
         with torch.inference_mode(), torch.cuda.device(device):
             function = checked("Snake", snake_triton, snake, _cases(model, device))
     parents = [module for module in model.modules() if not isinstance(module, Snake1d)]

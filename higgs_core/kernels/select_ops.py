@@ -31,13 +31,24 @@ log = logging.getLogger(__name__)
 _HOW_TO_KEEP = "higgs_core/kernels/plans/README.md"
 
 
-def ops_for(config: ModelConfig, device: torch.device, dtype: torch.dtype, kind: torch.dtype | None = None) -> Ops:
+def ops_for(
+    config: ModelConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    kind: torch.dtype | None = None,
+    *,
+    kernels: bool = True,
+) -> Ops:
     """The operations of a decode step on `device`, for tensors of `dtype`.
 
-    kind: of the layers' quantised weights, int8 or float8_e4m3fn; None is `dtype`.
+    kind: of the layers' quantised weights, int8 or float8_e4m3fn; None is `dtype`.  kernels: False takes torch alone.
+    The kernels of a device share counters: at most one engine a GPU in a process may use them.
     """
     if device.type != "cuda":
         return replace(torch_ops(), sampler=CandidateSampler)
+    if not kernels:
+        log.info("Triton kernels are switched off by the configuration")
+        return torch_ops()
     if not HAS_TRITON:
         log.warning("Triton is not installed, so every kernel is off; install triton for full speed")
         return torch_ops()

@@ -78,6 +78,7 @@ class Settings(Limits):
     device: Device = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:<index>")
     torch_dtype: Dtype = Field("auto", description="auto, float32 (fp32), float16 (fp16) or bfloat16 (bf16)")
     weights: Weights = Field("auto", description="auto (as HIGGS_AUDIO_TORCH_DTYPE), int8 or fp8")
+    kernels: bool = Field(True, description="0 or 1")
 
     # Defaults of a request's fields.
     system_prompt: str = Field(DEFAULT_SYSTEM_PROMPT, description="any text, or blank for no system turn")
@@ -220,6 +221,7 @@ class Settings(Limits):
             max_context=self.max_context,
             progress=progress,
             weights=self.weights,
+            kernels=self.kernels,
         )
 
 

@@ -107,6 +107,13 @@ def test_a_gpu_without_triton_gets_torch_and_one_warning(
     assert "Triton is not installed" in record.getMessage()
 
 
+def test_a_gpu_runs_torch_where_kernels_are_switched_off(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        ops = ops_for(model_config(), torch.device("cuda"), torch.bfloat16, kernels=False)
+    assert ops == torch_ops()
+    assert "switched off by the configuration" in caplog.text
+
+
 def test_every_module_loads_and_its_torch_function_runs_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)  # an import of it fails
     bare = load_again("optional_triton")

@@ -88,6 +88,7 @@ READ = [
     ("HIGGS_AUDIO_TORCH_DTYPE", "bfloat16", "torch_dtype", "bfloat16"),
     ("HIGGS_AUDIO_WEIGHTS", "INT8", "weights", "int8"),
     ("HIGGS_AUDIO_WEIGHTS", "fp8", "weights", "fp8"),
+    ("HIGGS_AUDIO_KERNELS", "0", "kernels", False),
     ("HIGGS_AUDIO_LOG_LEVEL", "debug", "log_level", "DEBUG"),
     ("HIGGS_AUDIO_LOG_LEVEL", "WARN", "log_level", "WARNING"),
     ("HIGGS_AUDIO_LOG_LEVEL", "fatal", "log_level", "CRITICAL"),
@@ -126,6 +127,7 @@ BOUNDS: list[tuple[str, list[str], list[str]]] = [
     ("HIGGS_AUDIO_WEIGHTS", ["auto", "int8", "fp8"], ["int4", "bf16", "8"]),
     ("HIGGS_AUDIO_LOG_LEVEL", ["WARNING", "ERROR", "CRITICAL"], ["TRACE", "5"]),
     ("HIGGS_AUDIO_STREAMING", ["0", "1", "true", "false"], ["2", "maybe"]),
+    ("HIGGS_AUDIO_KERNELS", ["0", "1", "off", "on"], ["2", "triton"]),
     ("HIGGS_AUDIO_MODE", ["queue", "http"], ["both"]),
     ("HIGGS_AUDIO_MAX_CONCURRENCY", ["1", "256", "auto"], ["0", "257", "-1", "2.5", "automatic"]),
     ("HIGGS_AUDIO_MAX_CONTEXT", ["256", "131072"], ["255", "131073"]),
@@ -288,7 +290,7 @@ def test_a_built_in_model_is_loaded_with_its_own_codec_and_tokenizer(name: str) 
 
 
 def test_what_the_engine_is_loaded_from_follows_the_settings() -> None:
-    settings = Settings(max_concurrency=3, device="cpu", torch_dtype="float32", weights="int8")
+    settings = Settings(max_concurrency=3, device="cpu", torch_dtype="float32", weights="int8", kernels=False)
     assert settings.engine_config(progress=True) == EngineConfig(
         model="bosonai/higgs-audio-v2-generation-3B-base",
         audio_tokenizer="bosonai/higgs-audio-v2-tokenizer",
@@ -298,6 +300,7 @@ def test_what_the_engine_is_loaded_from_follows_the_settings() -> None:
         max_context=8192,
         progress=True,
         weights="int8",
+        kernels=False,
     )
 
 
