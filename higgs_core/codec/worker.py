@@ -46,6 +46,7 @@ class CodecWorker:
         self._jobs = JobQueue()
         self._running: list[Future[Any]] = []  # of the jobs that the thread works on
         self._closing = False
+        self._threads = torch.get_num_threads()
         if device.type == "cuda":
             # The weights were written on another stream. Waited for here, before any thread captures a graph: while one
             # does, nobody may wait for the whole device.
@@ -132,6 +133,7 @@ class CodecWorker:
             raise EngineStoppedError(_STOPPED)
 
     def _run(self) -> None:
+        _use_threads(self._threads)
         try:
             with _lowest_priority_stream(self._device), torch.inference_mode():
                 while self._serve():
@@ -191,6 +193,16 @@ class CodecWorker:
             log.warning("The audio codec has too little memory for the longest clips; requests with one may fail")
         self._graphs.prepare(lengths)
         log.info("Warmed the audio codec up in %.2f s", time.perf_counter() - started)
+
+
+def _use_threads(count: int) -> None:
+    """Have what the current thread computes on a CPU use so many threads, whatever others do.
+
+    A thread takes over, where it computes or asks for the first time, the number that any thread has set last, and the
+    engine's sets fewer for each of its steps.
+    """
+    torch.get_num_threads()  # now; after `set_num_threads` it would undo that
+    torch.set_num_threads(count)
 
 
 def _lowest_priority_stream(device: torch.device) -> contextlib.AbstractContextManager[Any]:

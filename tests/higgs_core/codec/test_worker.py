@@ -368,3 +368,21 @@ class TestDeath:
             worker.encode(np.zeros(FRAME, dtype=np.float32))
         with pytest.raises(EngineStoppedError):
             worker.decode_joined([codes(1)])
+
+
+def test_the_threads_of_a_decode_step_are_not_taken_over(codec: StandInCodec) -> None:
+    """torch gives a thread that computes for the first time the number that any thread has set last."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        worker = CodecWorker(codec, torch.device("cpu"))  # type: ignore[arg-type]
+        seen: list[int] = []
+        codec.before = lambda _: seen.append(torch.get_num_threads())
+        step = threading.Thread(target=torch.set_num_threads, args=(1,))
+        step.start()
+        step.join()
+        worker.decode(codes(1)).result(timeout=PATIENCE)
+        worker.close()
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [4]
