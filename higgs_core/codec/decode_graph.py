@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from higgs_core.codec.audio_codec import AudioCodec, to_host
+from higgs_core.graph_capture import ERROR_MODE, ended_on_failure
 from higgs_core.rates import FRAME_SAMPLES
 
 log = logging.getLogger(__name__)
@@ -118,11 +119,11 @@ class CudaCapture:
         torch.cuda.current_stream().synchronize()
         graph = torch.cuda.CUDAGraph()
         # Not `torch.cuda.graph`, which waits for the whole device and empties torch's cache of memory.
-        # Other threads may use the device meanwhile; only what this thread does is captured.
-        graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
-        try:
+        pool = torch.cuda.graph_pool_handle() if self._pool is None else self._pool
+        self._pool = None  # after a failure the next capture begins a pool of its own
+        with ended_on_failure(graph, pool):
+            graph.capture_begin(pool=pool, capture_error_mode=ERROR_MODE)
             result = run()
-        finally:
             graph.capture_end()
-        self._pool = self._pool or graph.pool()
+        self._pool = pool
         return graph.replay, result

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from higgs_core.config import ModelConfig
-from higgs_core.kernels.graph_capture import captured
+from higgs_core.graph_capture import capturing
 from higgs_core.kernels.ops import Ops
 from higgs_core.kernels.rope_kv import RopeTable
 from higgs_core.kernels.self_check_inputs import RandomInputs
@@ -103,9 +103,10 @@ def repeat_in_a_graph(step: Callable[[], torch.Tensor], times: int) -> torch.Ten
     """One step to warm up, then a captured one so many times."""
     step()
     torch.cuda.synchronize()
-    results: list[torch.Tensor] = []
-    graph = captured(lambda: results.append(step()))
+    graph = torch.cuda.CUDAGraph()
+    with capturing(graph):
+        result = step()
     for _ in range(times):
         graph.replay()
     torch.cuda.synchronize()
-    return results[0].clone()  # before the graph and its memory go
+    return result.clone()  # before the graph and its memory go

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from higgs_core.device_memory import is_out_of_memory
-from higgs_core.kernels.graph_capture import captured
+from higgs_core.graph_capture import capturing
 from higgs_core.kernels.linear_plan import FAMILIES, LIBRARY, LINEAR_ADD, Choice, Key, choices
 from higgs_core.kernels.optional_triton import cdiv
 from higgs_core.kernels.planned_ops import WEIGHTS, Operation, launcher
@@ -133,12 +133,10 @@ def seconds_in_a_graph(call: Operation, calls: Sequence[Arguments]) -> float:
     """Seconds per call in a CUDA graph, as in a decode step: the median of several replays."""
     call(*calls[0])
     torch.cuda.synchronize()
-
-    def every_call() -> None:
+    graph = torch.cuda.CUDAGraph()
+    with capturing(graph):
         for arguments in calls:
             call(*arguments)
-
-    graph = captured(every_call)
     graph.replay()
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     times: list[float] = []

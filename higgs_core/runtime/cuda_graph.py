@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from higgs_core.kernels.graph_capture import captured
+from higgs_core.graph_capture import capturing
 
 Work = Callable[[], None]
 
@@ -23,8 +23,13 @@ class CudaGraphs:
 
         Raises what capturing raises, with nothing captured; the current stream can be used as before.
         """
+        stream = torch.cuda.current_stream()
+        # Nodes keep the priority of the stream that they are captured on. The default stream cannot be captured.
+        on = None if stream == torch.cuda.default_stream() else stream
+        graph = torch.cuda.CUDAGraph()
         pool = torch.cuda.graph_pool_handle() if self._pool is None else self._pool
         self._pool = None  # after a failure the next capture begins a pool of its own
-        graph = captured(work, pool=pool)
+        with capturing(graph, pool, on):
+            work()
         self._pool = pool
         return graph.replay
