@@ -48,7 +48,7 @@ class DeviceWork:
     def run(self) -> Iterator[Failure]:
         """Prefill, a text step and a decode step. Yields requests that cannot go on, whose slots are to be released."""
         yield from self._run_prefill()
-        yield from self._run_step(self._text_step.launch, lambda: self._slots.to_read_text)
+        yield from self._run_step(self._text_step.launch, lambda: self._text_step.readers)
         yield from self._run_step(self._decode_step.launch, lambda: self._slots.launchable + self._slots.opened)
 
     def _run_prefill(self) -> Iterator[Failure]:

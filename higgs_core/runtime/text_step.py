@@ -7,7 +7,7 @@ A row deactivates itself behind a token that ends its text. A request that opens
 from __future__ import annotations
 
 from higgs_core.runtime.decode_graph import StepRunner
-from higgs_core.runtime.generation import Status
+from higgs_core.runtime.generation import Generation, Status
 from higgs_core.runtime.slots import Slots
 from higgs_core.runtime.step_output import RowMap, StepOutputs
 from higgs_core.sampling.text_state import TEXT_LANES, TextState
@@ -22,16 +22,22 @@ class TextStep:
         self._runner = runner
         self._outputs = outputs
 
-    def launch(self) -> None:
-        """Enqueue one text step for the rows that have text to read, as many as there are lanes; the others wait."""
+    @property
+    def readers(self) -> list[Generation]:
+        """Requests that take part in the next text step: those with text to read, as many as there are lanes."""
         waiting = self._slots.to_read_text
         going = [generation for generation in waiting if generation.next_text is None]
-        new = [generation for generation in waiting if generation.next_text is not None][: TEXT_LANES - len(going)]
-        readers = going + new
+        new = [generation for generation in waiting if generation.next_text is not None]
+        return going + new[: TEXT_LANES - len(going)]
+
+    def launch(self) -> None:
+        """Enqueue one text step for its readers; other requests wait for a lane."""
+        readers = self.readers
         if not readers:
             return
-        for generation in new:
-            self._slots.read_text(generation)
+        for generation in readers:
+            if generation.next_text is not None:
+                self._slots.read_text(generation)
         rows = max(generation.slot for generation in readers) + 1
         emitted = self._text.emitted[:rows]
         host = self._outputs.reserve(emitted)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -16,6 +18,9 @@ from higgs_core.engine import GenerationFuture
 from higgs_core.errors import DeviceMemoryError, EngineStoppedError
 from higgs_core.model.kv_cache import KVCache
 from higgs_core.model.prompt_span import PromptSpan
+from higgs_core.runtime.device_work import DeviceWork
+from higgs_core.runtime.text_step import TextStep
+from higgs_core.sampling.text_state import TEXT_LANES
 from tests.golden import CASES, GoldenCase
 from tests.helpers.patience import PATIENCE
 
@@ -245,3 +250,21 @@ def test_a_prefix_that_cannot_be_kept_costs_nothing(engine: HiggsAudioEngine, mo
     for case in CHECKPOINT[:4] * 2:
         case.check(engine.generate(case.sample, case.params))
     assert engine.stats()["prefix_hits"] == 0
+
+
+def test_a_request_that_waits_for_a_lane_does_not_pay_for_a_text_step() -> None:
+    """It takes no part in the step that has too little memory, so dropping it would free none."""
+    waiting = [
+        SimpleNamespace(number=number, timeline=SimpleNamespace(admitted=float(number)), next_text=7, slot=number)
+        for number in range(TEXT_LANES + 3)
+    ]
+    slots = SimpleNamespace(to_read_text=waiting, speaking=[], launchable=[], opened=[], read_text=lambda _: None)
+    text, outputs = MagicMock(), MagicMock()
+    outputs.reserve.side_effect = out_of_memory()
+    text_step: Any = TextStep(slots, text, MagicMock(), outputs)  # type: ignore[arg-type]
+    prefill = MagicMock()
+    prefill.batches.return_value = []
+    work = DeviceWork(slots, MagicMock(), prefill, text_step, MagicMock())  # type: ignore[arg-type]
+    first, error = next(work.run())
+    assert isinstance(error, DeviceMemoryError)
+    assert first is waiting[TEXT_LANES - 1]  # type: ignore[comparison-overlap]
