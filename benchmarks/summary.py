@@ -72,7 +72,7 @@ def _single_figures(rows: Sequence[Row]) -> str:
     for row in _under(rows, "prefill"):
         cells.append((f"prefill of {row['positions']} positions", f"{shown_value(row['ms'])} ms"))
     for row in _under(rows, "text step"):
-        cells.append(("TEXT step", f"{shown_value(row['ms'])} ms"))
+        cells.append(("text step", f"{shown_value(row['ms'])} ms"))
     for row in _under(rows, "engine"):
         captured = f"{row['graphs']} in {shown_value(row['capture_seconds'])} s"
         cells.append(("captured steps", captured))

@@ -1,4 +1,4 @@
-"""ms of a prompt's prefill by its length, and of a TEXT step."""
+"""ms of a prompt's prefill by its length, and of a text step."""
 
 from __future__ import annotations
 
