@@ -80,9 +80,8 @@ def engine_speed(engine: HiggsAudioEngine, sample: ChatMLSample, batch: int, ste
         if result.finish_reason != "length" or result.delayed_audio_columns[0].shape[1] != steps:
             raise RuntimeError("a request of the benchmark ended early, so its time is not valid")
     decoding = min(result.timings["decode"] for result in results)
-    return Speed(
-        1000 * decoding / (steps - 2), steps, wall
-    )  # one step samples nothing, and decoding is timed from the next one's column on
+    # One step samples nothing, and decoding is timed from the next one's column on.
+    return Speed(1000 * decoding / (steps - 2), steps, wall)
 
 
 class _StepClock(StoppingCriteria):

@@ -18,7 +18,7 @@ import higgs_core.build
 import higgs_core.checkpoint.load
 import higgs_core.codec.audio_codec
 from higgs_core.build import EngineParts
-from higgs_core.kernels import quantized_weight, torch_ops
+from higgs_core.kernels import torch_ops
 from higgs_core.kernels.linear_plan import plan_entries
 from higgs_core.kernels.ops import Ops
 from higgs_core.kernels.select_ops import plan_in_use
@@ -130,11 +130,6 @@ def operations_with_kernels(ops: Ops) -> list[str]:
     """Names of the operations that are not plain torch."""
     plain = torch_ops()
     return [f.name for f in fields(ops) if getattr(ops, f.name) is not getattr(plain, f.name)]
-
-
-def weight_kinds() -> tuple[str, ...]:
-    """Kinds of 8-bit weights that this engine knows."""
-    return tuple(getattr(quantized_weight, "VALUE_DTYPES", ()))
 
 
 def operations(parts: EngineParts) -> Ops:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from benchmarks.engine_probe import bare_step_ms, free_memory, prepare
-from benchmarks.making_probe import weight_kinds
 from benchmarks.models import random_parts
 from benchmarks.stage_context import StageContext
+from higgs_core.kernels.quantized_weight import VALUE_DTYPES
 
 
 def run(context: StageContext) -> None:
     plan = context.plan
-    if not weight_kinds():
-        context.add("left out", stage="weights", reason="this engine has weights in its own dtype only")
-    for kind in weight_kinds():
+    for kind in VALUE_DTYPES:
         slots = min(context.settings.slots, max(plan.batches))
         parts = random_parts(plan.architecture, plan.device, plan.dtype, slots=slots, context=plan.context, kind=kind)
         prepare(parts)
