@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from higgs_core.kernels.linear_plan import FAMILIES, NORM_MLP_ADD, Choice, Key, choices
-from higgs_core.kernels.node_count import counting_nodes
 from higgs_core.kernels.plan_choice import keys_of
 from higgs_core.kernels.triton_ops import triton_ops
 from higgs_core.model.decoder import Decoder
@@ -16,6 +15,7 @@ from higgs_core.model.kv_cache import KVCache
 from higgs_core.model.weights import allocate
 from higgs_core.sampling.decode_state import DecodeState
 from tests.helpers.kernel_shapes import model_config
+from tests.helpers.node_count import counting_nodes
 
 META = torch.device("meta")
 LAYERS = 28
