@@ -11,13 +11,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 
 @contextmanager
-def fake_tensors() -> Iterator[None]:
+def fake_tensors() -> Iterator[FakeTensorMode]:
     """Every tensor that is made inside has no data. The constants that kernels keep are made anew on both sides of the
     block, so that no tensor crosses its border."""
     _forget_constants()
     try:
-        with FakeTensorMode(), torch.inference_mode():
-            yield
+        with FakeTensorMode() as mode, torch.inference_mode():
+            yield mode
     finally:
         _forget_constants()
 

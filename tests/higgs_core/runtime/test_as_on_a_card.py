@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
-from types import ModuleType
 
 import pytest
 import torch
@@ -21,7 +20,6 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.models import SMALLEST, random_parts
 from higgs_core import GenerationParams
 from higgs_core.build import EngineParts
-from higgs_core.kernels import decode_attention, embed_columns, rms_norm, rope_kv
 from higgs_core.kernels.ops import torch_ops
 from higgs_core.model.decoder import Decoder
 from higgs_core.model.kv_cache import KVCache
@@ -32,6 +30,7 @@ from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import Sampler, TextSampler
 from higgs_core.sampling.step_tail import StepTail
 from higgs_core.sampling.text_state import TextState, TextStepTail
+from tests.helpers.fake_tensors import fake_tensors
 
 CARD = torch.device("cuda")
 CONFIG = SMALLEST.config()
@@ -60,16 +59,8 @@ class OnTheCard(TorchDispatchMode):
 
 @pytest.fixture
 def fake_card() -> Iterator[FakeTensorMode]:
-    """Constants that are made once for a device are fake inside the block, and are not kept behind it."""
-    modules: tuple[ModuleType, ...] = (decode_attention, embed_columns, rms_norm, rope_kv)
-    made_once = [found for module in modules for found in vars(module).values() if hasattr(found, "cache_clear")]
-    assert len(made_once) >= 5
-    for function in made_once:
-        function.cache_clear()
-    with FakeTensorMode() as mode, torch.inference_mode():
+    with fake_tensors() as mode:
         yield mode
-    for function in made_once:
-        function.cache_clear()
 
 
 def runner_on_the_card() -> tuple[StepRunner, Decoder, DecodeState, TextState]:
