@@ -105,14 +105,8 @@ def plan_path(gpu: str) -> Path:
     return _PLANS / f"{re.sub('[^A-Za-z0-9]+', '-', gpu).strip('-')}.json"
 
 
-def plan_json(gpu: str, plan: Plan) -> str:
-    """The content of a GPU's file."""
-    lines = ",\n".join(f"    {json.dumps(entry)}" for entry in plan_entries(plan))
-    return f'{{\n  "gpu": {json.dumps(gpu)},\n  "choices": [\n{lines}\n  ]\n}}\n'
-
-
 def plan_entries(plan: Plan) -> list[dict[str, Any]]:
-    """The "choices" of a GPU's file."""
+    """The "choices" of a GPU's file, which `python -m benchmarks.gpu` writes."""
     return [
         {
             "operation": key.operation,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from higgs_core.kernels.linear_plan import (
     Choice,
     Key,
     choices,
-    plan_json,
+    plan_entries,
     plan_path,
     read_plan,
 )
@@ -44,6 +45,11 @@ def whole_plan() -> dict[Key, Choice]:
     return plan
 
 
+def file_of(plan: Mapping[Key, Choice]) -> str:
+    """Of a GPU's file."""
+    return json.dumps({"gpu": "NVIDIA H200", "choices": plan_entries(plan)})
+
+
 def written(tmp_path: Path, content: str) -> Path:
     path = tmp_path / "gpu.json"
     path.write_text(content)
@@ -53,13 +59,13 @@ def written(tmp_path: Path, content: str) -> Path:
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plan = whole_plan()
     assert {choice.family for choice in plan.values()} == {*FAMILIES, "library"}
-    assert read_plan(written(tmp_path, plan_json("NVIDIA H200", plan))) == plan
+    assert read_plan(written(tmp_path, file_of(plan))) == plan
     assert caplog.records == []
 
 
 def test_the_same_plan_is_the_same_file_whatever_its_order() -> None:
     plan = whole_plan()
-    assert plan_json("NVIDIA L4", dict(reversed(plan.items()))) == plan_json("NVIDIA L4", plan)
+    assert plan_entries(dict(reversed(plan.items()))) == plan_entries(plan)
 
 
 def test_a_gpu_without_a_file_has_no_plan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -72,10 +78,10 @@ def edited(**changes: Any) -> str:
     key = Key(NORM_LINEAR, 1, ((144, 72),), "bfloat16", "bfloat16")
     other = Key(LINEAR_ADD, 32, ((72, 96),), "bfloat16", "int8")
     plan = {key: choices(key, "gemv")[0], other: choices(other, "skinny_gemm")[1]}
-    content = json.loads(plan_json("GPU", plan))
-    number = next(i for i, entry in enumerate(content["choices"]) if entry["operation"] == NORM_LINEAR)
-    content["choices"][number].update(changes)
-    return json.dumps(content)
+    file = json.loads(file_of(plan))
+    number = next(i for i, entry in enumerate(file["choices"]) if entry["operation"] == NORM_LINEAR)
+    file["choices"][number].update(changes)
+    return json.dumps(file)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +92,7 @@ def edited(**changes: Any) -> str:
         {"family": "skinny_gemm"},  # with another family's configuration
         {"configs": [{"tile": 3, "tiles": 1, "block": 1024, "warps": 4}]},
         {"configs": []},
-        {"configs": 2 * json.loads(plan_json("GPU", whole_plan()))["choices"][0]["configs"]},
+        {"configs": 2 * plan_entries(whole_plan())[0]["configs"]},
         {"rows": 8},  # of another family
         {"shapes": [[144]]},
         {"operation": "attention"},
