@@ -22,11 +22,11 @@ def jit(function: Any) -> Any:
     return triton.jit(function) if HAS_TRITON else function
 
 
-def jit_for_any_alignment(*tensors: str) -> Callable[[Any], Any]:
-    """As `jit`, but not compiled again for another alignment of these arguments' addresses."""
+def jit_for_any_alignment(*arguments: str) -> Callable[[Any], Any]:
+    """As `jit`, but not compiled again where the addresses of these tensors, or these numbers, are multiples of 16."""
 
     def decorate(function: Any) -> Any:
-        return triton.jit(function, do_not_specialize_on_alignment=tensors) if HAS_TRITON else function
+        return triton.jit(function, do_not_specialize_on_alignment=arguments) if HAS_TRITON else function
 
     return decorate
 

@@ -20,12 +20,6 @@ def values_and_scales(weight: Weight) -> tuple[torch.Tensor, torch.Tensor | None
     return (weight.values, weight.scales) if isinstance(weight, QuantizedWeight) else (weight, None)
 
 
-def can_read(weight: Weight, capability: int) -> bool:
-    """Whether the device functions here can read this weight on a GPU of this compute capability (89 is 8.9)."""
-    values, _ = values_and_scales(weight)
-    return values.dtype != torch.float8_e4m3fn or capability >= FP8_MIN_CAPABILITY
-
-
 @jit
 def weight_tile(at: tl.tensor, inside: tl.tensor, dtype: tl.constexpr) -> tl.tensor:
     """The weight's numbers at the pointers `at`, any shape, as `dtype`, without their scales; 0 where not `inside`.

@@ -29,11 +29,6 @@ from tests.helpers.kernel_shapes import DTYPES, assert_close, random
 KINDS = tuple(VALUE_DTYPES)
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
-
-
 def channels_of_very_different_size(dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """[12, 300]: rows from 1e-30 to 1e10, one of them with a single large value."""
     weight = random(12, 300) * torch.logspace(-30, 10, 12)[:, None]

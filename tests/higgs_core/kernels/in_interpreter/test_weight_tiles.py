@@ -7,7 +7,7 @@ import torch
 
 from higgs_core.kernels.optional_triton import jit, tl
 from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight
-from higgs_core.kernels.weight_tiles import can_read, feature_scales, values_and_scales, weight_tile
+from higgs_core.kernels.weight_tiles import feature_scales, values_and_scales, weight_tile
 
 FEATURES, INNER, BLOCK = 5, 200, 256
 FP8 = torch.float8_e4m3fn
@@ -57,10 +57,3 @@ def test_a_weight_in_the_models_dtype_has_scales_of_one(dtype: torch.dtype) -> N
     numbers, factors = read(weight, dtype)
     assert torch.equal(numbers, weight)
     assert torch.equal(factors, torch.ones(FEATURES))
-
-
-def test_only_fp8_needs_a_gpu_that_converts_it() -> None:
-    whole = QuantizedWeight(torch.zeros(2, 3, dtype=torch.int8), torch.ones(2))
-    real = QuantizedWeight(torch.zeros(2, 3, dtype=FP8), torch.ones(2))
-    assert [can_read(weight, 86) for weight in (torch.zeros(2, 3), whole, real)] == [True, True, False]
-    assert can_read(real, 89)
