@@ -57,7 +57,7 @@ class StageProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=(sending,),
-                start_new_session=True,  # Ctrl-C reaches the supervisor alone
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone; and a group that ends together
             )
         os.close(sending)
         self._receiving = receiving
@@ -92,8 +92,9 @@ class StageProcess:
             return file.read().decode(errors="replace").strip()
 
     def end(self) -> None:
-        """Kill it, and wait until it is gone and its memory with it."""
-        self._process.kill()
+        """Kill it and what it has started, and wait until it is gone and its memory with it."""
+        with contextlib.suppress(ProcessLookupError):  # of a group whose processes have all ended
+            os.killpg(self._process.pid, signal.SIGKILL)
         # A kernel that hangs may hold it; the next process must do with the memory that is left.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_AFTER_KILL)

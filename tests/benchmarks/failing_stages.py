@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 from benchmarks.stage_context import StageContext
@@ -30,6 +32,13 @@ def is_killed(context: StageContext) -> None:
 
 def hangs(context: StageContext) -> None:
     context.add("before the end", of="hangs", process=os.getpid())
+    threading.Event().wait()
+
+
+def hangs_with_a_child(context: StageContext) -> None:
+    """As while processes of its own compile kernels."""
+    child = subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"])
+    context.add("child", process=child.pid)
     threading.Event().wait()
 
 

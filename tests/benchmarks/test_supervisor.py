@@ -84,6 +84,11 @@ def test_a_stage_that_takes_too_long_is_ended_and_says_where_it_was(tmp_path: Pa
     assert len(run.under("fine")) == 2
 
 
+def test_what_a_stage_has_started_ends_with_it(tmp_path: Path) -> None:
+    (child,) = Run(tmp_path, stage("hangs_with_a_child", seconds=5)).under("child")
+    wait_until(lambda: not _runs(child["process"]))
+
+
 def test_what_is_under_way_when_the_time_is_up_is_ended_and_the_rest_left_out(tmp_path: Path) -> None:
     run = Run(tmp_path, stage("hangs"), stage("fine"), seconds=8)
     assert [row["stage"] for row in run.under("failed")] == ["hangs"]
