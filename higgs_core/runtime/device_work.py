@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import torch
 
@@ -96,4 +97,5 @@ class DeviceWork:
         log.warning("The device is out of memory; cached prefixes are given up and the work is tried again")
         self._prefixes.clear()
         if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+            with suppress(RuntimeError):  # torch refuses while another thread captures
+                torch.cuda.empty_cache()
