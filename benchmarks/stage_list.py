@@ -25,7 +25,7 @@ class Stage:
 ENVIRONMENT = Stage("environment", "environment", "benchmarks.stages.environment:run", 60)
 
 STAGES = (
-    Stage("compile", "checks", "benchmarks.stages.compile:run", 120),
+    Stage("compile", "checks", "benchmarks.stages.compile:run", 150),
     Stage("golden", "checks", "benchmarks.stages.golden:run", 120),
     Stage("kernels", "checks", "benchmarks.stages.kernels:run", 120),
     Stage("graph", "checks", "benchmarks.stages.graph:run", 60),

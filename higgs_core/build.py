@@ -21,6 +21,7 @@ from higgs_core.engine_config import AUTO, DTYPES, EngineConfig, NumberOrAuto
 from higgs_core.errors import ModelLoadError
 from higgs_core.kernels import ops_for
 from higgs_core.kernels.quantized_weight import FP8, VALUE_DTYPES
+from higgs_core.kernels.weight_tiles import FP8_MIN_CAPABILITY
 from higgs_core.memory_plan import PREFIX_SHARE
 from higgs_core.model.decoder import Decoder
 from higgs_core.model.weights import DecoderWeights
@@ -40,8 +41,6 @@ from higgs_core.sampling.text_state import TextState, TextStepTail
 from higgs_core.sized_cache import memory_for_weights, sized_cache
 
 log = logging.getLogger(__name__)
-
-_FP8_CAPABILITY = (8, 9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +214,11 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
 
 def _kind(weights: str, device: torch.device) -> str | None:
     """How the layers' matrices are quantised; None: not at all. Raises ModelLoadError where the GPU cannot."""
-    if weights == FP8 and device.type == "cuda" and torch.cuda.get_device_capability(device) < _FP8_CAPABILITY:
+    if (
+        weights == FP8
+        and device.type == "cuda"
+        and torch.cuda.get_device_capability(device) < divmod(FP8_MIN_CAPABILITY, 10)
+    ):
         raise ModelLoadError(
             f"weights is 'fp8', and {torch.cuda.get_device_name(device)} is older than compute capability 8.9, from "
             "which on a GPU reads fp8; use 'int8'."
