@@ -19,10 +19,10 @@ import higgs_core.checkpoint.load
 import higgs_core.codec.audio_codec
 from higgs_core.build import EngineParts
 from higgs_core.kernels import torch_ops
-from higgs_core.kernels.linear_plan import plan_entries
 from higgs_core.kernels.ops import Ops
+from higgs_core.kernels.plans.linear_plan import plan_entries
+from higgs_core.kernels.plans.tuning import Tuner
 from higgs_core.kernels.select_ops import plan_in_use
-from higgs_core.kernels.tuning import Tuner
 from higgs_core.runtime.decode_graph import StepRunner
 
 Row = dict[str, Any]

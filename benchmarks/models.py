@@ -17,7 +17,7 @@ from higgs_core.checkpoint.tiny import write_tiny
 from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.codec.transformers_codec import HiggsAudioV2TokenizerModel
 from higgs_core.config import ModelConfig, read_config
-from higgs_core.kernels.quantized_weight import QuantizedWeight, dense, quantize_into
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight, dense, quantize_into
 from higgs_core.model.weights import DecoderWeights, allocate, destinations
 from higgs_core.prompt.tokenizer import HiggsTokenizer
 

@@ -20,8 +20,8 @@ from higgs_core.config import ModelConfig
 from higgs_core.engine_config import AUTO, DTYPES, EngineConfig, NumberOrAuto
 from higgs_core.errors import ModelLoadError
 from higgs_core.kernels import ops_for
-from higgs_core.kernels.quantized_weight import FP8, VALUE_DTYPES
-from higgs_core.kernels.weight_tiles import FP8_MIN_CAPABILITY
+from higgs_core.kernels.linear.quantized_weight import FP8, VALUE_DTYPES
+from higgs_core.kernels.linear.weight_tiles import FP8_MIN_CAPABILITY
 from higgs_core.memory_plan import PREFIX_SHARE
 from higgs_core.model.decoder import Decoder
 from higgs_core.model.weights import DecoderWeights

@@ -134,6 +134,19 @@ def test_no_folder_imports_one_that_imports_it() -> None:
     assert order.index("serverless.config") < order.index("serverless.service") < order.index("serverless.http")
 
 
+def test_no_folder_of_the_kernels_imports_one_that_imports_it() -> None:
+    def unit(module: str) -> str:
+        return ".".join(module.split(".")[:3])
+
+    imports: dict[str, set[str]] = {}
+    for file in sources("higgs_core/kernels"):
+        here = unit(".".join(file.relative_to(ROOT).with_suffix("").parts))
+        found = {unit(name) for name in imported_by(file) if name.startswith("higgs_core.kernels.")}
+        imports.setdefault(here, set()).update(found - {here})
+    order = list(TopologicalSorter(imports).static_order())
+    assert order.index("higgs_core.kernels.linear") < order.index("higgs_core.kernels.plans")
+
+
 def test_a_cycle_would_be_found() -> None:
     with pytest.raises(CycleError):
         list(TopologicalSorter(imports_between_folders() | {"higgs_core.text": {"higgs_core.speech"}}).static_order())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.engine_probe import bare_step_ms, free_memory, prepare
 from benchmarks.models import random_parts
 from benchmarks.stage_context import StageContext
-from higgs_core.kernels.quantized_weight import VALUE_DTYPES
+from higgs_core.kernels.linear.quantized_weight import VALUE_DTYPES
 
 
 def run(context: StageContext) -> None:

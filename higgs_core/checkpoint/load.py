@@ -14,7 +14,7 @@ from tqdm import tqdm
 from higgs_core.checkpoint.safetensors_reader import StoredTensor, index_folder, read_into
 from higgs_core.config import ModelConfig, read_config
 from higgs_core.errors import ModelLoadError
-from higgs_core.kernels.quantized_weight import Weight, split_rows
+from higgs_core.kernels.linear.quantized_weight import Weight, split_rows
 from higgs_core.model.weights import DecoderWeights, allocate, destinations
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ import torch
 from higgs_core.checkpoint.safetensors_header import StoredRange, read_header
 from higgs_core.checkpoint.snapshot import weight_files
 from higgs_core.errors import ModelLoadError
-from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight, quantize_into
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight, Weight, quantize_into
 
 STAGING_BYTES = 16 << 20
 READERS = 8

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from transformers.models.dac.modeling_dac import Snake1d
 
+from higgs_core.kernels.checks.self_check import Case, checked
 from higgs_core.kernels.optional_triton import HAS_TRITON
-from higgs_core.kernels.self_check import Case, checked
 from higgs_core.kernels.snake import snake, snake_triton
 
 SnakeFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

@@ -9,12 +9,12 @@ from typing import Protocol
 import torch
 
 from higgs_core.config import ModelConfig
+from higgs_core.kernels.attention.rope_attention import LayerAttention, rope_attention
+from higgs_core.kernels.attention.rope_kv import RopeTable
 from higgs_core.kernels.embed_columns import embed_columns
-from higgs_core.kernels.linear import linear, linear_add, norm_linear, norm_mlp_add
-from higgs_core.kernels.quantized_weight import Weight
+from higgs_core.kernels.linear.quantized_weight import Weight
+from higgs_core.kernels.linear.torch_linear import linear, linear_add, norm_linear, norm_mlp_add
 from higgs_core.kernels.rms_norm import rms_norm
-from higgs_core.kernels.rope_attention import LayerAttention, rope_attention
-from higgs_core.kernels.rope_kv import RopeTable
 from higgs_core.kernels.swiglu import swiglu
 from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import Sampler

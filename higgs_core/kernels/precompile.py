@@ -22,19 +22,19 @@ from transformers.models.higgs_audio_v2.configuration_higgs_audio_v2 import Higg
 
 from higgs_core.config import ModelConfig
 from higgs_core.kernels import rms_norm, swiglu
+from higgs_core.kernels.attention.rope_attention import TritonRopeAttention
+from higgs_core.kernels.attention.rope_kv import RopeTable
 from higgs_core.kernels.cross_compile import build_launch_stubs, compiling
 from higgs_core.kernels.embed_columns import embed_columns_triton
-from higgs_core.kernels.linear_plan import FAMILIES, LINEAR_ADD, ROW_BUCKETS, Choice, Key, choices
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight, Weight
+from higgs_core.kernels.linear.weight_tiles import FP8_MIN_CAPABILITY
 from higgs_core.kernels.pdl import MIN_CAPABILITY
-from higgs_core.kernels.plan_choice import keys_of
-from higgs_core.kernels.planned_ops import launcher
-from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight
-from higgs_core.kernels.rope_attention import TritonRopeAttention
-from higgs_core.kernels.rope_kv import RopeTable
+from higgs_core.kernels.plans.linear_plan import FAMILIES, LINEAR_ADD, ROW_BUCKETS, Choice, Key, choices
+from higgs_core.kernels.plans.plan_choice import keys_of
+from higgs_core.kernels.plans.planned_ops import launcher
 from higgs_core.kernels.sampler import TritonSampler
 from higgs_core.kernels.snake import snake_triton
 from higgs_core.kernels.step_tail import TritonStepTail
-from higgs_core.kernels.weight_tiles import FP8_MIN_CAPABILITY
 from higgs_core.params import MAX_RAS_WINDOW
 from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import SamplerRows

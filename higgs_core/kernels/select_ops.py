@@ -11,19 +11,19 @@ from typing import Any
 import torch
 
 from higgs_core.config import ModelConfig
-from higgs_core.kernels.linear_plan import Plan, plan_path, read_plan
+from higgs_core.kernels.checks.pdl_check import Repeat, pdl_agrees, repeat_in_a_graph
+from higgs_core.kernels.checks.self_check import Case, Function, checked
+from higgs_core.kernels.checks.self_check_attention import rope_attention_cases
+from higgs_core.kernels.checks.self_check_calls import one_draw, one_layer, one_layer_exactly, one_step_tail
+from higgs_core.kernels.checks.self_check_cases import Cases
 from higgs_core.kernels.ops import Ops, torch_ops
 from higgs_core.kernels.optional_triton import HAS_TRITON
 from higgs_core.kernels.pdl import MIN_CAPABILITY
-from higgs_core.kernels.pdl_check import Repeat, pdl_agrees, repeat_in_a_graph
-from higgs_core.kernels.plan_choice import PlanMaker, keys_of
-from higgs_core.kernels.planned_ops import PlannedOp
-from higgs_core.kernels.self_check import Case, Function, checked
-from higgs_core.kernels.self_check_attention import rope_attention_cases
-from higgs_core.kernels.self_check_calls import one_draw, one_layer, one_layer_exactly, one_step_tail
-from higgs_core.kernels.self_check_cases import Cases
+from higgs_core.kernels.plans.linear_plan import Plan, plan_path, read_plan
+from higgs_core.kernels.plans.plan_choice import PlanMaker, keys_of
+from higgs_core.kernels.plans.planned_ops import PlannedOp
+from higgs_core.kernels.plans.tuning import Timer, Tuner, seconds_in_a_graph, worth_timing
 from higgs_core.kernels.triton_ops import libraries, triton_ops
-from higgs_core.kernels.tuning import Timer, Tuner, seconds_in_a_graph, worth_timing
 from higgs_core.sampling.candidate_sampler import CandidateSampler
 
 log = logging.getLogger(__name__)

@@ -11,11 +11,11 @@ import torch
 
 from higgs_core.config import ModelConfig
 from higgs_core.kernels import rms_norm, swiglu
+from higgs_core.kernels.attention.rope_attention import TritonRopeAttention
 from higgs_core.kernels.embed_columns import embed_columns_triton
-from higgs_core.kernels.linear_plan import LINEAR_ADD, NORM_LINEAR, NORM_MLP_ADD, Plan
 from higgs_core.kernels.ops import Ops, Tensor, torch_ops
-from higgs_core.kernels.planned_ops import Operation, PlannedOp
-from higgs_core.kernels.rope_attention import TritonRopeAttention
+from higgs_core.kernels.plans.linear_plan import LINEAR_ADD, NORM_LINEAR, NORM_MLP_ADD, Plan
+from higgs_core.kernels.plans.planned_ops import Operation, PlannedOp
 from higgs_core.kernels.sampler import TritonSampler
 from higgs_core.kernels.step_tail import TritonStepTail
 

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from transformers.models.higgs_audio_v2.modeling_higgs_audio_v2 import HiggsAudioV2RotaryEmbedding
 
 from higgs_core.config import ModelConfig
-from higgs_core.kernels.decode_attention import decode_attention
+from higgs_core.kernels.attention.decode_attention import decode_attention
+from higgs_core.kernels.attention.rope_attention import LayerAttention
+from higgs_core.kernels.attention.rope_kv import RopeTable, rope_kv_write, rotation
 from higgs_core.kernels.ops import Ops
-from higgs_core.kernels.rope_attention import LayerAttention
-from higgs_core.kernels.rope_kv import RopeTable, rope_kv_write, rotation
 from higgs_core.model.kv_cache import KVCache
 from higgs_core.model.prefill import PrefillPass
 from higgs_core.model.prompt_span import PromptSpan, lay_out

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from higgs_core.config import ModelConfig
+from higgs_core.kernels.attention.rope_kv import RopeTable, rotation
 from higgs_core.kernels.ops import Ops
-from higgs_core.kernels.rope_kv import RopeTable, rotation
 from higgs_core.model.kv_cache import KVCache
 from higgs_core.model.prompt_span import PrefillRows, SpanRows
 from higgs_core.model.weights import DecoderWeights, FeedForward, LayerWeights

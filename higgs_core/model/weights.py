@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from higgs_core.config import ModelConfig
-from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight, quantize, split_rows
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight, Weight, quantize, split_rows
 
 
 @dataclass(frozen=True, eq=False)

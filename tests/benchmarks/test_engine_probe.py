@@ -67,7 +67,7 @@ def test_kernels_can_be_kept_out_of_an_engine(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_warning_is_kept_with_the_error_behind_it_and_the_next_one_without() -> None:
-    log = logging.getLogger("higgs_core.kernels.self_check")
+    log = logging.getLogger("higgs_core.kernels.checks.self_check")
     with kernel_warnings() as warnings:
         log.debug("Checking failed", exc_info=RuntimeError("no C compiler"))
         log.warning("The %s kernel is off", "GEMV")

@@ -8,8 +8,8 @@ import torch
 
 from benchmarks.gpu import _write_plan
 from benchmarks.report import Report
-from higgs_core.kernels.linear_plan import Plan, choices, plan_entries, read_plan
-from higgs_core.kernels.plan_choice import keys_of
+from higgs_core.kernels.plans.linear_plan import Plan, choices, plan_entries, read_plan
+from higgs_core.kernels.plans.plan_choice import keys_of
 from tests.helpers.kernel_shapes import model_config
 
 

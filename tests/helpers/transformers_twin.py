@@ -11,7 +11,7 @@ from transformers.models.higgs_audio_v2.modeling_higgs_audio_v2 import HiggsAudi
 from higgs_core.build import EngineParts
 from higgs_core.codec.clip_encoder import ClipEncoder
 from higgs_core.config import ModelConfig
-from higgs_core.kernels.quantized_weight import dense
+from higgs_core.kernels.linear.quantized_weight import dense
 from higgs_core.model.weights import DecoderWeights, destinations
 from higgs_core.prompt.chatml import ChatMLSample
 from higgs_core.prompt.layout import Prompt, build_prompt

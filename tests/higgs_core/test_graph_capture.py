@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from higgs_core.graph_capture import capturing
-from higgs_core.kernels.pdl_check import repeat_in_a_graph
-from higgs_core.kernels.tuning import seconds_in_a_graph
+from higgs_core.kernels.checks.pdl_check import repeat_in_a_graph
+from higgs_core.kernels.plans.tuning import seconds_in_a_graph
 
 CAPTURES: list[Callable[[Callable[[], torch.Tensor]], Any]] = [
     lambda work: _captured(work),

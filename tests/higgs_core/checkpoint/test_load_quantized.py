@@ -17,7 +17,7 @@ from higgs_core.checkpoint import safetensors_reader
 from higgs_core.checkpoint.load import load_model
 from higgs_core.checkpoint.tiny import write_tiny
 from higgs_core.errors import ModelLoadError
-from higgs_core.kernels.quantized_weight import VALUE_DTYPES, QuantizedWeight, quantize_into
+from higgs_core.kernels.linear.quantized_weight import VALUE_DTYPES, QuantizedWeight, quantize_into
 from higgs_core.model.weights import quantized
 from tests.higgs_core.checkpoint.test_load import CPU, change_tensors, in_shards, in_transformers_format
 from tests.higgs_core.model.test_quantized_weights import assert_same

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import higgs_core.kernels
-from higgs_core.kernels import fused_mlp
 from higgs_core.kernels.cross_compile import compiling
+from higgs_core.kernels.linear import fused_mlp
 from higgs_core.kernels.precompile import CAPABILITIES, launch_all
 from tests.helpers.kernel_shapes import model_config
 
@@ -57,7 +57,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def kernels_in_the_source() -> set[str]:
     folder = Path(higgs_core.kernels.__file__).parent
-    functions = (node for file in folder.glob("*.py") for node in ast.parse(file.read_text()).body)
+    functions = (node for file in folder.rglob("*.py") for node in ast.parse(file.read_text()).body)
     return {node.name for node in functions if isinstance(node, ast.FunctionDef) and node.name.endswith("_kernel")}
 
 

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from higgs_core.kernels import fused_mlp, gemv, linear_plan, skinny_gemm
-from higgs_core.kernels.linear_plan import (
+from higgs_core.kernels.linear import fused_mlp, gemv, skinny_gemm
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight
+from higgs_core.kernels.plans import linear_plan
+from higgs_core.kernels.plans.linear_plan import (
     FAMILIES,
     LIBRARY,
     LINEAR_ADD,
@@ -26,9 +28,8 @@ from higgs_core.kernels.linear_plan import (
     plan_path,
     read_plan,
 )
-from higgs_core.kernels.plan_choice import keys_of
-from higgs_core.kernels.planned_ops import PlannedOp
-from higgs_core.kernels.quantized_weight import QuantizedWeight
+from higgs_core.kernels.plans.plan_choice import keys_of
+from higgs_core.kernels.plans.planned_ops import PlannedOp
 from tests.helpers.kernel_shapes import model_config
 
 CONFIG = model_config()

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 import torch
 
-from higgs_core.kernels.linear_plan import FAMILIES, NORM_MLP_ADD, Choice, Key, choices
-from higgs_core.kernels.plan_choice import keys_of
+from higgs_core.kernels.plans.linear_plan import FAMILIES, NORM_MLP_ADD, Choice, Key, choices
+from higgs_core.kernels.plans.plan_choice import keys_of
 from higgs_core.kernels.triton_ops import triton_ops
 from higgs_core.model.decoder import Decoder
 from higgs_core.model.kv_cache import KVCache

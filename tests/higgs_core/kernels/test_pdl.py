@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from higgs_core.kernels import embed_columns, rms_norm, swiglu
+from higgs_core.kernels.attention.rope_attention import TritonRopeAttention
+from higgs_core.kernels.attention.rope_kv import RopeTable
 from higgs_core.kernels.cross_compile import compiling
-from higgs_core.kernels.rope_attention import TritonRopeAttention
-from higgs_core.kernels.rope_kv import RopeTable
 from higgs_core.kernels.sampler import TritonSampler
 from higgs_core.kernels.step_tail import TritonStepTail
 from higgs_core.sampling.decode_state import DecodeState

@@ -12,9 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from higgs_core.engine_config import AUTO, WEIGHTS
-from higgs_core.kernels import linear as linear_module
-from higgs_core.kernels.linear import linear
-from higgs_core.kernels.quantized_weight import (
+from higgs_core.kernels.linear import torch_linear
+from higgs_core.kernels.linear.quantized_weight import (
     FP8,
     INT8,
     VALUE_DTYPES,
@@ -24,6 +23,7 @@ from higgs_core.kernels.quantized_weight import (
     quantize_into,
     split_rows,
 )
+from higgs_core.kernels.linear.torch_linear import linear
 from tests.helpers.kernel_shapes import DTYPES, assert_close, random
 
 KINDS = tuple(VALUE_DTYPES)
@@ -113,7 +113,7 @@ def test_parts_of_a_fused_weight_are_its_own_memory(kind: str) -> None:
 def test_a_linear_layer_multiplies_by_the_dequantised_weight(
     kind: str, dtype: torch.dtype, block: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linear_module, "_CPU_BLOCK", block)
+    monkeypatch.setattr(torch_linear, "_CPU_BLOCK", block)
     x = random(rows, 48, dtype=dtype)
     weight = quantize(random(33, 48) * torch.logspace(-2, 0, 33)[:, None], kind)
     exact = F.linear(x.float(), weight.dequantized(torch.float32))

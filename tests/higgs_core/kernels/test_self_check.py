@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from higgs_core.kernels import ops_for, optional_triton, select_ops, torch_ops
-from higgs_core.kernels.self_check import Case, checked
+from higgs_core.kernels.checks.self_check import Case, checked
 from tests.helpers.kernel_shapes import model_config
 
 
@@ -116,19 +116,17 @@ def test_a_gpu_runs_torch_where_kernels_are_switched_off(caplog: pytest.LogCaptu
 
 def test_every_module_loads_and_its_torch_function_runs_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)  # an import of it fails
-    bare = load_again("optional_triton")
+    bare = load_again(Path(optional_triton.__file__))
     assert not bare.HAS_TRITON
     monkeypatch.setitem(sys.modules, "higgs_core.kernels.optional_triton", bare)
-    modules = {file.stem: load_again(file.stem) for file in Path(optional_triton.__file__).parent.glob("*.py")}
+    modules = {file.stem: load_again(file) for file in Path(optional_triton.__file__).parent.rglob("*.py")}
     assert {"rms_norm", "rope_attention", "sampler", "step_tail"} <= modules.keys()
     assert modules["swiglu"].swiglu(torch.ones(1, 4)).shape == (1, 2)
 
 
-def load_again(name: str) -> ModuleType:
+def load_again(file: Path) -> ModuleType:
     """A second copy of a module of `higgs_core.kernels`, under a name of its own."""
-    spec = importlib.util.spec_from_file_location(
-        f"bare_{name}", Path(optional_triton.__file__).with_name(f"{name}.py")
-    )
+    spec = importlib.util.spec_from_file_location(f"bare_{file.stem}", file)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -10,16 +10,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from higgs_core.kernels import self_check_attention, torch_ops
-from higgs_core.kernels.decode_attention import attention_mask, decode_attention
-from higgs_core.kernels.linear import linear
-from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight
-from higgs_core.kernels.rope_attention import LayerAttention
-from higgs_core.kernels.rope_kv import RopeTable, rope_kv_write, rotation
-from higgs_core.kernels.self_check import Case, checked
-from higgs_core.kernels.self_check_attention import rope_attention_cases
-from higgs_core.kernels.self_check_calls import one_draw, one_layer, one_layer_exactly, one_step_tail
-from higgs_core.kernels.self_check_cases import ROWS, Cases
+from higgs_core.kernels import torch_ops
+from higgs_core.kernels.attention.decode_attention import attention_mask, decode_attention
+from higgs_core.kernels.attention.rope_attention import LayerAttention
+from higgs_core.kernels.attention.rope_kv import RopeTable, rope_kv_write, rotation
+from higgs_core.kernels.checks import self_check_attention
+from higgs_core.kernels.checks.self_check import Case, checked
+from higgs_core.kernels.checks.self_check_attention import rope_attention_cases
+from higgs_core.kernels.checks.self_check_calls import one_draw, one_layer, one_layer_exactly, one_step_tail
+from higgs_core.kernels.checks.self_check_cases import ROWS, Cases
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight, Weight
+from higgs_core.kernels.linear.torch_linear import linear
 from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import Sampler, SamplerRows
 from higgs_core.sampling.step_tail import StepTail

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from higgs_core.kernels.cross_compile import compiling
-from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight
-from higgs_core.kernels.skinny_gemm import (
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight, Weight
+from higgs_core.kernels.linear.skinny_gemm import (
     CONFIGS,
     SkinnyConfig,
     linear_add_triton,

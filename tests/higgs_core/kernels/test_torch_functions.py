@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
 from higgs_core.kernels import ops_for, torch_ops
-from higgs_core.kernels.decode_attention import attention_mask, decode_attention
-from higgs_core.kernels.rope_kv import RopeTable, rope_kv_write, rotation
+from higgs_core.kernels.attention.decode_attention import attention_mask, decode_attention
+from higgs_core.kernels.attention.rope_kv import RopeTable, rope_kv_write, rotation
 from higgs_core.sampling.candidate_sampler import CandidateSampler
 from tests.helpers.kernel_shapes import DTYPES, ROWS, angles, assert_close, model_config, random
 

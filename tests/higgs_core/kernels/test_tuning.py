@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from higgs_core.kernels import tuning
-from higgs_core.kernels.linear_plan import LIBRARY, LINEAR_ADD, NORM_LINEAR, NORM_MLP_ADD, Choice, Key, choices
-from higgs_core.kernels.planned_ops import Operation
-from higgs_core.kernels.quantized_weight import QuantizedWeight
-from higgs_core.kernels.tuning import Arguments, Tuner, fastest
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight
+from higgs_core.kernels.plans import tuning
+from higgs_core.kernels.plans.linear_plan import LIBRARY, LINEAR_ADD, NORM_LINEAR, NORM_MLP_ADD, Choice, Key, choices
+from higgs_core.kernels.plans.planned_ops import Operation
+from higgs_core.kernels.plans.tuning import Arguments, Tuner, fastest
 
 CPU = torch.device("cpu")
 MLP = Key(NORM_MLP_ADD, 1, ((400, 72), (72, 200)), "float32", "float32")

@@ -10,7 +10,7 @@ import torch
 from benchmarks.models import FULL_SIZE, SMALLEST, random_model
 from higgs_core.config import ModelConfig
 from higgs_core.kernels import torch_ops
-from higgs_core.kernels.quantized_weight import VALUE_DTYPES, QuantizedWeight, Weight, dense, quantize
+from higgs_core.kernels.linear.quantized_weight import VALUE_DTYPES, QuantizedWeight, Weight, dense, quantize
 from higgs_core.model.decoder import Decoder
 from higgs_core.model.kv_cache import KVCache
 from higgs_core.model.prompt_span import PromptSpan

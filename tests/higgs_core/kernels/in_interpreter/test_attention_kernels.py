@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from higgs_core.kernels.flash_decode import SplitPlan, work_of
+from higgs_core.kernels.attention.flash_decode import SplitPlan, work_of
+from higgs_core.kernels.attention.rope_attention import TritonRopeAttention, rope_attention
+from higgs_core.kernels.attention.rope_kv import RopeTable
 from higgs_core.kernels.ops import RopeAttention
 from higgs_core.kernels.optional_triton import jit, power_of_2, tl
-from higgs_core.kernels.rope_attention import TritonRopeAttention, rope_attention
-from higgs_core.kernels.rope_kv import RopeTable
 from tests.helpers.kernel_shapes import DTYPES, angles, assert_close, random
 
 HEADS, KV_HEADS, SIZE = 6, 2, 16

@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from higgs_core.kernels import fused_mlp, gemv, linear
-from higgs_core.kernels.fused_mlp import FusedMlpConfig
-from higgs_core.kernels.gemv import GemvConfig
-from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight
+from higgs_core.kernels.linear import fused_mlp, gemv, torch_linear
+from higgs_core.kernels.linear.fused_mlp import FusedMlpConfig
+from higgs_core.kernels.linear.gemv import GemvConfig
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight, Weight
 from higgs_core.kernels.rms_norm import rms_norm
 from tests.helpers.kernel_shapes import TOLERANCE, assert_close, random
 
@@ -43,7 +43,7 @@ def test_norm_linear_of_widths_that_no_block_divides(
 
 def test_norm_linear_of_values_as_small_as_eps() -> None:
     x, norm, out = random(2, 48).mul(3e-3), random(48), random(5, 48)
-    assert_close(gemv.norm_linear_triton(x, norm, EPS, out, SMALL), linear.norm_linear(x, norm, EPS, out))
+    assert_close(gemv.norm_linear_triton(x, norm, EPS, out, SMALL), torch_linear.norm_linear(x, norm, EPS, out))
 
 
 @pytest.mark.parametrize("values", KINDS)
@@ -57,7 +57,7 @@ def test_linear_add_overwrites_the_residual(
     assert gemv.linear_add_triton(x, out, residual, config) is residual
     assert_features_close(residual, exact(x, out))
     residual = random(rows, 11, dtype=dtype)
-    expected = linear.linear_add(x, out, residual.clone())
+    expected = torch_linear.linear_add(x, out, residual.clone())
     assert_close(gemv.linear_add_triton(x, out, residual, config), expected)
 
 
@@ -66,7 +66,7 @@ def test_linear_add_overwrites_the_residual(
 def test_norm_mlp_add_in_two_launches(rows: int, dtype: torch.dtype, values: torch.dtype | None) -> None:
     residual, norm = random(rows, 40, dtype=dtype), random(40, dtype=dtype)
     gate_up, down = weight(2 * 91, 40, dtype, values), weight(40, 91, dtype, values)
-    expected = linear.norm_mlp_add(residual.clone(), norm, EPS, gate_up, down)
+    expected = torch_linear.norm_mlp_add(residual.clone(), norm, EPS, gate_up, down)
     configs = (SMALL, GemvConfig(tile=4, tiles=3, block=64, warps=2))
     assert gemv.norm_mlp_add_triton(residual, norm, EPS, gate_up, down, configs) is residual
     assert_close(residual, expected, tolerance=_tolerance(dtype, values))
@@ -104,7 +104,7 @@ def test_a_launch_whose_programs_wait_in_vain_ends_with_nan(monkeypatch: pytest.
         got = fused_mlp.norm_mlp_add_triton(residual.clone(), norm, EPS, gate_up, down, config)
         assert got.isnan().all()
     # All have been counted, so that the next launch is right again.
-    expected = linear.norm_mlp_add(residual.clone(), norm, EPS, gate_up, down)
+    expected = torch_linear.norm_mlp_add(residual.clone(), norm, EPS, gate_up, down)
     assert_close(fused_mlp.norm_mlp_add_triton(residual, norm, EPS, gate_up, down, SMALL_MLP), expected)
 
 

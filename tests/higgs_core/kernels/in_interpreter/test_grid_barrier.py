@@ -7,7 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
-from higgs_core.kernels.grid_barrier import arrive, phase_of, wait_for_all
+from higgs_core.kernels.linear.grid_barrier import arrive, phase_of, wait_for_all
 
 
 @triton.jit

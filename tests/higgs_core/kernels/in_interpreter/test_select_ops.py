@@ -9,29 +9,28 @@ from typing import Any
 import pytest
 import torch
 
-from higgs_core.kernels import (
-    fused_mlp,
-    gemv,
-    pdl,
-    pdl_check,
-    plan_choice,
-    rms_norm,
-    select_ops,
-    self_check_attention,
-    self_check_cases,
-    swiglu,
-    triton_ops,
-    tuning,
-)
+from higgs_core.kernels import pdl, rms_norm, select_ops, swiglu, triton_ops
+from higgs_core.kernels.attention.rope_attention import LayerAttention, TritonRopeAttention
+from higgs_core.kernels.checks import pdl_check, self_check_attention, self_check_cases
 from higgs_core.kernels.embed_columns import embed_columns_triton
-from higgs_core.kernels.linear_plan import LIBRARY, LINEAR_ADD, NORM_LINEAR, NORM_MLP_ADD, Choice, Key, Plan, choices
+from higgs_core.kernels.linear import fused_mlp, gemv
 from higgs_core.kernels.ops import Ops, torch_ops
-from higgs_core.kernels.plan_choice import keys_of
-from higgs_core.kernels.rope_attention import LayerAttention, TritonRopeAttention
+from higgs_core.kernels.plans import plan_choice, tuning
+from higgs_core.kernels.plans.linear_plan import (
+    LIBRARY,
+    LINEAR_ADD,
+    NORM_LINEAR,
+    NORM_MLP_ADD,
+    Choice,
+    Key,
+    Plan,
+    choices,
+)
+from higgs_core.kernels.plans.plan_choice import keys_of
+from higgs_core.kernels.plans.tuning import Arguments
 from higgs_core.kernels.sampler import TritonSampler
 from higgs_core.kernels.select_ops import kernel_ops, plan_in_use
 from higgs_core.kernels.step_tail import TritonStepTail
-from higgs_core.kernels.tuning import Arguments
 from tests.helpers.kernel_shapes import model_config
 
 CPU = torch.device("cpu")

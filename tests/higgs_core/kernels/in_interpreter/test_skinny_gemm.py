@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from higgs_core.kernels import skinny_gemm
-from higgs_core.kernels.linear import linear_add, norm_linear, norm_mlp_add
-from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight
-from higgs_core.kernels.skinny_gemm import (
+from higgs_core.kernels.linear import skinny_gemm
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight, Weight
+from higgs_core.kernels.linear.skinny_gemm import (
     CONFIGS,
     SkinnyConfig,
     linear_add_triton,
     norm_linear_triton,
     norm_mlp_add_triton,
 )
+from higgs_core.kernels.linear.torch_linear import linear_add, norm_linear, norm_mlp_add
 from tests.helpers.kernel_shapes import assert_close, random
 
 FP32, BF16 = torch.float32, torch.bfloat16

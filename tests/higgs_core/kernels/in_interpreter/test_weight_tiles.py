@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight, Weight
+from higgs_core.kernels.linear.weight_tiles import feature_scales, values_and_scales, weight_tile
 from higgs_core.kernels.optional_triton import jit, tl
-from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight
-from higgs_core.kernels.weight_tiles import feature_scales, values_and_scales, weight_tile
 
 FEATURES, INNER, BLOCK = 5, 200, 256
 FP8 = torch.float8_e4m3fn

@@ -7,7 +7,16 @@ from typing import Any
 
 import torch
 
-from higgs_core.kernels.linear_plan import FAMILIES, LIBRARY, LINEAR_ADD, NORM_LINEAR, NORM_MLP_ADD, Choice, Key, Plan
+from higgs_core.kernels.plans.linear_plan import (
+    FAMILIES,
+    LIBRARY,
+    LINEAR_ADD,
+    NORM_LINEAR,
+    NORM_MLP_ADD,
+    Choice,
+    Key,
+    Plan,
+)
 
 Operation = Callable[..., torch.Tensor]
 

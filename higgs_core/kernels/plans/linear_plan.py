@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from higgs_core.kernels import fused_mlp, gemv, skinny_gemm
-from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight
+from higgs_core.kernels.linear import fused_mlp, gemv, skinny_gemm
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight, Weight
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ NORM_LINEAR, LINEAR_ADD, NORM_MLP_ADD = "norm_linear", "linear_add", "norm_mlp_a
 FAMILIES: Mapping[str, ModuleType] = {"fused_mlp": fused_mlp, "gemv": gemv, "skinny_gemm": skinny_gemm}
 """Modules with MIN_ROWS, MAX_ROWS, CONFIGS and, for each operation that they have, a launcher `<operation>_triton`."""
 _LIBRARY = "library"
-_PLANS = Path(__file__).with_name("plans")
+_PLANS = Path(__file__).parent
 
 Shape = tuple[int, int]  # a weight's, [out, in]
 

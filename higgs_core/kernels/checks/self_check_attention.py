@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 
 from higgs_core.config import ModelConfig
-from higgs_core.kernels.self_check import Case
-from higgs_core.kernels.self_check_inputs import RandomInputs
+from higgs_core.kernels.checks.self_check import Case
+from higgs_core.kernels.checks.self_check_inputs import RandomInputs
 
 ROWS_AND_CONTEXTS = ((1, 8192), (2, 4160), (5, 4160), (8, 2112), (32, 2112))
 """The caches of 32 rows of the released model take 290 MB; longer positions are left to fewer rows."""

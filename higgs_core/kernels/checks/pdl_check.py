@@ -9,9 +9,9 @@ import torch
 
 from higgs_core.config import ModelConfig
 from higgs_core.graph_capture import capturing
+from higgs_core.kernels.attention.rope_kv import RopeTable
+from higgs_core.kernels.checks.self_check_inputs import RandomInputs
 from higgs_core.kernels.ops import Ops
-from higgs_core.kernels.rope_kv import RopeTable
-from higgs_core.kernels.self_check_inputs import RandomInputs
 from higgs_core.sampling.decode_state import DecodeState
 
 log = logging.getLogger(__name__)

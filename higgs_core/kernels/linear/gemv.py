@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from higgs_core.kernels.gemv_tiles import (
+from higgs_core.kernels.linear.gemv_tiles import (
     add_to_residual,
     load_rows,
     load_tile,
@@ -20,10 +20,10 @@ from higgs_core.kernels.gemv_tiles import (
     products,
     store_gated,
 )
+from higgs_core.kernels.linear.quantized_weight import Weight
+from higgs_core.kernels.linear.weight_tiles import feature_scales, values_and_scales
 from higgs_core.kernels.optional_triton import cdiv, jit, tl
 from higgs_core.kernels.pdl import launch_options, let_next_start, wait_for_previous
-from higgs_core.kernels.quantized_weight import Weight
-from higgs_core.kernels.weight_tiles import feature_scales, values_and_scales
 
 MIN_ROWS, MAX_ROWS = 1, 2
 _THREADS_PER_WARP = 32
@@ -173,7 +173,7 @@ def _norm_gate_up_kernel(
 def norm_linear_triton(
     x: torch.Tensor, norm: torch.Tensor, eps: float, weight: Weight, config: GemvConfig, *, pdl: bool = False
 ) -> torch.Tensor:
-    """As `higgs_core.kernels.linear.norm_linear` for one or two rows; everything contiguous."""
+    """As `higgs_core.kernels.linear.torch_linear.norm_linear` for one or two rows; everything contiguous."""
     (outer, inner), (values, scales) = weight.shape, values_and_scales(weight)
     out = x.new_empty(x.shape[0], outer)
     _norm_linear_kernel[(_programs(outer, config),)](
@@ -199,7 +199,7 @@ def norm_linear_triton(
 def linear_add_triton(
     x: torch.Tensor, weight: Weight, residual: torch.Tensor, config: GemvConfig, *, pdl: bool = False
 ) -> torch.Tensor:
-    """As `higgs_core.kernels.linear.linear_add` for one or two rows; everything contiguous."""
+    """As `higgs_core.kernels.linear.torch_linear.linear_add` for one or two rows; everything contiguous."""
     (outer, inner), (values, scales) = weight.shape, values_and_scales(weight)
     _linear_add_kernel[(_programs(outer, config),)](
         x,
@@ -255,7 +255,10 @@ def norm_mlp_add_triton(
     *,
     pdl: bool = False,
 ) -> torch.Tensor:
-    """As `higgs_core.kernels.linear.norm_mlp_add` for one or two rows, in two launches. configs: of each launch."""
+    """As `higgs_core.kernels.linear.torch_linear.norm_mlp_add` for one or two rows, in two launches.
+
+    configs: of each launch.
+    """
     gated = norm_gate_up_triton(residual, norm, eps, gate_up, configs[0], pdl=pdl)
     return linear_add_triton(gated, down, residual, configs[1], pdl=pdl)
 

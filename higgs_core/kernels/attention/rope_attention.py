@@ -12,11 +12,11 @@ from functools import partial
 
 import torch
 
-from higgs_core.kernels.decode_attention import attention_mask, decode_attention
-from higgs_core.kernels.flash_decode import SPLITS_MERGED_AT_ONCE, SplitPlan, attend_span, merged, work_of
+from higgs_core.kernels.attention.decode_attention import attention_mask, decode_attention
+from higgs_core.kernels.attention.flash_decode import SPLITS_MERGED_AT_ONCE, SplitPlan, attend_span, merged, work_of
+from higgs_core.kernels.attention.rope_kv import RopeTable, rope_kv_write, rotated, rotation
 from higgs_core.kernels.optional_triton import jit, power_of_2, tl
 from higgs_core.kernels.pdl import launch_options, let_next_start, wait_for_previous
-from higgs_core.kernels.rope_kv import RopeTable, rope_kv_write, rotated, rotation
 
 LayerAttention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(qkv [B, (Hq + 2 Hkv) D], k_cache [S, Hkv, C, D], v_cache [S, Hkv, C, D]) -> attention output [B, Hq D].

@@ -16,13 +16,13 @@ from functools import cache
 
 import torch
 
+from higgs_core.kernels.linear.quantized_weight import Weight
+from higgs_core.kernels.linear.skinny_tiles import products, sums_of_splits
+from higgs_core.kernels.linear.weight_tiles import feature_scales, prefetch_weight, values_and_scales
 from higgs_core.kernels.optional_triton import cdiv, jit_for_any_alignment, power_of_2, tl
 from higgs_core.kernels.pdl import launch_options, let_next_start, wait_for_previous
-from higgs_core.kernels.quantized_weight import Weight
 from higgs_core.kernels.rms_norm import rms_norm_triton
-from higgs_core.kernels.skinny_tiles import products, sums_of_splits
 from higgs_core.kernels.swiglu import silu_times
-from higgs_core.kernels.weight_tiles import feature_scales, prefetch_weight, values_and_scales
 
 MIN_ROWS, MAX_ROWS = 3, 32
 _MIN_ROW_BLOCK = 8  # the fewest columns that tensor cores multiply; rows are padded to it
@@ -206,7 +206,7 @@ def _launch(
 def norm_linear_triton(
     x: torch.Tensor, norm: torch.Tensor, eps: float, weight: Weight, config: SkinnyConfig, *, pdl: bool = False
 ) -> torch.Tensor:
-    """As `higgs_core.kernels.linear.norm_linear` for B <= 32; x and weight contiguous."""
+    """As `higgs_core.kernels.linear.torch_linear.norm_linear` for B <= 32; x and weight contiguous."""
     out = x.new_empty(x.shape[0], weight.shape[0])
     return _launch(rms_norm_triton(x, norm, eps, pdl=pdl), weight, out, config, pdl=pdl)
 
@@ -214,7 +214,7 @@ def norm_linear_triton(
 def linear_add_triton(
     x: torch.Tensor, weight: Weight, residual: torch.Tensor, config: SkinnyConfig, *, pdl: bool = False
 ) -> torch.Tensor:
-    """As `higgs_core.kernels.linear.linear_add` for B <= 32; x, weight and residual contiguous."""
+    """As `higgs_core.kernels.linear.torch_linear.linear_add` for B <= 32; x, weight and residual contiguous."""
     return _launch(x, weight, residual, config, residual=residual, pdl=pdl)
 
 
@@ -228,7 +228,7 @@ def norm_mlp_add_triton(
     *,
     pdl: bool = False,
 ) -> torch.Tensor:
-    """As `higgs_core.kernels.linear.norm_mlp_add` for B <= 32; residual and weights contiguous.
+    """As `higgs_core.kernels.linear.torch_linear.norm_mlp_add` for B <= 32; residual and weights contiguous.
 
     configs: of the product with `gate_up` and of that with `down`.
     """

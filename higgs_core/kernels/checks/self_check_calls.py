@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from higgs_core.config import ModelConfig
+from higgs_core.kernels.attention.rope_attention import rope_attention
+from higgs_core.kernels.attention.rope_kv import RopeTable
+from higgs_core.kernels.checks.self_check import Function
 from higgs_core.kernels.ops import MakeSampler, MakeStepTail, RopeAttention
-from higgs_core.kernels.rope_attention import rope_attention
-from higgs_core.kernels.rope_kv import RopeTable
-from higgs_core.kernels.self_check import Function
 from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import SamplerRows
 

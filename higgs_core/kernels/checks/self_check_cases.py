@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from higgs_core.config import ModelConfig
-from higgs_core.kernels.self_check import Case
-from higgs_core.kernels.self_check_inputs import RandomInputs
+from higgs_core.kernels.checks.self_check import Case
+from higgs_core.kernels.checks.self_check_inputs import RandomInputs
 from higgs_core.params import MAX_RAS_WINDOW, MAX_SEED
 
 ROWS = (1, 2, 5, 8, 32)

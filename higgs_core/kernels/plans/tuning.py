@@ -11,11 +11,11 @@ import torch
 
 from higgs_core.device_memory import is_out_of_memory
 from higgs_core.graph_capture import capturing
-from higgs_core.kernels.linear_plan import FAMILIES, LIBRARY, LINEAR_ADD, Choice, Key, choices
+from higgs_core.kernels.checks.self_check_inputs import RandomInputs
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight
 from higgs_core.kernels.optional_triton import cdiv
-from higgs_core.kernels.planned_ops import WEIGHTS, Operation, launcher
-from higgs_core.kernels.quantized_weight import QuantizedWeight
-from higgs_core.kernels.self_check_inputs import RandomInputs
+from higgs_core.kernels.plans.linear_plan import FAMILIES, LIBRARY, LINEAR_ADD, Choice, Key, choices
+from higgs_core.kernels.plans.planned_ops import WEIGHTS, Operation, launcher
 
 log = logging.getLogger(__name__)
 

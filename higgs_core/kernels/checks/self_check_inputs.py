@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight, Weight
 
 _OUTLIER = 8.0  # a feature so many times as large as the others; if it were a row by itself, chance would decide
 _ROWS_AT_ONCE = 1024  # of a weight that is being quantised, which bounds the copies in fp32

@@ -2,7 +2,7 @@
 
 Between the two projections every program waits for all others. So there are only as many programs as the GPU holds at
 the same time, each with several tiles of features, and the first weights of the down projection are on their way while
-a program waits. The arithmetic is that of the two launches in `higgs_core.kernels.gemv`.
+a program waits. The arithmetic is that of the two launches in `higgs_core.kernels.linear.gemv`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from higgs_core.kernels.gemv_tiles import add_to_residual, load_rows, load_tile, normalised, store_gated
-from higgs_core.kernels.grid_barrier import MAX_POLLS, arrivals_of, arrive, phase_of, wait_for_all
+from higgs_core.kernels.linear.gemv_tiles import add_to_residual, load_rows, load_tile, normalised, store_gated
+from higgs_core.kernels.linear.grid_barrier import MAX_POLLS, arrivals_of, arrive, phase_of, wait_for_all
+from higgs_core.kernels.linear.quantized_weight import Weight
+from higgs_core.kernels.linear.weight_tiles import feature_scales, values_and_scales
 from higgs_core.kernels.optional_triton import cdiv, jit_for_any_alignment, tl
 from higgs_core.kernels.pdl import launch_options, let_next_start, wait_for_previous
-from higgs_core.kernels.quantized_weight import Weight
-from higgs_core.kernels.weight_tiles import feature_scales, values_and_scales
 
 MIN_ROWS, MAX_ROWS = 1, 2
 _REGISTERS = 65536  # of a multiprocessor, on every supported GPU
@@ -137,7 +137,7 @@ def norm_mlp_add_triton(
     *,
     pdl: bool = False,
 ) -> torch.Tensor:
-    """As `higgs_core.kernels.linear.norm_mlp_add` for one or two rows; everything contiguous.
+    """As `higgs_core.kernels.linear.torch_linear.norm_mlp_add` for one or two rows; everything contiguous.
 
     Calls on a device must follow one another. A GPU without room for all programs at once refuses the launch, or the
     result is NaN.

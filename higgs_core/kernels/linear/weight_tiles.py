@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight, Weight
 from higgs_core.kernels.optional_triton import jit, tl
-from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight
 
 FP8_MIN_CAPABILITY = 89
 """The compute capability (89 is 8.9) from which on a GPU converts float8_e4m3fn."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from higgs_core.kernels.quantized_weight import QuantizedWeight
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight
 
 log = logging.getLogger(__name__)
 

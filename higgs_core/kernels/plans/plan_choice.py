@@ -8,7 +8,10 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from higgs_core.config import ModelConfig
-from higgs_core.kernels.linear_plan import (
+from higgs_core.kernels.checks.self_check import Case, checked
+from higgs_core.kernels.checks.self_check_cases import Cases
+from higgs_core.kernels.ops import Ops
+from higgs_core.kernels.plans.linear_plan import (
     FAMILIES,
     LIBRARY,
     LINEAR_ADD,
@@ -20,11 +23,8 @@ from higgs_core.kernels.linear_plan import (
     Plan,
     choices,
 )
-from higgs_core.kernels.ops import Ops
-from higgs_core.kernels.planned_ops import Operation, launcher
-from higgs_core.kernels.self_check import Case, checked
-from higgs_core.kernels.self_check_cases import Cases
-from higgs_core.kernels.tuning import Tuner, worth_timing
+from higgs_core.kernels.plans.planned_ops import Operation, launcher
+from higgs_core.kernels.plans.tuning import Tuner, worth_timing
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from higgs_core.kernels.quantized_weight import QuantizedWeight, Weight
+from higgs_core.kernels.linear.quantized_weight import QuantizedWeight, Weight
 from higgs_core.kernels.rms_norm import rms_norm
 from higgs_core.kernels.swiglu import swiglu
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from higgs_core.kernels.linear.weight_tiles import weight_tile
 from higgs_core.kernels.optional_triton import jit, tl
-from higgs_core.kernels.weight_tiles import weight_tile
 
 
 @jit

@@ -1,0 +1,1 @@
+"""Attention of a decode step: RoPE, KV write and split attention."""
