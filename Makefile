@@ -2,7 +2,7 @@
 # make serve  the HTTP server with the playground on PORT
 #             Both speak with MODEL: demo (a small built-in voice), tiny (random weights: noise), a hub id or a folder.
 # make test   every test, in JOBS processes
-# make test-fast  without those marked slow: less than a minute on two cores
+# make test-fast  without those marked slow: a minute or so on two cores
 # make check  lint, format and types;  make bench: speed beside transformers
 # Set-up happens once, in .venv, and again when the pins change.
 
