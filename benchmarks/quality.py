@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """README's table: error of the logits and agreement of the best code where bf16 is the dtype."""
+    """The table of docs/performance.md: error of the logits and agreement of the best code where bf16 is the dtype."""
     names = {"bfloat16": "bf16", "bfloat16 with int8": "bf16 with int8", "bfloat16 with fp8": "bf16 with fp8"}
     table: dict[str, list[str]] = {}
     for row in rows:

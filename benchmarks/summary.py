@@ -1,4 +1,4 @@
-"""The figures of a run as Markdown tables for the README."""
+"""The figures of a run as Markdown tables for docs/performance.md."""
 
 from __future__ import annotations
 

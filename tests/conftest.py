@@ -38,7 +38,8 @@ SLOW = (
     "serverless/service/test_service.py",
     "serverless/test_local_run.py",
     "test_imports.py",
-    "test_readme.py",
+    "docs/test_snippets.py",
+    "docs/test_tables.py",
 )
 """Files and folders of tests that start processes, servers or a browser, compile kernels or generate much speech."""
 

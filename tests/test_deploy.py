@@ -86,8 +86,8 @@ def test_the_build_arguments_have_their_defaults() -> None:
     assert arguments["TORCH_CUDA"] == "cu128"
     assert (arguments["CODEC_ID"], arguments["CODEC_REVISION"]) == (CODEC, "")
     assert (arguments["MODEL_ID"], arguments["MODEL_REVISION"]) == ("", "")
-    for text in (DOCKERFILE, (ROOT / "deploy/runpod/README.md").read_text(), (ROOT / "README.md").read_text()):
-        assert PINNED_REVISIONS[CODEC] in text
+    pages = [(ROOT / name).read_text() for name in ("deploy/runpod/README.md", "docs/configuration.md")]
+    assert all(PINNED_REVISIONS[CODEC] in text for text in (DOCKERFILE, *pages))
 
 
 def test_what_the_codec_is_baked_with_is_copied_before(tmp_path: Path) -> None:

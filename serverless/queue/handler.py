@@ -1,6 +1,6 @@
 """The handlers that RunPod's SDK calls, one per kind of endpoint.
 
-A job is {"id", "input": {...} as the README lists it, "s3Config"?}. The plain handler answers with one dict. The
+A job is {"id", "input": {...} as docs/payload.md lists it, "s3Config"?}. The plain handler answers with one dict. The
 streaming handler (HIGGS_AUDIO_STREAMING=1) is an async generator: the SDK decides by the function's kind, once, so it
 cannot be both. In it a request with `stream: true` yields audio as it is generated, and any other exactly one item.
 """

@@ -205,7 +205,7 @@ def test_without_a_codec_its_room_is_used() -> None:
 
 
 def test_the_table_of_the_deployment_page_is_what_is_planned() -> None:
-    text = (ROOT / "deploy/runpod/README.md").read_text()
+    text = (ROOT / "docs/deployment.md").read_text()
     rows = re.findall(r"^\| ([\d].*?) \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
     listed = {}
     for cards, slots, context in rows:

@@ -25,7 +25,7 @@ def rows(page: str) -> list[list[str]]:
 
 
 @lru_cache
-def tests_of(path: Path) -> frozenset[str]:
+def functions_of(path: Path) -> frozenset[str]:
     tree = ast.parse(path.read_text())
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
@@ -39,7 +39,7 @@ def test_every_row_leads_to_tests_that_exist(page: str, row: list[str]) -> None:
     links = re.findall(r"\[(test_\w+)\]\(([^)]+)\)", row[-1])
     assert links
     for name, target in links:
-        assert name in tests_of((DOCS / target).resolve())
+        assert name in functions_of((DOCS / target).resolve())
 
 
 def test_there_is_a_row_for_every_kind_of_fault() -> None:
