@@ -28,7 +28,8 @@ _HEADERS: Final = {
 
 
 async def require_key(request: Request) -> None:
-    """Refuse a request without the configured bearer key. Without a configured key everyone may call.
+    """Refuse a request without the configured key: in X-API-Key, else as a bearer. Without a configured key everyone
+    may call. RunPod's load balancer asks for its own key as the bearer, so there ours comes in the header of its own.
 
     Raises HttpProblem (invalid_api_key).
     """
@@ -36,11 +37,14 @@ async def require_key(request: Request) -> None:
     if expected is None:
         return
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if (own := request.headers.get("x-api-key")) is not None:
+        scheme, given = "bearer", own
     # digests have one length, so that the time taken says nothing about the key's
     same = hmac.compare_digest(_digest(given.strip()), _digest(expected.get_secret_value()))
     if scheme.lower() != "bearer" or not same:
         what = "is wrong" if given else "is missing"
-        raise HttpProblem("invalid_api_key", f"The API key {what}.", hint="Send Authorization: Bearer <key>.")
+        hint = "Send Authorization: Bearer <key>, or X-API-Key: <key>."
+        raise HttpProblem("invalid_api_key", f"The API key {what}.", hint=hint)
 
 
 def _digest(text: str) -> bytes:

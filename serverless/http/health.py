@@ -1,4 +1,5 @@
-"""GET /ping, as load balancers ask it: 204 while the model loads, 200 when it serves, 500 with the reason."""
+"""GET /ping, as RunPod asks it: 204 while the model loads, 200 when it serves, 500 with the reason. GET /ready, as
+others do, for whom 204 would be a yes."""
 
 from __future__ import annotations
 
@@ -24,6 +25,13 @@ async def ping(request: Request) -> Response:
     if not service.ready:
         return Response(status_code=204)
     return JSONResponse({"status": "ready"})
+
+
+@router.get("/ready")
+async def ready(request: Request) -> Response:
+    """200 when a job would be taken, else 503. Needs no key."""
+    service: SpeechService = request.app.state.service
+    return Response(status_code=200 if service.ready and why_unhealthy(service) is None else 503)
 
 
 def why_unhealthy(service: SpeechService) -> str | None:

@@ -27,7 +27,7 @@ JSON = {"Content-Type": "application/json"}
 # -- /ping ------------------------------------------------------------------------------------------------------------
 
 
-def test_ping_says_loading_then_ready() -> None:
+def test_ping_and_ready_say_loading_then_ready() -> None:
     go_on = threading.Event()
 
     def boot(settings: Settings) -> HiggsAudioEngine:
@@ -37,16 +37,19 @@ def test_ping_says_loading_then_ready() -> None:
     settings = Settings(model_id="tiny", device="cpu")
     with serving_http(settings, SpeechService(settings, boot=boot), ready=False) as running:
         assert requests.get(f"{running.url}/ping", timeout=PATIENCE).status_code == 204
+        assert requests.get(f"{running.url}/ready", timeout=PATIENCE).status_code == 503
         early = running.generate({"script": "Too early."})
         assert (early.status_code, early.json()["code"]) == (503, "loading")
         assert int(early.headers["Retry-After"]) > 0
         go_on.set()
         wait_until(lambda: running.service.ready)
         assert requests.get(f"{running.url}/ping", timeout=PATIENCE).status_code == 200
+        assert requests.get(f"{running.url}/ready", timeout=PATIENCE).status_code == 200
 
         # the same engine, dead: no more 200, and the app asks to be replaced
         running.service._engine.close()  # type: ignore[union-attr]
         assert requests.get(f"{running.url}/ping", timeout=PATIENCE).status_code == 500
+        assert requests.get(f"{running.url}/ready", timeout=PATIENCE).status_code == 503
         assert running.generate({"script": "Too late."}).status_code == 503
         assert running.fatal
 
@@ -96,6 +99,14 @@ def test_only_the_whole_key_opens(locked: TestClient, path: str, header: Any, st
         assert KEY not in answer.text
 
 
+@pytest.mark.parametrize(("key", "status"), [(KEY, 200), (f"{KEY}x", 401), ("", 401)])
+def test_the_key_may_come_beside_that_of_a_proxy(locked: TestClient, key: str, status: int) -> None:
+    """In its own header it is the one that counts, whatever the bearer is."""
+    for bearer in ("of-the-proxy", KEY):
+        answer = locked.get("/v1/models", headers={"Authorization": f"Bearer {bearer}", "X-API-Key": key})
+        assert answer.status_code == status
+
+
 @pytest.mark.parametrize("path", ["/generate", "/v1/audio/speech"])
 def test_a_job_without_the_key_is_refused_unread(locked: TestClient, path: str) -> None:
     answer = locked.post(path, content=b"not even JSON", headers=JSON)
@@ -104,7 +115,7 @@ def test_a_job_without_the_key_is_refused_unread(locked: TestClient, path: str) 
     assert (error["error"]["code"] if path.startswith("/v1") else error["code"]) == "invalid_api_key"
 
 
-@pytest.mark.parametrize("path", ["/", "/ping", "/playground/app.js"])
+@pytest.mark.parametrize("path", ["/", "/ping", "/ready", "/playground/app.js"])
 def test_page_and_ping_are_public(locked: TestClient, path: str) -> None:
     assert locked.get(path).status_code == 200
 
