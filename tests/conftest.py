@@ -21,6 +21,7 @@ settings.load_profile("patient")
 SLOW = (
     "benchmarks",
     "demo_voice/test_hearing.py",
+    "deploy/test_manifests.py",
     "higgs_core/audio/test_audio_bombs.py",
     "higgs_core/checkpoint/test_default_path.py",
     "higgs_core/kernels/test_cross_compile.py",

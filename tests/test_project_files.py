@@ -69,7 +69,7 @@ def test_the_changelogs_newest_release_is_this_version() -> None:
 
 def test_the_workflow_runs_the_projects_own_script_with_few_rights() -> None:
     workflow = load(".github/workflows/ci.yml")
-    assert set(workflow[True]) == {"push", "pull_request"}  # YAML takes the key `on` for true
+    assert set(workflow[True]) == {"push", "pull_request", "workflow_call"}  # YAML takes the key `on` for true
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["concurrency"]["group"]
     (job,) = workflow["jobs"].values()

@@ -28,6 +28,7 @@ from tests.helpers.patience import PATIENCE
 BLOCKS = [block for path in PAGES for block in blocks_of(path) if block.language]
 RUNPOD = "https://api.runpod.ai"
 LOCAL = "http://localhost:8000"
+BALANCED = "https://{os.environ['ENDPOINT_ID']}.api.runpod.ai"
 HAS_COMMENT = re.compile(r"\s+# .*$", re.MULTILINE)
 
 
@@ -51,6 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ENDPOINT_ID", "abc")
     monkeypatch.setenv("RUNPOD_API_KEY", "secret")
+    monkeypatch.setenv("HIGGS_AUDIO_API_KEY", "another secret")
     return tmp_path
 
 
@@ -70,7 +72,7 @@ def test_every_block_has_a_test() -> None:
 def test_a_python_snippet_runs(
     block: Block, server: Running, runpod: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = block.body.replace(RUNPOD, runpod).replace(LOCAL, server.url)
+    code = block.body.replace(RUNPOD, runpod).replace(LOCAL, server.url).replace(BALANCED, server.url)
     exec(compile(code, block.page.name, "exec"), {})
     if "hello.wav" in code:
         assert_is_speech(folder / "hello.wav")
@@ -118,6 +120,8 @@ def commands(block: Block) -> list[str]:
 def test_a_command_works(block: Block, server: Running, runpod: str, folder: Path) -> None:
     for command in commands(block):
         words = shlex.split(command)
+        while "=" in words[0]:  # a variable of this command alone
+            words.pop(0)
         program, arguments = Path(words[0]).name, words[1:]
         if program == "curl":
             check_curl(command.replace(RUNPOD, runpod).replace(LOCAL, server.url), folder)
@@ -125,6 +129,8 @@ def test_a_command_works(block: Block, server: Running, runpod: str, folder: Pat
             check_docker(arguments)
         elif program == "make":
             check_make(arguments)
+        elif program == "kubectl":
+            check_kubectl(arguments)
         elif program == "python":
             check_python(arguments)
         else:
@@ -157,8 +163,22 @@ def check_docker(arguments: list[str]) -> None:
         settings = Settings.from_environment(environment)
         ports = [value.split(":")[-1] for option, value in options if option == "-p"]
         assert ports == ([str(settings.port)] if settings.mode == "http" else [])
+    elif arguments[0] == "compose":
+        assert arguments[1] == "-f"
+        assert (ROOT / arguments[2]).is_file()
     else:
         assert arguments[0] == "push"
+
+
+def check_kubectl(arguments: list[str]) -> None:
+    """Whether the manifests are there, and whether the secret has the name and the key that they use."""
+    if arguments[:2] == ["apply", "-k"]:
+        assert (ROOT / arguments[2] / "kustomization.yaml").is_file()
+        return
+    assert arguments[:3] == ["create", "secret", "generic"]
+    key = arguments[4].removeprefix("--from-literal=").split("=")[0]
+    deployment = (ROOT / "deploy/kubernetes/deployment.yaml").read_text()
+    assert re.search(rf"secretKeyRef:\n +name: {arguments[3]}\n +key: {key}\n", deployment)
 
 
 def check_make(arguments: list[str]) -> None:
@@ -170,14 +190,16 @@ def check_make(arguments: list[str]) -> None:
 
 
 def check_python(arguments: list[str]) -> None:
-    """Whether the module exists and knows the options, and whether the files exist that pytest is asked for."""
-    assert arguments[0] == "-m"
-    module, rest = arguments[1], arguments[2:]
-    if module == "pytest":
+    """Whether the module or script exists and knows the options, and whether pytest's files exist."""
+    if arguments[0] == "-m":
+        target, rest = arguments[:2], arguments[2:]
+        assert importlib.util.find_spec(target[1])
+    else:
+        target, rest = arguments[:1], arguments[1:]
+    if target == ["-m", "pytest"]:
         assert all((ROOT / path).exists() for path in rest if not path.startswith("-"))
         return
-    assert importlib.util.find_spec(module)
     usage = subprocess.run(
-        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE
+        [sys.executable, *target, "--help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE
     ).stdout
     assert all(option in usage for option in rest if option.startswith("-"))
