@@ -44,6 +44,7 @@ WITHOUT_TORCH = [
     "prompt.size",
     "checkpoint.safetensors_header",
     "checkpoint.snapshot",
+    "checkpoint.download",
     "checkpoint.locate",
 ]
 """Modules and folders of the core that load no torch."""

@@ -33,6 +33,7 @@ class LoopbackHub:
 
     repositories: by name.  moved: old names, by redirect to the new one.
     breaks: how often the download of a file is cut off in its middle before it is served whole, by the file's name.
+    damages: how often a file is served with a wrong byte, by its name.
     endpoint: its address, while it is entered.
     asked: requests, "METHOD path".  served: how often the content of a file was asked for, by "repository/file".
     """
@@ -41,6 +42,7 @@ class LoopbackHub:
         self.repositories: dict[str, Repository] = {}
         self.moved: dict[str, str] = {}
         self.breaks: Counter[str] = Counter()
+        self.damages: Counter[str] = Counter()
         self.asked: list[str] = []
         self.served: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -56,9 +58,15 @@ class LoopbackHub:
         return repository
 
     def takes_a_break(self, file: str) -> bool:
+        return self._counts_down(self.breaks, file)
+
+    def does_damage(self, file: str) -> bool:
+        return self._counts_down(self.damages, file)
+
+    def _counts_down(self, times: Counter[str], file: str) -> bool:
         with self._lock:
-            self.breaks[file] -= 1
-            return self.breaks[file] >= 0
+            times[file] -= 1
+            return times[file] >= 0
 
     def note(self, request: str) -> None:
         with self._lock:
@@ -110,10 +118,7 @@ def _handler_of(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
             if files is None:
                 self._refuse(404, "RevisionNotFound")
                 return
-            described: Any = [
-                {"type": "file", "path": path, "size": len(content), "oid": _etag(content)}
-                for path, content in files.items()
-            ]
+            described: Any = [_listed(path, content) for path, content in files.items()]
             if what == "revision":
                 described = {"id": name, "sha": commit, "siblings": [{"rfilename": path} for path in files]}
             self._send(200, {"Content-Type": "application/json"}, json.dumps(described).encode())
@@ -124,11 +129,13 @@ def _handler_of(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
             if content is None:
                 self._refuse(404, "EntryNotFound")
                 return
-            headers = {"ETag": f'"{_etag(content)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+            headers = {"ETag": f'"{_etag(path, content)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
             start = 0
             if asked := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
                 start = int(asked[1])
                 headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            if with_content and hub.does_damage(Path(path).name):
+                content = content[:-1] + bytes([content[-1] ^ 1])
             body = content[start:]
             if not with_content:
                 self._send(200, headers | {"Content-Length": str(len(body))})
@@ -153,5 +160,17 @@ def _handler_of(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _etag(content: bytes) -> str:
-    return hashlib.sha1(content).hexdigest()
+def _listed(path: str, content: bytes) -> dict[str, Any]:
+    """A file as the hub's tree has it: large ones, here the weights, with a hash of their content."""
+    listed: dict[str, Any] = {"type": "file", "path": path, "size": len(content), "oid": "0" * 40}
+    if _is_large(path):
+        return listed | {"lfs": {"oid": _etag(path, content), "size": len(content), "pointerSize": 134}}
+    return listed | {"oid": _etag(path, content)}
+
+
+def _etag(path: str, content: bytes) -> str:
+    return (hashlib.sha256 if _is_large(path) else hashlib.sha1)(content).hexdigest()
+
+
+def _is_large(path: str) -> bool:
+    return path.endswith(".safetensors")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from higgs_core.checkpoint import locate as module
+from higgs_core.checkpoint import download as module
 from higgs_core.checkpoint.locate import locate
 from higgs_core.errors import ModelLoadError
 from higgs_core.repositories import CODEC, MODEL, PINNED_REVISIONS, names_of, pinned_revision, reported_name
@@ -320,6 +320,8 @@ class TestHub:
         [
             (ConnectionError("no"), r"\(ConnectionError\); check the network or use a local folder"),
             (OSError(errno.ENOSPC, "No space left on device"), "the disk is full; give the container a larger one"),
+            (OSError(errno.EROFS, "Read-only file system"), "its folder cannot be written; set HF_HOME"),
+            (PermissionError(errno.EACCES, "Permission denied"), "its folder cannot be written; set HF_HOME"),
             (RuntimeError("secret-path"), r"\(RuntimeError\)"),
         ],
         ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
