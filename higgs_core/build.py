@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +38,7 @@ from higgs_core.sampling.decode_state import DecodeState
 from higgs_core.sampling.sampler import TextSampler
 from higgs_core.sampling.text_state import TextState, TextStepTail
 from higgs_core.sized_cache import memory_for_weights, sized_cache
+from higgs_core.stage_times import StageTimes
 
 log = logging.getLogger(__name__)
 
@@ -83,16 +83,18 @@ class _Folders:
     codec: Path | None
 
 
-def load_parts(config: EngineConfig) -> EngineParts:
-    """Load everything. Raises ModelLoadError."""
-    started = time.perf_counter()
-    device = _device(config.device)  # refused before anything is downloaded
-    kind = _kind(config.weights, device)
-    with _folders(config) as folders, memory_for_weights(device):
-        model = _load(config, folders, device, kind)
-    parts = build_parts(model, config.max_batch_size, config.max_context, kernels=config.kernels)
-    log.info("Everything loaded and in place in %.2f s", time.perf_counter() - started)
-    return parts
+def load_parts(config: EngineConfig, times: StageTimes | None = None) -> EngineParts:
+    """Load everything. times: gets the seconds of each stage. Raises ModelLoadError."""
+    times = times or StageTimes()
+    with times.stage("device"):
+        device = _device(config.device)  # refused before anything is downloaded
+        kind = _kind(config.weights, device)
+    with ExitStack() as stack:
+        with times.stage("files"):
+            folders = stack.enter_context(_folders(config))
+        stack.enter_context(memory_for_weights(device))
+        model = _load(config, folders, device, kind, times)
+    return build_parts(model, config.max_batch_size, config.max_context, kernels=config.kernels, times=times)
 
 
 @contextmanager
@@ -118,23 +120,37 @@ def _codec_folder(config: EngineConfig) -> Path | None:
     return locate(config.audio_tokenizer, config.audio_tokenizer_revision, what="audio tokenizer")
 
 
-def _load(config: EngineConfig, folders: _Folders, device: torch.device, kind: str | None) -> LoadedModel:
-    tokenizer = HiggsTokenizer.from_folder(str(folders.tokenizer))
+def _load(
+    config: EngineConfig, folders: _Folders, device: torch.device, kind: str | None, times: StageTimes
+) -> LoadedModel:
     built_in = BUILT_IN.get(config.model)
     show_progress = config.progress and built_in is None  # those load at once
-    model_config, weights = load_model(folders.model, device, _dtype(config.dtype), kind=kind, progress=show_progress)
-    codec = AudioCodec.from_folder(folders.codec, device, kernels=config.kernels) if folders.codec is not None else None
+    with times.stage("tokenizer"):
+        tokenizer = HiggsTokenizer.from_folder(str(folders.tokenizer))
+    with times.stage("weights"):
+        dtype = _dtype(config.dtype)
+        model_config, weights = load_model(folders.model, device, dtype, kind=kind, progress=show_progress)
+    codec = None
+    if folders.codec is not None:
+        with times.stage("codec"):
+            codec = AudioCodec.from_folder(folders.codec, device, kernels=config.kernels)
     return LoadedModel(model_config, weights, tokenizer, codec, built_in)
 
 
 def build_parts(
-    model: LoadedModel, max_batch_size: NumberOrAuto, max_context: int, *, kernels: bool = EngineConfig.kernels
+    model: LoadedModel,
+    max_batch_size: NumberOrAuto,
+    max_context: int,
+    *,
+    kernels: bool = EngineConfig.kernels,
+    times: StageTimes | None = None,
 ) -> EngineParts:
     """An engine's parts around a model that is in memory already; everything goes where its weights lie.
 
-    max_batch_size, max_context: as in EngineConfig. Raises ModelLoadError when the parts do not fit each other or the
-    device.
+    max_batch_size, max_context: as in EngineConfig. times: gets the seconds that kernels and caches took. Raises
+    ModelLoadError when the parts do not fit each other or the device.
     """
+    times = times or StageTimes()
     config, weights, codec = model.config, model.weights, model.codec
     if codec is not None and codec.num_codebooks != config.num_codebooks:
         raise ModelLoadError(
@@ -145,10 +161,10 @@ def build_parts(
         # cuDNN's attention, which torch prefers on Hopper, compiles itself anew for every length of a prompt.
         torch.backends.cuda.enable_cudnn_sdp(False)
     kind = None if weights.kind is None else VALUE_DTYPES[weights.kind]
-    ops = ops_for(
-        config, device, dtype, kind, kernels=kernels
-    )  # before memory is planned: this loads kernels and libraries
-    cache = sized_cache(config, weights, max_batch_size, max_context, with_codec=codec is not None)
+    with times.stage("kernels"):  # before memory is planned: this loads kernels and libraries
+        ops = ops_for(config, device, dtype, kind, kernels=kernels)
+    with times.stage("memory"):
+        cache = sized_cache(config, weights, max_batch_size, max_context, with_codec=codec is not None)
     count, context = cache.slots, cache.context
     decoder = Decoder(config, weights, cache, ops)
     state = DecodeState.allocate(config, count, cache.dummy_position, device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from concurrent.futures import Future
 
@@ -23,10 +22,9 @@ from higgs_core.runtime.generation import Generation, GenerationResult, Timeline
 from higgs_core.runtime.handles import GenerationFuture
 from higgs_core.runtime.scheduler import Scheduler
 from higgs_core.runtime.streaming import AudioChunk, AudioStream, stream_lengths
+from higgs_core.stage_times import StageTimes
 
 __all__ = ["AudioChunk", "AudioStream", "GenerationFuture", "GenerationResult", "HiggsAudioEngine"]
-
-log = logging.getLogger(__name__)
 
 _MIN_STEPS = 16  # that a prompt must leave room for in the context, unless fewer were asked for
 
@@ -172,21 +170,23 @@ class HiggsAudioEngine:
         generation.finished.add_done_callback(stream.on_finished)
         return stream
 
-    def warm_up(self) -> None:
+    def warm_up(self, times: StageTimes | None = None) -> None:
         """Stream once, so that kernels, graphs and the codec are ready before the first request.
 
-        Raises HiggsError when what comes out is not finite.
+        times: gets the seconds of each part. Raises HiggsError when what comes out is not finite.
         """
-        started = time.perf_counter()
-        self._scheduler.warm_up()
+        times = times or StageTimes()
+        with times.stage("steps"):
+            self._scheduler.warm_up()
         if self._codec is not None:
-            self._codec.warm_up(stream_lengths())  # last: what it has set aside would not outlast others' captures
+            with times.stage("codec_warm_up"):  # last: what it has set aside would not outlast others' captures
+                self._codec.warm_up(stream_lengths())
         sample = ChatMLSample([Message("user", "Ready.")])
         params = GenerationParams(max_new_tokens=48, seed=0)
-        result = self._streamed(sample, params) if self._codec is not None else self.generate(sample, params)
+        with times.stage("first_stream"):
+            result = self._streamed(sample, params) if self._codec is not None else self.generate(sample, params)
         if result.audio is not None and not np.isfinite(result.audio).all():
             raise HiggsError("The model's output is not finite; its weights are damaged.")
-        log.info("Warmed up in %.2f s", time.perf_counter() - started)
 
     def _streamed(self, sample: ChatMLSample, params: GenerationParams) -> GenerationResult:
         """As `generate`, chunk by chunk: the codec meets the lengths that the first listener will ask it for."""

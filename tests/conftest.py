@@ -36,6 +36,7 @@ SLOW = (
     "serverless/queue/test_lifecycle.py",
     "serverless/queue/test_streaming_worker.py",
     "serverless/queue/test_worker_process.py",
+    "serverless/service/test_boot.py",
     "serverless/service/test_service.py",
     "serverless/test_local_run.py",
     "test_imports.py",

@@ -13,7 +13,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import disable_progress_bars
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from higgs_core.checkpoint.download_progress import DownloadProgress, stored_bytes
 from higgs_core.checkpoint.snapshot import choose_weights, what_is_missing

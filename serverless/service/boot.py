@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from higgs_core.errors import ModelLoadError
+from higgs_core.stage_times import StageTimes, process_age
 
 if TYPE_CHECKING:
     from higgs_core.engine import HiggsAudioEngine
@@ -29,28 +29,26 @@ def boot_engine(settings: Settings) -> HiggsAudioEngine:
 
     Raises ModelLoadError, also when the smoke test is silent or not finite, and what `load_parts` raises.
     """
-    from higgs_core.build import load_parts
-    from higgs_core.engine import HiggsAudioEngine
+    times = StageTimes()
+    if (age := process_age()) is not None:
+        times.add("entry_point", age)
+    with times.stage("imports"):
+        from higgs_core.build import load_parts
+        from higgs_core.engine import HiggsAudioEngine
 
-    started = time.perf_counter()
-    parts = load_parts(settings.engine_config(progress=sys.stderr.isatty()))
+    parts = load_parts(settings.engine_config(progress=sys.stderr.isatty()), times)
     jobs = parts.slots.count + settings.max_queued_requests  # how many slots there are is known only now
     engine = HiggsAudioEngine(parts, max_waiting=WAITING_PIECES_PER_JOB * jobs)
-    loaded = time.perf_counter()
     try:
-        engine.warm_up()
+        engine.warm_up(times)
         if engine.built_in is None or not engine.built_in.random_weights:
-            smoke_test(engine)
+            with times.stage("smoke_test"):
+                smoke_test(engine)
     except BaseException:
         engine.close()
         raise
-    logger.info(
-        "engine ready: load_seconds=%.1f warm_up_seconds=%.1f slots=%d context=%d",
-        loaded - started,
-        time.perf_counter() - loaded,
-        engine.max_batch_size,
-        engine.max_context,
-    )
+    logger.info("engine ready: slots=%d context=%d", engine.max_batch_size, engine.max_context)
+    logger.info("seconds of the start: %s", times.line())
     return engine
 
 
