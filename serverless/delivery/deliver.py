@@ -14,7 +14,7 @@ from higgs_core.errors import DeliveryError, RequestError
 from serverless.config.s3 import S3Config, parse_s3_config
 from serverless.delivery.s3 import Bucket, Upload, object_name
 from serverless.delivery.serialise import base64_length, response_json, serialised_bytes
-from serverless.references.fetch_guard import FetchRefused, operators_guard
+from serverless.network.fetch_guard import FetchRefused, operators_guard
 
 if TYPE_CHECKING:
     from serverless.config.settings import Settings

@@ -22,7 +22,7 @@ from higgs_core.errors import ReferenceAudioError
 from higgs_core.prompt.chatml import AudioContent
 from higgs_core.speech.request import ReferenceSource
 from serverless.config.settings import Settings
-from serverless.references.fetch_guard import FetchGuard, FetchRefused, operators_guard
+from serverless.network.fetch_guard import FetchGuard, FetchRefused, operators_guard
 from serverless.references.url_fetch import fetch
 
 _log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from serverless.references.bounded_connector import BoundedConnector
-from serverless.references.fetch_guard import FetchGuard, FetchRefused
-from serverless.references.fetch_target import FetchTarget, read_target
+from serverless.network.bounded_connector import BoundedConnector
+from serverless.network.fetch_guard import FetchGuard, FetchRefused
+from serverless.network.fetch_target import FetchTarget, read_target
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CHUNK_BYTES = 2**16

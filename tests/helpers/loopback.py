@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from serverless.references.fetch_guard import FetchGuard
+from serverless.network.fetch_guard import FetchGuard
 
 Script = Callable[["Connection"], None]
 

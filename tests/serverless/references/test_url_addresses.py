@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serverless.references.fetch_guard import PUBLIC_INTERNET, FetchGuard, FetchRefused, operators_guard
+from serverless.network.fetch_guard import PUBLIC_INTERNET, FetchGuard, FetchRefused, operators_guard
 from serverless.references.url_fetch import fetch
 from tests.helpers.loopback import LOOPBACK, Connection, Server, trusting
 

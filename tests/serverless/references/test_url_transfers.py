@@ -21,7 +21,7 @@ import pytest
 from higgs_core.errors import ReferenceAudioError
 from higgs_core.speech.request import ReferenceSource
 from serverless.config.settings import Settings
-from serverless.references.fetch_guard import FetchGuard, FetchRefused
+from serverless.network.fetch_guard import FetchGuard, FetchRefused
 from serverless.references.resolve import resolve
 from serverless.references.url_fetch import fetch
 from tests.helpers.loopback import LOOPBACK, Connection, Server
@@ -312,7 +312,7 @@ def test_a_certificate_is_checked_against_the_name_in_the_url_and_not_the_dialle
     context = certificate(tmp_path, "DNS:clips.example")
     code = """
 import asyncio, sys
-from serverless.references.fetch_guard import FetchRefused
+from serverless.network.fetch_guard import FetchRefused
 from serverless.references.url_fetch import fetch
 from dataclasses import replace
 from tests.helpers.loopback import LOOPBACK

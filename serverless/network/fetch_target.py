@@ -14,7 +14,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from yarl import URL
 
-from serverless.references.fetch_guard import FetchRefused
+from serverless.network.fetch_guard import FetchRefused
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LAST_PORT = 65_535
