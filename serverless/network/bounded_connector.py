@@ -1,4 +1,4 @@
-"""aiohttp connections on which a server can send only so much besides the body.
+"""aiohttp connections on which servers can send only so much besides the body.
 
 aiohttp limits header lines, but reads interim (1xx) responses and chunk extensions without an end.
 """
@@ -14,21 +14,20 @@ _OVERHEAD_BYTES = 2**20  # headers, interim responses, chunk lines, and body byt
 
 
 class BoundedConnector(aiohttp.TCPConnector):
-    """One connection at a time, a new one for each request, closed once its server has sent too much.
+    """One connection at a time, a new one for each request, closed once the servers together have sent too much.
 
-    bytes_left: what the server may still send; the caller adds the body bytes that it reads.
-    exceeded: whether the newest connection was closed for this reason.
+    bytes_left: what they may still send; the caller adds the body bytes that it reads.
+    exceeded: whether a connection was closed for this reason.
     """
 
     def __init__(self) -> None:
         super().__init__(force_close=True)
-        self.bytes_left = 0
+        self.bytes_left = _OVERHEAD_BYTES
         self.exceeded = False
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         """As TCPConnector's; the bytes that come in are counted from here on."""
         connection = await super().connect(*args, **kwargs)
-        self.bytes_left, self.exceeded = _OVERHEAD_BYTES, False
         if connection.transport is not None and connection.protocol is not None:
             connection.transport.set_protocol(_Counting(self, connection.transport, connection.protocol))
         return connection
