@@ -1,8 +1,9 @@
 """Which addresses a job's URL may lead to.
 
 The check is made on what the resolver answers, never on how a host is written: 127.1, 0x7f000001, 2130706433 and
-circled digits are all loopback. The SDK's `is_safe_address` knows most of the internet's special networks; the table
-below adds the ones that it lets through or leaves to the Python version.
+circled digits are all loopback. The table below is the one list: IANA's registries of special-purpose IPv4 and IPv6
+addresses, multicast, all of IPv6 that is not assigned for the public (2000::/3 is), and what clouds answer on. The SDK's
+`is_safe_address` is asked too, which follows what Python knows of the registries.
 """
 
 from __future__ import annotations
@@ -21,31 +22,49 @@ Resolver = Callable[[str, int], Sequence[str]]
 REFUSED_NETWORKS: tuple[Network, ...] = tuple(
     ipaddress.ip_network(network)
     for network in (
+        "0.0.0.0/8",  # this network; most systems take 0.0.0.0 for loopback
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # behind a carrier's NAT; Alibaba's metadata service among them
+        "127.0.0.0/8",  # loopback
         "168.63.129.16/32",  # Azure's platform address
+        "169.254.0.0/16",  # link-local, with the metadata services of most clouds
+        "172.16.0.0/12",  # private
         "192.0.0.0/24",  # IETF protocols; Oracle's metadata service among them
+        "192.0.2.0/24",  # documentation
         "192.31.196.0/24",  # AS112
         "192.52.193.0/24",  # AMT
         "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private
         "192.175.48.0/24",  # AS112
-        "233.252.0.0/24",  # documentation, multicast
-        "::/96",  # IPv4-compatible
-        "::ffff:0:0/96",  # IPv4-mapped: no resolver gives one for a public host
-        "::ffff:0:0:0/96",  # IPv4-translated
-        "64:ff9b::/96",  # NAT64: any IPv4 address, private ones among them
-        "64:ff9b:1::/48",  # NAT64, local use
-        "100::/64",  # discard
-        "2001::/23",  # IETF protocols: Teredo, ORCHID
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/3",  # multicast, reserved, broadcast
+        "::/3",  # loopback, IPv4-mapped, NAT64 (which lead to any IPv4 address), discard
+        "2001::/23",  # IETF protocols: Teredo, ORCHID, AMT, AS112
         "2001:db8::/32",  # documentation
         "2002::/16",  # 6to4: any IPv4 address
+        "2620:4f:8000::/48",  # AS112
+        "3ffe::/16",  # the 6bone, which was given back
         "3fff::/20",  # documentation
-        "5f00::/16",  # segment routing
-        "fec0::/10",  # site-local
+        "4000::/2",  # not assigned, segment routing
+        "8000::/1",  # not assigned, unique local, link-local, site-local, multicast
     )
 )
 PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
     ipaddress.ip_network(network)
     for network in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 )
+METADATA_SERVICES: tuple[Network, ...] = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "fd00:ec2::/32",  # AWS
+        "fd20:ce::254/128",  # Google
+        "fd00:c1::a9fe:a9fe/128",  # Oracle
+        "fd00:42::42/128",  # Scaleway
+        "fd00:a9fe:a9fe::1/128",  # Akamai
+    )
+)  # inside fc00::/7, and not to be trusted with it
 _MAX_ADDRESSES = 4  # tried one after the other until one answers
 _SDK_SWITCH = "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS"
 
@@ -92,6 +111,8 @@ class FetchGuard:
             parsed = ipaddress.ip_address(address)
         except ValueError:
             return False
+        if any(parsed in network for network in METADATA_SERVICES):
+            return False
         if any(parsed in network for network in self.trusted_networks):
             return True
         return rp_ssrf.is_safe_address(address) and not any(parsed in network for network in REFUSED_NETWORKS)
@@ -104,8 +125,8 @@ PRIVATE_TOO = FetchGuard(ports=None, trusted_networks=PRIVATE_NETWORKS)
 def operators_guard() -> FetchGuard:
     """The public internet, unless the operator turned on the SDK's own switch for self-hosted endpoints.
 
-    With the switch private networks and loopback are allowed, on any port. Link-local ones, where clouds keep their
-    metadata services, stay refused.
+    With the switch private networks and loopback are allowed, on any port. Link-local ones stay refused, and the private
+    addresses at which clouds keep their metadata services.
     """
     allowed = os.environ.get(_SDK_SWITCH, "").strip().lower() in ("1", "true", "yes")
     return PRIVATE_TOO if allowed else PUBLIC_INTERNET

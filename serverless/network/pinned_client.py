@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from typing import Self
 
 import aiohttp
+from aiohttp.helpers import set_result
 from aiohttp.http_exceptions import HttpProcessingError
 
 from serverless.network.bounded_connector import BoundedConnector
@@ -132,7 +133,7 @@ class _PatientRequest(aiohttp.ClientRequest):
     def update_expect_continue(self, expect: bool = False) -> None:
         super().update_expect_continue(expect)
         if (asked := self._continue) is not None:
-            self.loop.call_later(_CONTINUE_SECONDS, lambda: asked.done() or asked.set_result(True))
+            self.loop.call_later(_CONTINUE_SECONDS, set_result, asked, True)
 
 
 async def checked_addresses(guard: FetchGuard, target: FetchTarget) -> Sequence[str]:

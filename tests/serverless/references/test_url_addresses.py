@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Iterator
 
 import pytest
 
-from serverless.network.fetch_guard import PUBLIC_INTERNET, FetchGuard, FetchRefused, operators_guard
+from serverless.network.fetch_guard import PUBLIC_INTERNET, FetchGuard, FetchRefused
 from serverless.references.url_fetch import fetch
 from tests.helpers.loopback import LOOPBACK, Connection, Server, trusting
 
-# Everything that IANA's registries reserve, as far as it is not for the public, and what clouds answer on.
-NOT_PUBLIC = """
-0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.88.99.0/24
-192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 233.252.0.0/24 240.0.0.0/4 255.255.255.255/32
-::/128 ::1/128 ::ffff:0:0/96 ::ffff:0:0:0/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 2001::/32 2001:20::/28 2001:db8::/32
-2002::/16 3fff::/20 5f00::/16 fc00::/7 fe80::/10 ff00::/8
-fec0::/10 ::/96 168.63.129.16/32 192.31.196.0/24 192.52.193.0/24 192.175.48.0/24
-"""
-PUBLIC = """
-1.1.1.1 8.8.8.8 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 169.253.255.255
-172.15.255.255 172.32.0.0 192.0.1.0 192.167.255.255 198.20.0.0 223.255.255.255 2606:4700:4700::1111 2a00:1450:4001::200e
-"""
 LOOPBACK_IN_DISGUISE = """
 127.0.0.1 127.1 127.0.1 0x7f000001 0x7f.0.0.1 0x7f.0x0.0x0.0x1 2130706433 017700000001 0177.0.0.1 0177.0.0.01 0 0.0.0.0
 127.255.255.254 localhost LOCALHOST localhost. 127.0.0.1. ①②⑦.⓪.⓪.① 127。0。0。1 １２７.０.０.１ %31%32%37.0.0.1
@@ -43,29 +30,6 @@ def get(url: str, guard: FetchGuard = PUBLIC_INTERNET, *, max_redirects: int = 3
 
 def test_the_server_of_these_tests_is_reachable_where_loopback_is_trusted(private: Server) -> None:
     assert get(f"{private.url}/x", LOOPBACK) == b"secret"
-
-
-@pytest.mark.parametrize("network", NOT_PUBLIC.split())
-def test_first_inner_and_last_address_of_a_reserved_network_are_refused(network: str) -> None:
-    parsed = ipaddress.ip_network(network)
-    first, last = int(parsed.network_address), int(parsed.broadcast_address)
-    kind = type(parsed.network_address)
-    for number in {first, first + (last - first) // 2, last}:
-        address = str(kind(number))
-        assert not PUBLIC_INTERNET.allows(address), address
-        guard = FetchGuard(resolver=lambda host, port, answer=address: [answer])
-        with pytest.raises(FetchRefused, match="not public"):
-            guard.addresses("example.com", 443)
-
-
-@pytest.mark.parametrize("address", PUBLIC.split())
-def test_public_addresses_beside_the_reserved_networks_are_allowed(address: str) -> None:
-    assert PUBLIC_INTERNET.allows(address)
-
-
-@pytest.mark.parametrize("answer", ["fe80::1%eth0", "", "localhost", "127.1", "1.2.3.4.5"])
-def test_an_answer_that_is_no_plain_address_is_refused(answer: str) -> None:
-    assert not PUBLIC_INTERNET.allows(answer)
 
 
 @pytest.mark.parametrize("host", LOOPBACK_IN_DISGUISE.split())
@@ -310,12 +274,3 @@ def test_no_proxy_no_netrc_and_no_key_of_the_environment_is_used(
     assert headers["accept-encoding"] == "identity"
     assert not {"authorization", "cookie", "proxy-authorization"} & headers.keys()
     assert "platform-key" not in private.seen[0].head
-
-
-def test_the_sdks_switch_for_self_hosted_endpoints_never_opens_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not operators_guard().allows("10.1.2.3")
-    monkeypatch.setenv("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "1")
-    guard = operators_guard()
-    assert guard.allows("10.1.2.3")
-    assert guard.addresses("127.0.0.1", 9000) == ["127.0.0.1"]
-    assert not any(map(guard.allows, ("169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "0.0.0.0")))
