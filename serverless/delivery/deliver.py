@@ -5,41 +5,47 @@ The platform drops a result of more than 20 MB without an error, so the size tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from higgs_core.errors import DeliveryError, RequestError
 from serverless.config.s3 import S3Config, parse_s3_config
 from serverless.delivery.s3 import Bucket, Upload, object_name
 from serverless.delivery.serialise import base64_length, response_json, serialised_bytes
-from serverless.network.fetch_guard import FetchRefused, operators_guard
 
 if TYPE_CHECKING:
     from serverless.config.settings import Settings
     from serverless.delivery.response import SpeechResponse
 
 
-class Delivery:
-    """How the results of this worker travel."""
+T = TypeVar("T")
 
-    def __init__(self, settings: Settings) -> None:
-        self._prefix = settings.bucket_prefix
-        self._ttl = settings.bucket_url_ttl_seconds
+
+class Delivery:
+    """How the results of this worker travel. Its coroutines belong to one event loop.
+
+    threads: measure responses, by default the event loop's own.
+    """
+
+    def __init__(self, settings: Settings, threads: Executor | None = None) -> None:
+        self._settings = settings
+        self._threads = threads
         self._max_inline_bytes = settings.max_inline_bytes
         self._bucket = self._open(settings.s3_config) if settings.s3_config else None
 
-    def bucket_for(self, mode: str, s3_config: Mapping[str, Any] | None) -> Bucket | None:
+    async def bucket_for(self, mode: str, s3_config: Mapping[str, Any] | None) -> Bucket | None:
         """The bucket that a job may use: its own `s3Config`, else the worker's, else None.
 
-        Called before anything is generated. Blocking: the host of a job's own bucket is looked up. Raises RequestError
-        for a wrong s3Config, or for S3 without a bucket.
+        Called before anything is generated: the host of a job's own bucket is looked up. Raises RequestError for a
+        wrong s3Config, or for S3 without a bucket.
         """
         own = parse_s3_config(s3_config)
-        if own is not None:
-            require_public(own)
-        bucket = self._open(own) if own else self._bucket
+        bucket = self._open(own, of_job=True) if own else self._bucket
+        if own is not None and bucket is not None:
+            await bucket.check()
         if mode == "s3" and bucket is None:
             raise RequestError(
                 "delivery is s3, but this worker has no bucket.",
@@ -48,13 +54,13 @@ class Delivery:
             )
         return bucket
 
-    def deliver(self, response: SpeechResponse, audio: bytes, bucket: Bucket | None) -> SpeechResponse:
-        """The response with its audio inline, or with the link to its upload. Blocking.
+    async def deliver(self, response: SpeechResponse, audio: bytes, bucket: Bucket | None) -> SpeechResponse:
+        """The response with its audio inline, or with the link to its upload. Cancelling it ends the upload.
 
         Raises DeliveryError when the audio fits nowhere; its sentence says how large it was and what would help.
         """
         mode = response.job.output.delivery
-        inline_bytes = serialised_bytes(response_json(response)) + base64_length(len(audio))
+        inline_bytes = await self._in_thread(_size, response) + base64_length(len(audio))
         fits = inline_bytes <= self._max_inline_bytes
         if mode == "inline" or (mode == "auto" and (fits or bucket is None)):
             if not fits:
@@ -62,7 +68,7 @@ class Delivery:
             return replace(response, audio=audio)
         assert bucket is not None  # bucket_for has refused s3 without one
         try:
-            linked = replace(response, upload=_upload(bucket, response, audio))
+            linked = replace(response, upload=await _upload(bucket, response, audio))
         except DeliveryError as error:
             if not fits:
                 raise DeliveryError(
@@ -72,20 +78,29 @@ class Delivery:
                 ) from None
             warning = f"{error.message} The audio is returned inline instead."
             return replace(response, audio=audio, warnings=(*response.warnings, warning))
-        if (size := serialised_bytes(response_json(linked))) > self._max_inline_bytes:
+        if (size := await self._in_thread(_size, linked)) > self._max_inline_bytes:
             raise self._too_large(size, mode, bucket)
         return linked
 
-    def upload_beside_stream(self, response: SpeechResponse, audio: bytes, bucket: Bucket) -> SpeechResponse:
+    async def upload_beside_stream(self, response: SpeechResponse, audio: bytes, bucket: Bucket) -> SpeechResponse:
         """The last item of a stream whose file is uploaded too: with the link, or a warning why there is none."""
         try:
-            return replace(response, upload=_upload(bucket, response, audio))
+            return replace(response, upload=await _upload(bucket, response, audio))
         except DeliveryError as error:
             warning = f"{error.message} The audio is in the stream alone."
             return replace(response, warnings=(*response.warnings, warning))
 
-    def _open(self, config: S3Config) -> Bucket:
-        return Bucket(config, prefix=self._prefix, url_ttl_seconds=self._ttl)
+    def _open(self, config: S3Config, *, of_job: bool = False) -> Bucket:
+        return Bucket(
+            config,
+            prefix=self._settings.bucket_prefix,
+            url_ttl_seconds=self._settings.bucket_url_ttl_seconds,
+            timeout_seconds=self._settings.max_upload_seconds,
+            of_job=of_job,
+        )
+
+    async def _in_thread(self, function: Callable[[SpeechResponse], T], response: SpeechResponse) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, response)
 
     def _too_large(self, size: int, mode: str, bucket: Bucket | None) -> DeliveryError:
         if bucket is None:
@@ -102,21 +117,14 @@ class Delivery:
         )
 
 
-def require_public(config: S3Config) -> None:
-    """Refuse a job's bucket on an address of the worker's own network. Raises RequestError."""
-    address = urlsplit(config.endpoint_url or "")
-    port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        replace(operators_guard(), ports=None).addresses(address.hostname or "", port)
-    except FetchRefused:
-        raise RequestError(
-            "s3Config.endpointUrl does not lead to a public address.", field="s3Config.endpointUrl"
-        ) from None
+def _size(response: SpeechResponse) -> int:
+    """Bytes of its JSON as the platform sees it."""
+    return serialised_bytes(response_json(response))
 
 
-def _upload(bucket: Bucket, response: SpeechResponse, audio: bytes) -> Upload:
+async def _upload(bucket: Bucket, response: SpeechResponse, audio: bytes) -> Upload:
     """Raises DeliveryError."""
-    return bucket.upload(
+    return await bucket.upload(
         audio,
         name=object_name(response.job_id, response.audio_format.extension),
         content_type=response.audio_format.mime_type,

@@ -1,26 +1,29 @@
-"""One upload to an S3-compatible bucket and a link to it that expires."""
+"""A bucket that results are put into, and links to them that expire."""
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import logging
 import re
-import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-from higgs_core.errors import DeliveryError
+from higgs_core.errors import DeliveryError, RequestError
 from serverless.config.s3 import S3Config
+from serverless.delivery.object_address import object_address
+from serverless.delivery.signing import Signer
+from serverless.delivery.upload import Pause, Uploader, UploadFailed
+from serverless.network.fetch_guard import FetchGuard, FetchRefused, operators_guard
+from serverless.network.fetch_target import read_target
+from serverless.network.pinned_client import checked_addresses
 
 logger = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_SECONDS = 5
-READ_TIMEOUT_SECONDS = 60
-ATTEMPTS = 3
+LOOK_UP_SECONDS = 10.0
 
-# boto3's default session builds clients under no lock of its own.
-_building = threading.Lock()
+# The operator's bucket may lie in a network of their own.
+_ANYWHERE = FetchGuard(ports=None, trusted_networks=tuple(map(ipaddress.ip_network, ("0.0.0.0/0", "::/0"))))
 
 
 @dataclass(frozen=True)
@@ -32,94 +35,73 @@ class Upload:
 
 
 class Bucket:
-    """A bucket that results are put into. Nothing is contacted before the first upload."""
+    """The bucket of BUCKET_*, or a job's own. Nothing is contacted before the first upload.
 
-    def __init__(self, config: S3Config, *, prefix: str, url_ttl_seconds: int) -> None:
-        self._name = config.bucket_name
+    timeout_seconds: for one upload with all its attempts. of_job: it must lie on the public internet, and a job learns
+    nothing about why an upload to it failed, as its endpoint may be any server.
+    """
+
+    def __init__(
+        self,
+        config: S3Config,
+        *,
+        prefix: str,
+        url_ttl_seconds: int,
+        timeout_seconds: float,
+        of_job: bool = False,
+        guard: FetchGuard | None = None,
+        pause: Pause = asyncio.sleep,
+    ) -> None:
         self._prefix = prefix.strip("/")
         self._ttl = url_ttl_seconds
-        self._config = config
-        self._client: Any = None
+        self._of_job = of_job
+        self._guard = guard or (replace(operators_guard(), ports=None) if of_job else _ANYWHERE)
+        self._signer = Signer(config)
+        self._uploader = Uploader(self._signer, self._guard, timeout_seconds=timeout_seconds, pause=pause)
+        self._address = object_address(config.endpoint_url, config.bucket_name, config.region)
 
-    def upload(self, data: bytes, *, name: str, content_type: str) -> Upload:
-        """Put `data` under the prefix and `name`, and sign a link to it. Blocking.
+    async def check(self) -> None:
+        """Look up the host that would be dialled. Raises RequestError, with one sentence whatever the reason."""
+        try:
+            async with asyncio.timeout(LOOK_UP_SECONDS):
+                await checked_addresses(self._guard, read_target(self._address.url("")))
+        except (FetchRefused, TimeoutError):
+            raise RequestError(
+                "s3Config.endpointUrl does not lead to a public address.", field="s3Config.endpointUrl"
+            ) from None
+
+    async def upload(self, data: bytes, *, name: str, content_type: str) -> Upload:
+        """Put `data` under the prefix and `name`, and sign a link to it. Cancelling it gives the upload up.
 
         Raises DeliveryError naming the store's error code; the addresses and keys stay out of the sentence.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        key = f"{self._prefix}/{name}" if self._prefix else name
+        key = self._key(name)
         try:
-            client = self._connect()
-            client.put_object(Bucket=self._name, Key=key, Body=data, ContentType=content_type)
+            self._address = await self._uploader.put(self._address, key, data, content_type)
             expires_at = datetime.now(UTC) + timedelta(seconds=self._ttl)
-            url = client.generate_presigned_url(
-                "get_object", Params={"Bucket": self._name, "Key": key}, ExpiresIn=self._ttl
+            url = self._signer.link(self._address.url(key), region=self._address.region, lifetime_seconds=self._ttl)
+        except UploadFailed as failure:
+            raise self._failed(str(failure)) from None
+        except Exception as error:  # a defect must not cost speech that is finished
+            raise self._failed(type(error).__name__) from None
+        return Upload(url=url, expires_at=expires_at.replace(microsecond=0))
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}" if self._prefix else name
+
+    def _failed(self, reason: str) -> DeliveryError:
+        logger.warning("upload to S3 failed: %s", reason)
+        if self._of_job:
+            return DeliveryError(
+                "The result could not be uploaded to the bucket of s3Config.",
+                hint="Check the bucket's name, address, keys and write permission in s3Config.",
             )
-        except ClientError as error:
-            raise _failed(_error_code(error)) from None
-        except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint or region that boto3 cannot use
-            raise _failed(type(error).__name__) from None
-        return Upload(url=str(url), expires_at=expires_at.replace(microsecond=0))
-
-    def _connect(self) -> Any:
-        with _building:
-            if self._client is None:
-                import boto3
-                from botocore.config import Config
-
-                endpoint = endpoint_without_bucket(self._config.endpoint_url, self._name)
-                on_aws = endpoint is None or endpoint.endswith(".amazonaws.com")
-                self._client = boto3.session.Session().client(
-                    "s3",
-                    endpoint_url=endpoint,
-                    region_name=self._config.region or region_of(endpoint),
-                    aws_access_key_id=self._config.access_key_id.get_secret_value(),
-                    aws_secret_access_key=self._config.secret_access_key.get_secret_value(),
-                    config=Config(
-                        signature_version="s3v4",
-                        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                        read_timeout=READ_TIMEOUT_SECONDS,
-                        retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
-                        # Other stores answer boto3's newer default checksums with errors.
-                        request_checksum_calculation="when_required",
-                        response_checksum_validation="when_required",
-                        s3={"addressing_style": "virtual" if on_aws else "path"},
-                    ),
-                )
-            return self._client
+        return DeliveryError(
+            f"The result could not be uploaded to S3 ({reason}).",
+            hint="Check the bucket's name, address, keys and write permission in BUCKET_* or s3Config.",
+        )
 
 
 def object_name(job_id: str, extension: str) -> str:
     """A key that is the same for a repeated job and holds nothing but letters, digits, '-' and '_'."""
     return f"{re.sub(r'[^A-Za-z0-9_-]', '-', job_id)[:128] or 'job'}.{extension}"
-
-
-def region_of(endpoint: str | None) -> str:
-    """The region that an endpoint's host names (`s3.eu-west-1.amazonaws.com`), else the one that stores ignore."""
-    host = urlsplit(endpoint).hostname or "" if endpoint else ""
-    named = re.search(r"(?:^|\.)s3[.-]([a-z]{2,}(?:-[a-z0-9]+)+)\.", host)
-    return named[1] if named else "us-east-1"
-
-
-def endpoint_without_bucket(endpoint: str | None, bucket: str) -> str | None:
-    """RunPod's own examples write the bucket into the endpoint, as host or path; boto3 adds it again by itself."""
-    if endpoint is None:
-        return None
-    parts = urlsplit(endpoint)
-    host = parts.netloc.removeprefix(f"{bucket}.")
-    path = parts.path.rstrip("/").removesuffix(f"/{bucket}")
-    return urlunsplit((parts.scheme, host, path, "", ""))
-
-
-def _error_code(error: Any) -> str:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    return code if re.fullmatch(r"[A-Za-z0-9]{1,40}", code) else "an unknown error"
-
-
-def _failed(reason: str) -> DeliveryError:
-    logger.warning("upload to S3 failed: %s", reason)
-    return DeliveryError(
-        f"The result could not be uploaded to S3 ({reason}).",
-        hint="Check the bucket's name, address, keys and write permission in BUCKET_* or s3Config.",
-    )

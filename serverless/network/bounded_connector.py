@@ -6,11 +6,14 @@ aiohttp limits header lines, but reads interim (1xx) responses and chunk extensi
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Any
 
 import aiohttp
 
 _OVERHEAD_BYTES = 2**20  # headers, interim responses, chunk lines, and body bytes that are buffered but not yet read
+_RESET = struct.pack("ii", 1, 0)  # linger for no time: what the system still holds is thrown away
 
 
 class BoundedConnector(aiohttp.TCPConnector):
@@ -24,13 +27,25 @@ class BoundedConnector(aiohttp.TCPConnector):
         super().__init__(force_close=True)
         self.bytes_left = _OVERHEAD_BYTES
         self.exceeded = False
+        self._newest: asyncio.Transport | None = None
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
-        """As TCPConnector's; the bytes that come in are counted from here on."""
+        """As TCPConnector's; the bytes that come in are counted from here on, and the connection before is reset."""
+        self.reset()
         connection = await super().connect(*args, **kwargs)
         if connection.transport is not None and connection.protocol is not None:
+            self._newest = connection.transport
             connection.transport.set_protocol(_Counting(self, connection.transport, connection.protocol))
         return connection
+
+    def reset(self) -> None:
+        """End the newest connection. A plain close would hold what a server does not take, for as long as it likes."""
+        transport, self._newest = self._newest, None
+        if transport is None:
+            return
+        if (sock := transport.get_extra_info("socket")) is not None and sock.fileno() >= 0:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
 
 
 class _Counting(asyncio.Protocol):

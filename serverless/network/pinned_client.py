@@ -64,7 +64,9 @@ class PinnedClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is not None:
+            self._connector.reset()
         await self._session.close()
 
     @property

@@ -92,7 +92,7 @@ class SpeechJob:
         audio = await self._encode(speech)
         ignored = (NO_STREAM_WARNING,) if self._parsed.output.stream else ()
         response = self._response(speech)
-        response = await self._in_thread(self._resources.delivery.deliver, response, audio, bucket)
+        response = await self._resources.delivery.deliver(response, audio, bucket)
         self._record.note(delivery="s3" if response.upload else "inline")
         return replace(response, warnings=(*response.warnings, *ignored))
 
@@ -125,14 +125,12 @@ class SpeechJob:
         if bucket is not None and (too_much or self._parsed.output.delivery == "s3"):
             file = await self._encode(parts.speech)  # its header states the length
             response = replace(self._response(parts.speech), parts=sent_parts)
-            yield await self._in_thread(self._resources.delivery.upload_beside_stream, response, file, bucket)
+            yield await self._resources.delivery.upload_beside_stream(response, file, bucket)
         else:
             yield replace(self._response(parts.speech), parts=sent_parts)
 
     async def _bucket(self) -> Bucket | None:
-        # In a thread: the host of a job's own bucket is looked up.
-        delivery, mode = self._resources.delivery, self._parsed.output.delivery
-        return await self._in_thread(delivery.bucket_for, mode, self._s3_config)
+        return await self._resources.delivery.bucket_for(self._parsed.output.delivery, self._s3_config)
 
     async def _resolve_clips(self) -> Clips:
         sources = self._parsed.request.reference_sources

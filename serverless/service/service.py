@@ -62,13 +62,13 @@ class SpeechService:
         self._engine: HiggsAudioEngine | None = None
         self._failure: HiggsError | None = None
         self._device_failed = False
-        self._delivery = Delivery(settings)
         self._device_lock = SharedLock()
         self._observers: list[JobObserver] = []
         self._in_flight = 0
         # A request blocks one thread at a time, so every request that is let in has one. Threads start when they are
         # needed; how many that may be is known once the engine is loaded.
         self._threads = ThreadPoolExecutor(MAX_CONCURRENCY + settings.max_queued_requests, thread_name_prefix="speech")
+        self._delivery = Delivery(settings, self._threads)
 
     # -- Life ---------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,11 @@ from serverless.delivery.deliver import Delivery
 from serverless.delivery.response import SpeechResponse
 from serverless.delivery.serialise import Json, base64_length, response_json, serialised_bytes
 from serverless.payload.parse import parse_job
-from tests.helpers.patience import PATIENCE
+from serverless.service.service import SpeechService
+from tests.helpers.loopback import Connection, Server
+from tests.helpers.patience import PATIENCE, wait_until_async
 from tests.helpers.service import answer, items, serving
+from tests.helpers.stores import refusal
 
 KEYS = {"bucket_access_key_id": "key-id", "bucket_secret_access_key": "very-secret"}
 JOB = {"script": "A short sentence.", "seed": 4, "max_new_tokens": 60}
@@ -53,8 +57,12 @@ def delivered(
     delivery: Delivery, size: int, *, mode: str = "auto", s3: dict[str, str] | None = None, **options: Any
 ) -> Json:
     """The response's JSON after its audio of so many bytes was delivered."""
-    response = undelivered(mode, **options)
-    return response_json(delivery.deliver(response, audio_of(size), delivery.bucket_for(mode, s3)))
+
+    async def deliver() -> SpeechResponse:
+        bucket = await delivery.bucket_for(mode, s3)
+        return await delivery.deliver(undelivered(mode, **options), audio_of(size), bucket)
+
+    return response_json(asyncio.run(deliver()))
 
 
 def s3_config(store: str, **changes: str) -> dict[str, str]:
@@ -130,18 +138,64 @@ def test_the_jobs_own_bucket_wins_over_the_workers(store: str) -> None:
 
 def test_s3_without_a_bucket_is_refused_before_any_work() -> None:
     with pytest.raises(RequestError) as failure:
-        Delivery(settings()).bucket_for("s3", None)
+        asyncio.run(Delivery(settings()).bucket_for("s3", None))
     assert failure.value.field == "delivery"
 
 
-@pytest.mark.parametrize(
-    "endpoint", ["http://127.0.0.1:9000", "http://169.254.169.254", "http://[::1]:1", "http://10.1"]
-)
-def test_the_jobs_own_bucket_must_not_lie_in_the_workers_network(endpoint: str) -> None:
-    with pytest.raises(RequestError, match="public address") as failure:
-        Delivery(settings()).bucket_for("auto", s3_config(endpoint))
-    assert failure.value.field == "s3Config.endpointUrl"
-    assert "127.0" not in failure.value.message
+def _hangs_up(connection: Connection) -> None:
+    connection.sock.close()
+
+
+def _redirects(connection: Connection) -> None:
+    connection.redirect("/again", "307 Temporary")
+
+
+def _floods(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 800000000\r\n\r\n")
+    while True:
+        connection.send(bytes(2**16))
+
+
+def _drips(connection: Connection) -> None:
+    connection.send(b"HTTP/1.1 200 OK\r\nX: ")
+    connection.drip(b"x")
+
+
+@pytest.mark.usefixtures("loopback_allowed")
+@pytest.mark.parametrize("script", [_hangs_up, _redirects, _floods, _drips, refusal("403 Forbidden", "AccessDenied")])
+@pytest.mark.parametrize("whose", ["worker", "job"])
+def test_no_store_costs_speech_that_is_finished(script: Callable[[Connection], None], whose: str) -> None:
+    with Server(script) as server:
+        workers = {"bucket_endpoint_url": server.url, "bucket_name": "speech", **KEYS} if whose == "worker" else {}
+        own = s3_config(server.url) if whose == "job" else None
+        limits = {"max_upload_seconds": 1.0, "max_inline_bytes": 10_000}
+        response = delivered(Delivery(settings(**workers, **limits)), 100, mode="s3", s3=own)
+        assert base64.b64decode(response["audio_base64"]) == audio_of(100)
+        with pytest.raises(DeliveryError, match=r"could not be uploaded .* too large to return inline"):
+            delivered(Delivery(settings(**workers, **limits)), 30_000, mode="s3", s3=own)
+
+
+@pytest.mark.usefixtures("loopback_allowed")
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_job_that_is_cancelled_ends_its_upload(stream: bool, tiny_engine: HiggsAudioEngine) -> None:
+    def script(connection: Connection) -> None:
+        while connection.sock.recv(2**16):  # takes everything and never answers
+            pass
+        raise OSError
+
+    async def cancelled(service: SpeechService) -> None:
+        job = {**JOB, "delivery": "s3", "stream": stream}
+        ask = items if stream else answer
+        task = asyncio.create_task(ask(service, job, job_id="gone", s3_config=s3_config(server.url)))  # type: ignore[arg-type]
+        await wait_until_async(lambda: bool(server.seen))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await wait_until_async(server.gone.is_set)
+        assert service.stats()["in_flight"] == 0
+
+    with Server(script) as server, serving(tiny_engine) as service:
+        asyncio.run(cancelled(service))
 
 
 @pytest.mark.usefixtures("loopback_allowed")

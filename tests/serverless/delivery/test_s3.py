@@ -1,29 +1,26 @@
-"""Uploads to moto's S3 server, which is a real HTTP server on loopback, and what boto3 is told about other stores."""
+"""Uploads to moto's S3 server, which is a real HTTP server on loopback, and signatures computed a second time."""
 
 from __future__ import annotations
 
-import re
+import hashlib
+import logging
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import requests
-from pydantic import SecretStr
 
 from higgs_core.errors import DeliveryError
-from serverless.config.s3 import S3Config
-from serverless.delivery.s3 import Bucket, endpoint_without_bucket, object_name, region_of
+from serverless.delivery.s3 import object_name
+from tests.helpers.certificates import certificate, needs_openssl
+from tests.helpers.loopback import Connection, Server
 from tests.helpers.patience import PATIENCE
-
-
-def config(endpoint: str | None, bucket: str = "speech") -> S3Config:
-    return S3Config(bucket, SecretStr("key-id"), SecretStr("very-secret"), endpoint)
+from tests.helpers.stores import bucket, keeping, put, read_body, refusal, signature_of_link, signature_of_put
 
 
 def test_the_link_downloads_what_was_uploaded_with_its_type(store: str) -> None:
     before = datetime.now(UTC)
-    upload = Bucket(config(store), prefix="/runs/", url_ttl_seconds=600).upload(
-        b"RIFF....", name="job-1.wav", content_type="audio/wav"
-    )
+    upload = put(bucket(store, prefix="/runs/", url_ttl_seconds=600))
     after = datetime.now(UTC)
     answer = requests.get(upload.url, timeout=PATIENCE)
     assert answer.content == b"RIFF...."
@@ -35,23 +32,65 @@ def test_the_link_downloads_what_was_uploaded_with_its_type(store: str) -> None:
 
 
 def test_the_link_is_signed_for_its_lifetime(store: str) -> None:
-    upload = Bucket(config(store), prefix="", url_ttl_seconds=77).upload(b"x", name="a.wav", content_type="audio/wav")
+    upload = put(bucket(store, url_ttl_seconds=77))
     assert "X-Amz-Expires=77" in upload.url
     assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in upload.url
 
 
 def test_the_same_job_again_replaces_its_file(store: str) -> None:
-    bucket = Bucket(config(store), prefix="", url_ttl_seconds=60)
-    first = bucket.upload(b"one", name="again.wav", content_type="audio/wav")
-    bucket.upload(b"two", name="again.wav", content_type="audio/wav")
+    ours = bucket(store)
+    first = put(ours, b"one")
+    put(ours, b"two")
     assert requests.get(first.url, timeout=PATIENCE).content == b"two"
+
+
+@pytest.mark.parametrize("prefix", ["", "a/b", "a b", "\u00fc+&=?#%41", "a//b", "../up", "a/./b/.."])
+def test_both_signatures_are_those_that_aws_would_compute(prefix: str) -> None:
+    stored: dict[str, bytes] = {}
+    data = bytes(range(256)) * 900
+    with keeping(stored) as server:
+        upload = put(bucket(server.url, prefix=prefix), data)
+        assert upload.url.startswith(f"{server.url}{server.seen[0].path}?")
+    given, expected = signature_of_put(server.seen[0])
+    assert given == expected
+    given, expected = signature_of_link(upload.url)
+    assert given == expected
+    headers = server.seen[0].headers
+    assert headers["x-amz-content-sha256"] == hashlib.sha256(data).hexdigest()
+    assert headers["content-type"] == "audio/wav"
+    assert list(stored.values()) == [data]
+
+
+@pytest.mark.parametrize("prefix", ["a b/\u00fc+&=", "a//b"])
+def test_an_odd_prefix_arrives(prefix: str, store: str) -> None:
+    upload = put(bucket(store, prefix=prefix), b"odd")
+    assert requests.get(upload.url, timeout=PATIENCE).content == b"odd"
+
+
+def test_an_empty_file_and_a_large_one_arrive(store: str) -> None:
+    for data in (b"", bytes(20_000_000)):
+        assert requests.get(put(bucket(store), data).url, timeout=PATIENCE).content == data
+
+
+def test_a_store_that_never_asks_for_the_body_gets_it() -> None:
+    stored = []
+
+    def silent(connection: Connection) -> None:
+        # Nothing is said before all of it has come.
+        body = b""
+        while len(body) < 500_000:
+            body += connection.sock.recv(2**16)
+        stored.append(body)
+        connection.answer(b"")
+
+    with Server(silent) as server:
+        put(bucket(server.url), bytes(500_000))
+    assert stored == [bytes(500_000)]
 
 
 def test_a_refusal_names_the_stores_code_and_nothing_secret(store: str) -> None:
     with pytest.raises(DeliveryError) as failure:
-        Bucket(config(store, "nobodys-bucket"), prefix="", url_ttl_seconds=60).upload(
-            b"x", name="a.wav", content_type="audio/wav"
-        )
+        put(bucket(store, "nobodys-bucket"))
     assert failure.value.message == "The result could not be uploaded to S3 (NoSuchBucket)."
     assert "s3Config" in (failure.value.hint or "")
 
@@ -60,51 +99,50 @@ def test_wrong_keys_are_refused_by_name_and_stay_out_of_the_sentence(store: str)
     requests.post(f"{store}/moto-api/reset-auth", data=b"0", timeout=PATIENCE)  # from here on moto checks who asks
     try:
         with pytest.raises(DeliveryError, match="InvalidAccessKeyId") as failure:
-            Bucket(config(store), prefix="", url_ttl_seconds=60).upload(b"x", name="a.wav", content_type="audio/wav")
+            put(bucket(store))
     finally:
         requests.post(f"{store}/moto-api/reset-auth", data=b"inf", timeout=PATIENCE)
     assert "key-id" not in failure.value.message
     assert "very-secret" not in failure.value.message
 
 
-def test_a_store_that_is_not_there_is_a_delivery_error() -> None:
-    with pytest.raises(DeliveryError, match=re.escape("(EndpointConnectionError)")) as failure:
-        Bucket(config("http://127.0.0.1:9"), prefix="", url_ttl_seconds=60).upload(
-            b"x", name="a.wav", content_type="audio/wav"
-        )
-    assert "127.0.0.1" not in str(failure.value)
+def test_neither_the_sentence_nor_the_log_has_an_address_or_the_stores_words(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "serverless")
+    with Server(refusal("403 Forbidden", "AccessDenied")) as server:
+        port = str(server.port)
+        with pytest.raises(DeliveryError) as failure:
+            put(bucket(server.url, prefix="private-folder"))
+    told = f"{failure.value} {failure.value.hint} {caplog.text}"
+    assert "AccessDenied" in caplog.text
+    for secret in ("127.0.0.1", port, "very-secret", "key-id", "private-folder", "job-1"):
+        assert secret not in told
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "region"),
-    [
-        (None, "us-east-1"),
-        ("https://s3.amazonaws.com", "us-east-1"),
-        ("https://s3.eu-west-1.amazonaws.com", "eu-west-1"),
-        ("https://s3-ap-south-1.amazonaws.com", "ap-south-1"),
-        ("https://speech.s3.us-west-2.amazonaws.com", "us-west-2"),
-        ("https://s3.us-west-004.backblazeb2.com", "us-west-004"),
-        ("https://0a1b.r2.cloudflarestorage.com", "us-east-1"),
-        ("https://s3api-eu-ro-1.runpod.io", "us-east-1"),
-        ("http://127.0.0.1:9000", "us-east-1"),
-    ],
-)
-def test_the_region_is_read_off_the_endpoint(endpoint: str | None, region: str) -> None:
-    assert region_of(endpoint) == region
+@needs_openssl
+@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_store_with_a_certificate_of_the_operators_own_is_trusted_where_a_variable_says_so(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def script(connection: Connection) -> None:
+        read_body(connection)
+        connection.answer(b"")
+
+    with Server(script, tls=certificate(tmp_path, "IP:127.0.0.1")) as server:
+        with pytest.raises(DeliveryError, match="TLS failed, or the certificate is not valid"):
+            put(bucket(server.url))
+        assert server.seen == []
+        monkeypatch.setenv(variable, str(tmp_path / "cert.pem"))
+        assert put(bucket(server.url)).url.startswith("https://")
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "stripped"),
-    [
-        (None, None),
-        ("https://speech.s3.eu-west-1.amazonaws.com", "https://s3.eu-west-1.amazonaws.com"),
-        ("https://host.example/speech/", "https://host.example"),
-        ("https://host.example:9000", "https://host.example:9000"),
-        ("https://speeches.example/other", "https://speeches.example/other"),
-    ],
-)
-def test_a_bucket_written_into_the_endpoint_is_not_added_twice(endpoint: str | None, stripped: str | None) -> None:
-    assert endpoint_without_bucket(endpoint, "speech") == stripped
+def test_certificates_that_cannot_be_read_are_a_delivery_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/very-secret.pem")
+    with pytest.raises(DeliveryError, match="AWS_CA_BUNDLE") as failure:
+        put(bucket("https://127.0.0.1:9"))
+    assert "very-secret" not in str(failure.value)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ import asyncio
 import gzip
 import logging
 import os
-import shutil
-import ssl
 import subprocess
 import sys
 import threading
@@ -24,6 +22,7 @@ from serverless.config.settings import Settings
 from serverless.network.fetch_guard import FetchGuard, FetchRefused
 from serverless.references.resolve import resolve
 from serverless.references.url_fetch import fetch
+from tests.helpers.certificates import certificate, needs_openssl
 from tests.helpers.loopback import LOOPBACK, Connection, Server
 from tests.helpers.paths import CLIP
 from tests.helpers.patience import PATIENCE, wait_until_async
@@ -279,23 +278,6 @@ def test_a_resolver_that_hangs_does_not_hold_the_request() -> None:
             asyncio.run(resolve([source], Settings(), timeout_seconds=0.2, guard=FetchGuard(resolver=hanging)))
     finally:
         release.set()
-
-
-needs_openssl = pytest.mark.skipif(
-    shutil.which("openssl") is None, reason="makes a certificate with openssl, which is not installed"
-)
-
-
-def certificate(folder: Path, names: str) -> ssl.SSLContext:
-    """A server's context with a certificate that it signed itself, in `folder`/cert.pem."""
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -keyout key.pem -out cert.pem "
-        f"-subj /CN=test -addext subjectAltName={names}"
-    )
-    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return context
 
 
 @needs_openssl
