@@ -98,7 +98,7 @@ class Bucket:
             )
         return DeliveryError(
             f"The result could not be uploaded to S3 ({reason}).",
-            hint="Check the bucket's name, address, keys and write permission in BUCKET_* or s3Config.",
+            hint="Check the bucket's name, address, keys and write permission in BUCKET_*.",
         )
 
 

@@ -2,8 +2,8 @@
 
 The check is made on what the resolver answers, never on how a host is written: 127.1, 0x7f000001, 2130706433 and
 circled digits are all loopback. The table below is the one list: IANA's registries of special-purpose IPv4 and IPv6
-addresses, multicast, all of IPv6 that is not assigned for the public (2000::/3 is), and what clouds answer on. The SDK's
-`is_safe_address` is asked too, which follows what Python knows of the registries.
+addresses, multicast, all of IPv6 that is not assigned for the public (2000::/3 is), and what clouds answer on. The
+SDK's `is_safe_address` is asked too, which follows what Python knows of the registries.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ PRIVATE_TOO = FetchGuard(ports=None, trusted_networks=PRIVATE_NETWORKS)
 def operators_guard() -> FetchGuard:
     """The public internet, unless the operator turned on the SDK's own switch for self-hosted endpoints.
 
-    With the switch private networks and loopback are allowed, on any port. Link-local ones stay refused, and the private
-    addresses at which clouds keep their metadata services.
+    With the switch private networks and loopback are allowed, on any port. Link-local ones stay refused, and so do the
+    private addresses at which clouds keep their metadata services.
     """
     allowed = os.environ.get(_SDK_SWITCH, "").strip().lower() in ("1", "true", "yes")
     return PRIVATE_TOO if allowed else PUBLIC_INTERNET
