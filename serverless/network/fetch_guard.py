@@ -2,8 +2,8 @@
 
 The check is made on what the resolver answers, never on how a host is written: 127.1, 0x7f000001, 2130706433 and
 circled digits are all loopback. The table below is the one list: IANA's registries of special-purpose IPv4 and IPv6
-addresses, multicast, all of IPv6 that is not assigned for the public (2000::/3 is), and what clouds answer on. The
-SDK's `is_safe_address` is asked too, which follows what Python knows of the registries.
+addresses, multicast, all of IPv6 that is not assigned for the public (2000::/3 is), and what clouds answer on.
+Python's own copy of the registries is asked too.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from runpod.serverless.utils import rp_ssrf
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolver = Callable[[str, int], Sequence[str]]
@@ -115,7 +113,7 @@ class FetchGuard:
             return False
         if any(parsed in network for network in self.trusted_networks):
             return True
-        return rp_ssrf.is_safe_address(address) and not any(parsed in network for network in REFUSED_NETWORKS)
+        return parsed.is_global and not any(parsed in network for network in REFUSED_NETWORKS)
 
 
 PUBLIC_INTERNET = FetchGuard()
