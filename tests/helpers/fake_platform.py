@@ -119,6 +119,10 @@ class FakePlatform:
         record.cancelled = True
         self._loop.call_soon_threadsafe(self._stops.put_nowait, record.job["id"])
 
+    def deliver_again(self, record: Record) -> None:
+        """Queue a job once more under its id, as when the platform believes its worker lost."""
+        self._loop.call_soon_threadsafe(self._jobs.put_nowait, record.job["id"])
+
     def run(self, job_input: Any, **beside: Any) -> Record:
         """Submit, and wait for the result."""
         record = self.submit(job_input, **beside)
