@@ -4,6 +4,7 @@
 # make test   every test, in JOBS processes
 # make test-fast  without those marked slow: a minute or so on two cores
 # make check  lint, format and types;  make bench: speed beside transformers
+# make soak   mixed traffic at both doors for SECONDS: nothing lost, nothing kept
 # Set-up happens once, in .venv, and again when the pins change.
 
 SHELL := /bin/bash
@@ -14,6 +15,7 @@ OUTPUT ?= output
 INPUTS ?= test_inputs/*.json
 PORT ?= 8000
 JOBS ?= 2
+SECONDS ?= 600
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.set-up
@@ -24,7 +26,7 @@ IN_PARALLEL := -n $(JOBS) --dist loadfile
 export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run serve test test-fast check bench set-up clean
+.PHONY: run serve test test-fast check bench soak set-up clean
 .DEFAULT_GOAL := run
 
 set-up: $(STAMP)
@@ -53,6 +55,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(PY) -m benchmarks
+
+soak: $(STAMP)
+	$(PY) -m tests.soak --seconds $(SECONDS) --model tiny
 
 clean:
 	rm -rf $(VENV) $(OUTPUT)

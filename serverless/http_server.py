@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from serverless.config.native_memory import FreedMemory
 from serverless.config.startup import WRONG_SETTING, end_process, start_up
 from serverless.http import health
 from serverless.http.app import create_app
@@ -39,6 +40,7 @@ def serve(settings: Settings) -> int:
     from serverless.service.service import SpeechService
 
     service = SpeechService(settings)
+    service.observe_jobs(FreedMemory())
     fatal = threading.Event()
 
     def stop() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
+from serverless.config.native_memory import FreedMemory
 from serverless.config.startup import WRONG_SETTING, end_process, start_up
 
 
@@ -29,6 +30,7 @@ def main() -> int:
     from serverless.service.service import SpeechService
 
     service = SpeechService(settings)
+    service.observe_jobs(FreedMemory())
     service.load()
 
     @runpod.serverless.register_fitness_check  # type: ignore[untyped-decorator]

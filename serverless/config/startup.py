@@ -1,4 +1,4 @@
-"""What every entry point does first: the SDK's defaults, the settings, the log."""
+"""What every entry point does first: bounds on memory, the SDK's defaults, the settings, the log."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from higgs_core.errors import SettingsError
 from serverless.config.log import configure_logging
+from serverless.config.native_memory import bound_arenas
 from serverless.config.settings import Settings, unknown_variables
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ def start_up() -> Settings | None:
 
     Returns None if a setting is wrong; the sentence that says so is then on stderr.
     """
+    bound_arenas()
     for name, value in SDK_DEFAULTS.items():
         os.environ.setdefault(name, value)
     try:
