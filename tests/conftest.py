@@ -39,6 +39,7 @@ SLOW = (
     "serverless/service/test_boot.py",
     "serverless/service/test_service.py",
     "serverless/test_local_run.py",
+    "soak/test_soak.py",
     "test_imports.py",
     "docs/test_snippets.py",
     "docs/test_tables.py",

@@ -22,8 +22,9 @@ MOST_MB_PER_1000_JOBS = 40.0
 MOST_MB = 60.0
 """Over all jobs after the warm-up. A short run may grow as much: one clip longer than all before it does that."""
 
-MORE_HANDLES = 3
-"""Files, or threads, over those of the first rest after the warm-up: a look-up or a connection that is just ending."""
+MORE_HANDLES = 8
+"""Files, or threads, over those of the first rest after the warm-up. The SDK keeps a connection for some seconds for
+each job that was in flight, so that their number varies by the lanes."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from serverless.local.assets import with_address
 from tests.helpers.paths import CLIP, ROOT
 from tests.soak.clips import base64_text, hostile_clips, random_clip
 from tests.soak.door import MAX_REQUEST_BYTES
-from tests.soak.planned import LEFT, SPOKEN, Door, Leaving, Planned
+from tests.soak.planned import LEFT, SPOKEN, Door, Kind, Leaving, Planned
 
 _WORDS = (
     "the",
@@ -75,7 +75,7 @@ def _test_inputs(server: str) -> list[Planned]:
     for file in sorted((ROOT / "test_inputs").glob("*.json")):
         job_input = with_address(json.loads(file.read_text()), server)["input"]
         job_input.get("openai_input", job_input)["max_new_tokens"] = _SHORT
-        kind = "stream" if file.stem == "stream" else "valid"
+        kind: Kind = "stream" if file.stem == "stream" else "valid"
         planned.append(Planned(file.stem, kind, job_input, repeats=True))
     return planned
 
