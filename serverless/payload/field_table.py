@@ -113,10 +113,12 @@ class Table:
     """
 
     fields: ClassVar[tuple[Field[Any], ...]] = ()
+    known: ClassVar[frozenset[str]] = frozenset()  # every name of every field
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.fields += tuple(value for value in vars(cls).values() if isinstance(value, Field))
+        cls.known = frozenset(name for field in cls.fields for name in field.names)
 
     def __init__(self, body: JsonObject, context: ParseContext, at: str = "") -> None:
         self.at = at
@@ -149,15 +151,19 @@ class Table:
             raise refused.as_error(self.path_to(used)) from None
 
     def _name_unknown(self, body: JsonObject, context: ParseContext) -> None:
-        known = {name for field in self.fields for name in field.names}
-        unknown = [str(name) for name in body if name not in known]
+        left = len(body) - sum(name in body for name in self.known)
+        if not left:
+            return
         inside = f" of {self.at}" if self.at else ""
-        for index, name in enumerate(unknown):
-            if context.full:
-                context.count_ignored(len(unknown) - index)
+        for name in body:
+            if not left or context.full:
                 break
-            short = name[:_MAX_NAME_CHARACTERS] + ("..." if len(name) > _MAX_NAME_CHARACTERS else "")
-            near = difflib.get_close_matches(short.lower(), sorted(known), n=1, cutoff=0.75)
+            if name in self.known:
+                continue
+            left -= 1
+            short = str(name)[:_MAX_NAME_CHARACTERS] + ("..." if len(str(name)) > _MAX_NAME_CHARACTERS else "")
+            near = difflib.get_close_matches(short.lower(), sorted(self.known), n=1, cutoff=0.75)
             context.warn(
                 f"Unknown field {short!r}{inside} was ignored{f'; did you mean {near[0]!r}?' if near else '.'}"
             )
+        context.count_ignored(left)

@@ -25,6 +25,8 @@ def parse_messages(value: object, context: ParseContext) -> tuple[RequestMessage
     if not isinstance(value, list):
         raise RequestError(_NO_MESSAGES, field="messages")
     most_parts, most_characters = context.settings.max_message_parts, context.settings.max_script_characters
+    if len(value) > most_parts:
+        raise Refused(value, f"at most {most_parts} messages").as_error("messages")
     messages: list[RequestMessage] = []
     parts = characters = 0
     for index, entry in enumerate(value):

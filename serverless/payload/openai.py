@@ -14,6 +14,7 @@ from serverless.payload.request_fields import RequestFields
 from serverless.payload.value_readers import Refused, is_blank
 
 SPEECH_ROUTE = "/v1/audio/speech"
+_LONGEST_ROUTE = 100  # with the slashes around it
 DEFAULT_FORMAT = "mp3"  # OpenAI's: its clients save what comes without a response_format as .mp3
 # There is one model, whatever a client calls it, and the HTTP server itself reads stream_format.
 _NOT_JOB_FIELDS = ("model", "stream_format")
@@ -24,14 +25,16 @@ def to_job_input(route: object, body: object) -> dict[str, Any]:
 
     Raises RequestError for another route, a body that is no object, or one without anything to speak.
     """
-    if not isinstance(route, str) or route.strip("/") != SPEECH_ROUTE.strip("/"):
+    if not isinstance(route, str) or len(route) > _LONGEST_ROUTE or route.strip("/") != SPEECH_ROUTE.strip("/"):
         raise RequestError(f"The route is not served; allowed is {SPEECH_ROUTE}.", field="openai_route")
     if not isinstance(body, Mapping):
         raise Refused(body, "an object with input and voice").as_error("openai_input")
     words = (*RequestFields.script.names, "dialogue", "messages")
     if all(is_blank(body.get(name)) for name in words):
         raise RequestError("input is missing or blank; send the words to speak.", field="input")
-    job_input = {name: value for name, value in body.items() if name not in _NOT_JOB_FIELDS}
+    job_input = dict(body)
+    for name in _NOT_JOB_FIELDS:
+        job_input.pop(name, None)
     if isinstance(voice := body.get("voice"), Mapping):  # a voice of one's own comes as {"id": name}
         job_input["voice"] = voice.get("id")
     if is_blank(body.get("response_format")):

@@ -17,10 +17,11 @@ from higgs_core.speech.voices import VoiceLibrary
 from higgs_core.text.speaker_tags import speaker_tags, with_tag
 from serverless.config.settings import Settings
 from serverless.payload.clips import clips_of
+from serverless.payload.dialogue import parse_turns, script_of
 from serverless.payload.field_table import ParseContext
 from serverless.payload.messages import parse_messages
 from serverless.payload.openai import to_job_input
-from serverless.payload.request_fields import Delivery, EnvelopeFields, RequestFields, TurnFields
+from serverless.payload.request_fields import Delivery, EnvelopeFields, RequestFields
 from serverless.payload.speakers import SpeakerMap, path_of_speaker, speakers_of
 from serverless.payload.value_readers import JsonObject, Refused
 
@@ -83,7 +84,7 @@ def parse_job(job_input: object, settings: Settings, *, voices: VoiceLibrary | N
     """
     context = ParseContext(settings, VoiceLibrary() if voices is None else voices)
     fields = RequestFields(_body(job_input, context), context)
-    turns = [TurnFields(turn, context, f"dialogue[{index}]") for index, turn in enumerate(fields.dialogue or ())]
+    turns = parse_turns(fields, context)
     clips_and_words = clips_of(fields, context)
     clips = tuple(clip for clip, _ in clips_and_words)
 
@@ -93,7 +94,7 @@ def parse_job(job_input: object, settings: Settings, *, voices: VoiceLibrary | N
         replace(clip, speaker_tag=clip.speaker_tag and speaker_map.tag_of(clip.speaker_tag)) for clip in clips
     )
     speakers = speakers_of(fields, speaker_map, context)
-    script = _script(fields, turns, speaker_map, context)
+    script = script_of(fields, turns, speaker_map, context)
     tag = _script_tag(fields, speaker_map)
 
     if "messages" in fields.given:
@@ -119,23 +120,6 @@ def _body(job_input: object, context: ParseContext) -> JsonObject:
         return job_input
     envelope = EnvelopeFields(job_input, context)
     return to_job_input(envelope.openai_route, envelope.openai_input)
-
-
-def _script(
-    fields: RequestFields, turns: list[TurnFields], speaker_map: SpeakerMap, context: ParseContext
-) -> str | None:
-    """The script, or the dialogue as a script, with the tags of the model."""
-    if not turns:
-        return None if fields.script is None else speaker_map.retag(fields.script)
-    for name in ("script", "script_speaker_tag"):
-        if name in fields.given:
-            context.warn_ignored(fields.given[name], "dialogue")
-    script, limit = speaker_map.script_of(turns), context.settings.max_script_characters
-    if len(script) > limit:
-        raise RequestError(
-            f"dialogue is {len(script)} characters long with its tags; allowed is at most {limit}.", field="dialogue"
-        )
-    return script
 
 
 def _script_tag(fields: RequestFields, speaker_map: SpeakerMap) -> str | None:

@@ -26,13 +26,13 @@ from serverless.payload.text_readers import (
     anything,
     encoded_audio,
     line,
-    objects,
     one_or_more,
     one_or_more_objects,
     speaker_entries,
     speaker_tag,
     stop_strings,
     text,
+    turn_entries,
     verbatim,
 )
 from serverless.payload.value_readers import (
@@ -135,7 +135,7 @@ class RequestFields(Table):
     # Text.
     script = Field(text, "prompt", "transcript", "text", "input", default=None)
     script_speaker_tag = Field(speaker_tag, default=None)
-    dialogue = Field(objects, default=None, blank=is_empty)
+    dialogue = Field(turn_entries, default=None, blank=is_empty)
     messages = Field(anything, default=None, blank=is_empty)
     system_prompt = Field(verbatim, setting="system_prompt", blank=is_null)
     scene_prompt = Field(text, "instructions", default=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from higgs_core.params import MAX_STOP_STRINGS
@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 MAX_STOP_STRING_CHARACTERS = 256
 MAX_TAG_CHARACTERS = 64
+SHORTEST_TURN = len("[SPEAKER0] x\n")  # of a dialogue as a script
+_LONGEST_WRITTEN_TAG = 1000  # with its brackets and the white space around them
 _CANONICAL_TAG = re.compile(r"SPEAKER\d{1,4}", re.ASCII)
 
 
@@ -46,7 +48,7 @@ def line(limit: int) -> Reader[str]:
 def speaker_tag(value: object, settings: Settings) -> str:
     """A speaker's name without brackets; [speaker0] is SPEAKER0."""
     allowed = f"a name such as SPEAKER0, of at most {MAX_TAG_CHARACTERS} characters and without brackets inside"
-    name = value.strip() if isinstance(value, str) else ""
+    name = value.strip() if isinstance(value, str) and len(value) <= _LONGEST_WRITTEN_TAG else ""
     name = name[1:-1].strip() if name.startswith("[") and name.endswith("]") else name
     if not 0 < len(name) <= MAX_TAG_CHARACTERS or not name.isprintable() or "[" in name or "]" in name:
         raise Refused(value, allowed)
@@ -91,14 +93,12 @@ def speaker_entries(value: object, settings: Settings) -> JsonObject:
     return value
 
 
-def objects(value: object, settings: Settings) -> tuple[JsonObject, ...]:
-    """A list of objects."""
-    if not isinstance(value, list):
-        raise Refused(value, "a list of objects")
-    for index, item in enumerate(value):
-        if not isinstance(item, Mapping):
-            raise Refused(item, "an object", at=f"[{index}]")
-    return tuple(value)
+def turn_entries(value: object, settings: Settings) -> tuple[JsonObject, ...]:
+    """A list of objects, no more of them than a script of the largest allowed length has turns."""
+    most = max(1, (settings.max_script_characters + 1) // SHORTEST_TURN)
+    if not isinstance(value, list) or len(value) > most:
+        raise Refused(value, f"a list of at most {most} objects")
+    return _objects(value)
 
 
 def one_or_more_objects(value: object, settings: Settings) -> tuple[JsonObject, ...]:
@@ -106,7 +106,16 @@ def one_or_more_objects(value: object, settings: Settings) -> tuple[JsonObject, 
     entries = [value] if isinstance(value, Mapping) else value
     if not isinstance(entries, list) or len(entries) > settings.max_references:
         raise Refused(value, f"an object or a list of at most {settings.max_references} objects")
-    return objects([{} if is_blank_entry(entry) else entry for entry in entries], settings)
+    return _objects([{} if is_blank_entry(entry) else entry for entry in entries])
+
+
+def _objects(entries: Sequence[object]) -> tuple[JsonObject, ...]:
+    found: list[JsonObject] = []
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, Mapping):
+            raise Refused(entry, "an object", at=f"[{index}]")
+        found.append(entry)
+    return tuple(found)
 
 
 def one_or_more(reader: Reader[T]) -> Reader[tuple[T | None, ...]]:
@@ -131,9 +140,11 @@ def one_or_more(reader: Reader[T]) -> Reader[tuple[T | None, ...]]:
 def stop_strings(value: object, settings: Settings) -> tuple[str, ...]:
     """One stop string or a list of them; a stop string may consist of white space."""
     entries = [value] if isinstance(value, str) else value
+    allowed = f"up to {MAX_STOP_STRINGS} texts of 1 to {MAX_STOP_STRING_CHARACTERS} characters"
+    if isinstance(entries, list) and len(entries) > MAX_STOP_STRINGS:
+        raise Refused(value, allowed)
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise Refused(value, "", sentence="stop_strings must be a string or a sequence of strings.")
-    fits = all(0 < len(entry) <= MAX_STOP_STRING_CHARACTERS and _is_unicode(entry) for entry in entries)
-    if len(entries) > MAX_STOP_STRINGS or not fits:
-        raise Refused(value, f"up to {MAX_STOP_STRINGS} texts of 1 to {MAX_STOP_STRING_CHARACTERS} characters")
+    if not all(0 < len(entry) <= MAX_STOP_STRING_CHARACTERS and _is_unicode(entry) for entry in entries):
+        raise Refused(value, allowed)
     return tuple(entries)

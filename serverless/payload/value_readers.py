@@ -19,6 +19,11 @@ T = TypeVar("T")
 Reader = Callable[[object, Settings], T]
 JsonObject = Mapping[str, object]
 
+# What is longer than these is never looked through for blanks: its field's reader refuses it by its length.
+_LONGEST_BLANK_TEXT = 1_000_000
+_LONGEST_BLANK_LIST = 100
+_LONGEST_NAME = 100  # of a choice or a switch, with the white space around it
+
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?", re.ASCII)
 _ECHOED = re.compile(r"[\w .,:+\-]{0,24}")  # short words and numbers
 _SWITCHES = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -64,22 +69,30 @@ def is_null(value: object) -> bool:
 
 def is_blank(value: object) -> bool:
     """Whether a value counts as not given: null, or a text of white space."""
-    return value is None or (isinstance(value, str) and (not value or value.isspace()))
+    if isinstance(value, str):
+        return not value or (len(value) <= _LONGEST_BLANK_TEXT and value.isspace())
+    return value is None
 
 
 def is_blank_list(value: object) -> bool:
     """The same for a text or a list of texts: each of them is blank."""
-    return all(map(is_blank, value)) if isinstance(value, list) else is_blank(value)
+    if isinstance(value, list):
+        return len(value) <= _LONGEST_BLANK_LIST and all(map(is_blank, value))
+    return is_blank(value)
 
 
 def is_blank_entry(value: object) -> bool:
     """The same for an object: each of its values is blank."""
-    return all(map(is_blank, value.values())) if isinstance(value, Mapping) else is_blank(value)
+    if isinstance(value, Mapping):
+        return len(value) <= _LONGEST_BLANK_LIST and all(map(is_blank, value.values()))
+    return is_blank(value)
 
 
 def are_blank_entries(value: object) -> bool:
     """The same for an object or a list of objects: each of them is blank."""
-    return all(map(is_blank_entry, value)) if isinstance(value, list) else is_blank_entry(value)
+    if isinstance(value, list):
+        return len(value) <= _LONGEST_BLANK_LIST and all(map(is_blank_entry, value))
+    return is_blank_entry(value)
 
 
 def is_empty(value: object) -> bool:
@@ -135,7 +148,7 @@ def switch(value: object, settings: Settings) -> bool:
     """true or false, also as 1, 0, "yes" or "no"."""
     if isinstance(value, bool):
         return value
-    found = _SWITCHES.get(value.strip().lower()) if isinstance(value, str) else None
+    found = _SWITCHES.get(_short_name(value))
     if found is None and isinstance(value, int) and value in (0, 1):
         found = bool(value)
     if found is None:
@@ -147,7 +160,7 @@ def choice(options: Mapping[str, T]) -> Reader[T]:
     """One of a few names, in any case."""
 
     def read(value: object, settings: Settings) -> T:
-        name = value.strip().lower() if isinstance(value, str) else ""
+        name = _short_name(value)
         if name not in options:
             *others, last = options
             raise Refused(value, f"{', '.join(others)} or {last}")
@@ -159,6 +172,11 @@ def choice(options: Mapping[str, T]) -> Reader[T]:
 def audio_format(value: object, settings: Settings) -> str:
     """A format that this machine can encode: aac only where ffmpeg is installed."""
     return choice({name: name for name in FORMATS if is_available(name)})(value, settings)
+
+
+def _short_name(value: object) -> str:
+    """A text as a choice compares it; "" for anything else."""
+    return value.strip().lower() if isinstance(value, str) and len(value) <= _LONGEST_NAME else ""
 
 
 def _as_number(value: object) -> int | float | None:
