@@ -11,12 +11,20 @@ from typing import Literal
 from higgs_core.errors import RequestError
 from higgs_core.prompt.chatml import Message, TextContent
 from higgs_core.prompt.size import CountTokens, most_positions
+from higgs_core.rates import FRAMES_PER_SECOND
 from higgs_core.speech.request import Clips, RequestMessage, SpeechRequest, clip_of
 from higgs_core.speech.system_turn import system_turn_of
 from higgs_core.text.chunking import count_words, cut, written_words
 from higgs_core.text.normalize import normalize
 from higgs_core.text.speaker_tags import bracketed, carry_tags, leading_tag, speaker_tags, with_tag
-from higgs_core.text.speech_length import MAX_PIECE_WORDS, SpeechLength, speech_length, timed_words, words_that_fit
+from higgs_core.text.speech_length import (
+    MAX_PIECE_WORDS,
+    USUAL_COLUMNS_PER_WORD,
+    SpeechLength,
+    speech_length,
+    timed_words,
+    words_that_fit,
+)
 
 # Words that a piece may hold however few decode steps it has, unless the checkpoint allows fewer. A client that sends
 # few steps wants the beginning of the text, not many pieces of a few words each.
@@ -45,6 +53,11 @@ class Piece:
     cap: int
     cap_from: CapFrom
 
+    @property
+    def usual_columns(self) -> float:
+        """The steps that a voice of usual pace takes, a guess."""
+        return min(self.words * USUAL_COLUMNS_PER_WORD, self.cap)
+
 
 @dataclass(frozen=True)
 class SpeechPlan:
@@ -63,38 +76,61 @@ def plan_speech(
     *,
     max_piece_words: int = MAX_PIECE_WORDS,
 ) -> SpeechPlan:
-    """Raises RequestError when there is nothing to speak or a clip is missing.
+    """Raises RequestError when there is nothing to speak, more than the request's limits allow, or a clip is missing.
 
     max_context: the engine's positions for prompt and speech.
     max_piece_words: the most words of a piece unless the request says how many it wants.
     """
     if request.messages is not None:
         return _plan_messages(request, request.messages, clips)
-    script = request.script or ""
-    if request.normalize:
-        script = normalize(script)
+    script, tag = _script(request), request.script_speaker_tag
+    tags = speaker_tags(with_tag(script, tag))
+    system_turn = system_turn_of(request, clips, tags)
+    base_turns = [system_turn] if system_turn else []
+    base_turns += _reference_turns(request, clips, tagged=bool(tags))
+    room = max_context - sum(most_positions(turn, count_tokens) for turn in base_turns)
+    pieces = _pieces(script, request, room, max_piece_words)
+    warnings = []
+    own_tag = leading_tag(script)
+    if own_tag and tag and bracketed(tag) != f"[{own_tag}]":
+        warnings.append(f"script_speaker_tag was not used: the script starts with a tag of its own, [{own_tag}].")
+    return SpeechPlan(tuple(base_turns), pieces, tuple(warnings))
+
+
+def check_text(request: SpeechRequest, max_context: int, *, max_piece_words: int = MAX_PIECE_WORDS) -> None:
+    """Raise what `plan_speech` would raise because of the script alone, before any clip of the request is there."""
+    if request.messages is None:
+        _pieces(_script(request), request, max_context, max_piece_words)
+
+
+def _script(request: SpeechRequest) -> str:
+    """The script with the text rules applied."""
+    sent = request.script or ""
+    script = normalize(sent) if request.normalize else sent
     if not script.strip():
         raise RequestError(
             "script has nothing to speak: it holds only white space and brackets.",
             field="script",
             hint="Send words, or normalize: false to have the text taken as it is.",
         )
-    tag = request.script_speaker_tag
-    tags = speaker_tags(with_tag(script, tag))
-    system_turn = system_turn_of(request, clips, tags)
-    base_turns = [system_turn] if system_turn else []
-    base_turns += _reference_turns(request, clips, tagged=bool(tags))
-    room = max_context - sum(most_positions(turn, count_tokens) for turn in base_turns)
-    texts = _cut(script, request, min(request.params.max_new_tokens, room), max_piece_words)
-    pieces = [
+    if request.limits is not None:
+        request.limits.check_characters(len(sent), len(script))
+    return script
+
+
+def _pieces(script: str, request: SpeechRequest, room: int, max_words: int) -> tuple[Piece, ...]:
+    """room: the positions that the turns before a piece leave."""
+    limits = request.limits
+    texts = _cut(script, request, min(request.params.max_new_tokens, room), max_words)
+    if limits is not None:
+        limits.check_pieces(len(texts))
+    pieces = tuple(
         _piece(text, Message("user", tagged_text), request)
-        for text, tagged_text in zip(texts, carry_tags(texts, tag), strict=True)
-    ]
-    warnings = []
-    own_tag = leading_tag(script)
-    if own_tag and tag and bracketed(tag) != f"[{own_tag}]":
-        warnings.append(f"script_speaker_tag was not used: the script starts with a tag of its own, [{own_tag}].")
-    return SpeechPlan(tuple(base_turns), tuple(pieces), tuple(warnings))
+        for text, tagged_text in zip(texts, carry_tags(texts, request.script_speaker_tag), strict=True)
+    )
+    if limits is not None:
+        limits.check_audio_seconds(sum(piece.usual_columns for piece in pieces) / FRAMES_PER_SECOND)
+    return pieces
 
 
 def _cut(script: str, request: SpeechRequest, steps: int, most_words: int) -> list[str]:

@@ -12,6 +12,7 @@ from higgs_core.errors import RequestError
 from higgs_core.params import GenerationParams
 from higgs_core.prompt.chatml import AudioContent, Role, TextContent
 from higgs_core.speech.voices import Voice
+from higgs_core.speech.work_limits import WorkLimits
 from higgs_core.text.chunking import ChunkMethod
 
 MAX_RETRIES = 3
@@ -76,6 +77,7 @@ class SpeechRequest:
     retries: how often a piece that went wrong is generated again, the best generation being kept; None is once, and
     never where params bring a seed.
     trim: cut the silence after a piece to a natural length.
+    limits: how much a script may ask for; None leaves it to the caller.
     """
 
     script: str | None = None
@@ -96,6 +98,7 @@ class SpeechRequest:
     cap_follows_text: bool = True
     retries: int | None = None
     trim: bool = True
+    limits: WorkLimits | None = None
 
     @property
     def retry_limit(self) -> int:

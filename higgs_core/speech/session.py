@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from higgs_core.engine import GenerationResult
 
 
-_COLUMNS_PER_WORD = 10  # 150 words a minute: only a guess at how far a running piece is
 _MOST_OF_A_PIECE = 0.95  # what a guess may claim before the piece has ended
 
 
@@ -68,7 +68,7 @@ class SpeechSession:
     ) -> None:
         self.request = request
         self._max_context = max_context
-        self._count_tokens = count_tokens
+        self._count_tokens = cache(count_tokens)  # the same turns stand before every piece
         self._plan = plan_speech(request, clips, max_context, count_tokens, max_piece_words=max_piece_words)
         self._seed = draw_seed() if request.params.seed is None else request.params.seed
         has_clips = bool(request.reference_sources)
@@ -126,7 +126,7 @@ class SpeechSession:
         if not self.has_next:
             return 1.0
         piece = self._piece
-        running = piece.words * min(columns / min(piece.words * _COLUMNS_PER_WORD, piece.cap), _MOST_OF_A_PIECE)
+        running = piece.words * min(columns / piece.usual_columns, _MOST_OF_A_PIECE)
         done = sum(finished.piece.words for finished in self._finished)
         return (done + running) / sum(piece.words for piece in self._plan.pieces)
 

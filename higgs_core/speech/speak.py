@@ -49,11 +49,13 @@ def speak(
     *,
     cancel: CancelToken | None = None,
     on_progress: OnProgress | None = None,
+    check_samples: Callable[[int], None] | None = None,
 ) -> SpeechResult:
     """Speak the whole request and wait for it. clips: the audio of each of its reference sources.
 
     cancel: stops the generation within a few decode steps when another thread cancels it.
     on_progress: called in this thread while it waits.
+    check_samples: called in this thread with the samples so far, after each piece. What it raises ends the request.
     Raises what the engine raises, RequestError for a request without words, GenerationCancelled, and NoAudioError when
     the model left every piece without audio.
     """
@@ -63,7 +65,11 @@ def speak(
     def generate(sample: ChatMLSample, params: GenerationParams) -> _WholeGeneration:
         return _WholeGeneration(engine.submit(sample, params), interval)
 
-    *_, last = _chunks(session, generate, ClientBuffer(live=False), cancel, on_progress)
+    last = None
+    for last in _chunks(session, generate, ClientBuffer(live=False), cancel, on_progress):
+        if check_samples is not None and last.result is None:
+            check_samples(session.samples)
+    assert last is not None
     assert last.result is not None
     return last.result
 

@@ -16,6 +16,9 @@ from higgs_core.text.speaker_tags import TAG
 COLUMNS_PER_WORD = 25
 """More than the slowest voice needs for a word, which is 20."""
 
+USUAL_COLUMNS_PER_WORD = 10
+"""150 words a minute: a guess, where no bound is needed."""
+
 ROOM_COLUMNS = 75
 """Added for every piece: silence before and after, and the columns of the delay pattern."""
 
@@ -96,7 +99,9 @@ def _fewest_words(text: str) -> float:
 
 
 def _spoken_tokens(text: str) -> Iterator[re.Match[str]]:
-    return _TOKEN.finditer(TAG.sub(" ", EVENT.sub(" ", INSTRUCTION.sub(" ", text))))
+    if "<" in text:
+        text = EVENT.sub(" ", INSTRUCTION.sub(" ", text))
+    return _TOKEN.finditer(TAG.sub(" ", text) if "[" in text else text)
 
 
 def _words_of(token: re.Match[str]) -> float:
@@ -119,5 +124,7 @@ def _words_of(token: re.Match[str]) -> float:
 
 
 def _sound_columns(text: str) -> int:
+    if "<" not in text:
+        return 0
     sounds = [event["sound"] for event in EVENT.finditer(text) if event["kind"] != "SE_e"]
     return sum(_SHORT_SOUND_COLUMNS if sound in _SHORT_SOUNDS else _LONG_SOUND_COLUMNS for sound in sounds)

@@ -27,6 +27,8 @@ class Limits(BaseModel):
     max_request_bytes: int = Field(30_000_000, ge=1_000, le=30_000_000, description="1000 to 30000000")
     max_script_characters: int = Field(20_000, ge=1, le=1_000_000, description="1 to 1000000")
     max_message_parts: int = Field(512, ge=1, le=10_000, description="1 to 10000")
+    max_pieces: int = Field(512, ge=1, le=10_000, description="1 to 10000")
+    max_audio_seconds: float = Field(7_200, ge=1, le=86_400, description="1 to 86400")
     max_queued_requests: int = Field(64, ge=0, le=10_000, description="0 to 10000")
     # Reference clips.
     max_references: int = Field(16, ge=0, le=64, description="0 to 64")

@@ -12,13 +12,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from higgs_core.errors import DeliveryError, RequestError
+from higgs_core.rates import SAMPLING_RATE
 from serverless.config.s3 import S3Config, parse_s3_config
+from serverless.delivery.least_size import least_result_bytes
 from serverless.delivery.s3 import Bucket, Upload, object_name
 from serverless.delivery.serialise import base64_length, response_json, serialised_bytes
 
 if TYPE_CHECKING:
     from serverless.config.settings import Settings
     from serverless.delivery.response import SpeechResponse
+    from serverless.payload.parse import OutputOptions
 
 
 T = TypeVar("T")
@@ -53,6 +56,15 @@ class Delivery:
                 hint="Set BUCKET_* on the endpoint, send s3Config beside input, or use auto.",
             )
         return bucket
+
+    def check_partial(self, output: OutputOptions, samples: int, bucket: Bucket | None) -> None:
+        """Raise DeliveryError once a result can fit nowhere, however little is still to come of its speech.
+
+        samples: generated so far, before the time-stretch.
+        """
+        size = least_result_bytes(output, samples, inline=output.delivery == "inline" or bucket is None)
+        if size > self._max_inline_bytes:
+            raise self._too_large(size, output.delivery, bucket, after_seconds=samples / SAMPLING_RATE)
 
     async def deliver(self, response: SpeechResponse, audio: bytes, bucket: Bucket | None) -> SpeechResponse:
         """The response with its audio inline, or with the link to its upload. Cancelling it ends the upload.
@@ -102,7 +114,9 @@ class Delivery:
     async def _in_thread(self, function: Callable[[SpeechResponse], T], response: SpeechResponse) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, response)
 
-    def _too_large(self, size: int, mode: str, bucket: Bucket | None) -> DeliveryError:
+    def _too_large(
+        self, size: int, mode: str, bucket: Bucket | None, *, after_seconds: float | None = None
+    ) -> DeliveryError:
         if bucket is None:
             hint = "Set BUCKET_* on the endpoint or send s3Config beside input, use response_format mp3 or opus"
         elif mode == "inline":
@@ -110,8 +124,9 @@ class Delivery:
         else:
             hint = "Leave out return_audio_tokens and return_text_tokens"
         limit = _megabytes(self._max_inline_bytes)
+        is_ = "is" if after_seconds is None else f"was stopped after {after_seconds:.0f} s of speech: it is at least"
         return DeliveryError(
-            f"The result is {_megabytes(size)} and at most {limit} can be returned inline.",
+            f"The result {is_} {_megabytes(size)} and at most {limit} can be returned inline.",
             field="delivery",
             hint=f"{hint}, or ask for less speech at a time.",
         )

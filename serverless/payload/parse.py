@@ -14,6 +14,7 @@ from higgs_core.params import GenerationParams
 from higgs_core.prompt.chatml import TextContent
 from higgs_core.speech.request import ReferenceSource, RequestMessage, Speaker, SpeechRequest
 from higgs_core.speech.voices import VoiceLibrary
+from higgs_core.speech.work_limits import WorkLimits
 from higgs_core.text.speaker_tags import speaker_tags, with_tag
 from serverless.config.settings import Settings
 from serverless.payload.clips import clips_of
@@ -146,12 +147,12 @@ def _from_script(
     tag: str | None,
     context: ParseContext,
 ) -> SpeechRequest:
-    is_default = "system_prompt" not in fields.given
+    is_default, settings = "system_prompt" not in fields.given, context.settings
     return SpeechRequest(
         script=script,
         script_speaker_tag=tag,
         system_prompt=fields.system_prompt if fields.system_prompt.strip() else None,
-        system_prompt_is_default=is_default and context.settings.system_prompt_is_builtin,
+        system_prompt_is_default=is_default and settings.system_prompt_is_builtin,
         scene_prompt=fields.scene_prompt,
         references=clips,
         speakers=speakers,
@@ -162,6 +163,7 @@ def _from_script(
         chunk_max_num_turns=fields.chunk_max_num_turns,
         generation_chunk_buffer_size=fields.generation_chunk_buffer_size,
         params=_params(fields),
+        limits=WorkLimits(settings.max_script_characters, settings.max_pieces, settings.max_audio_seconds),
     )
 
 

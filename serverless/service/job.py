@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from higgs_core.audio import FORMATS, encode_audio
 from higgs_core.cancellation import CancelToken
 from higgs_core.errors import DeviceMemoryError
+from higgs_core.speech.plan import check_text
 from higgs_core.speech.progress import OnProgress, Progress
 from higgs_core.speech.request import Clips
 from higgs_core.speech.result import SpeechResult
@@ -80,15 +81,14 @@ class SpeechJob:
 
     async def run(self) -> SpeechResponse:
         """Generate, encode and deliver the whole."""
-        bucket = await self._bucket()
-        clips = await self._resolve_clips()
+        bucket, clips = await self._prepare()
         try:
             async with self._resources.device_lock.shared():
-                speech = await self._speak(clips)
+                speech = await self._speak(clips, bucket)
         except DeviceMemoryError:
             self._record.note(retried_alone=True)
             async with self._resources.device_lock.exclusive():
-                speech = await self._speak(clips)
+                speech = await self._speak(clips, bucket)
         audio = await self._encode(speech)
         ignored = (NO_STREAM_WARNING,) if self._parsed.output.stream else ()
         response = self._response(speech)
@@ -102,8 +102,7 @@ class SpeechJob:
         upload_above: bytes of audio from which the file is uploaded as well, as if delivery were s3, if there is a
         bucket.
         """
-        bucket = await self._bucket()
-        clips = await self._resolve_clips()
+        bucket, clips = await self._prepare()
         sent_parts = sent_bytes = 0
         lock = self._resources.device_lock
         for alone in (False, True):
@@ -129,6 +128,14 @@ class SpeechJob:
         else:
             yield replace(self._response(parts.speech), parts=sent_parts)
 
+    async def _prepare(self) -> tuple[Bucket | None, Clips]:
+        """What a job needs before it can speak. A text that is too much is refused before any clip is fetched."""
+        if self._parsed.request.reference_sources:
+            engine = self._resources.engine
+            check = partial(check_text, max_piece_words=engine.max_piece_words)
+            await self._in_thread(check, self._parsed.request, engine.max_context)
+        return await self._bucket(), await self._resolve_clips()
+
     async def _bucket(self) -> Bucket | None:
         return await self._resources.delivery.bucket_for(self._parsed.output.delivery, self._s3_config)
 
@@ -147,11 +154,16 @@ class SpeechJob:
         self._record.note(fetch_seconds=self._clip_seconds)
         return clips
 
-    async def _speak(self, clips: Clips) -> SpeechResult:
+    async def _speak(self, clips: Clips, bucket: Bucket | None) -> SpeechResult:
+        """The whole speech. Raises DeliveryError as soon as its result could not be delivered any more."""
         cancel = CancelToken()
+
+        def check_samples(samples: int) -> None:
+            self._resources.delivery.check_partial(self._parsed.output, samples, bucket)
+
         self._spoken_from = self._record.seconds
         try:
-            spoken = partial(speak, cancel=cancel, on_progress=self._on_progress)
+            spoken = partial(speak, cancel=cancel, on_progress=self._on_progress, check_samples=check_samples)
             speech = await self._in_thread(spoken, self._resources.engine, self._parsed.request, clips)
             return await self._in_thread(time_stretched, speech, self._parsed.output.speed)
         finally:

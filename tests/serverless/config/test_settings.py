@@ -140,6 +140,8 @@ BOUNDS: list[tuple[str, list[str], list[str]]] = [
     ("HIGGS_AUDIO_MAX_REQUEST_BYTES", ["1000", "30000000"], ["999", "30000001"]),
     ("HIGGS_AUDIO_MAX_SCRIPT_CHARACTERS", ["1", "1000000"], ["0", "1000001"]),
     ("HIGGS_AUDIO_MAX_MESSAGE_PARTS", ["1", "10000"], ["0", "10001"]),
+    ("HIGGS_AUDIO_MAX_PIECES", ["1", "10000"], ["0", "10001"]),
+    ("HIGGS_AUDIO_MAX_AUDIO_SECONDS", ["1", "86400"], ["0.9", "86401"]),
     ("HIGGS_AUDIO_MAX_QUEUED_REQUESTS", ["0", "10000"], ["-1", "10001"]),
     ("HIGGS_AUDIO_MAX_REFERENCES", ["0", "64"], ["-1", "65"]),
     ("HIGGS_AUDIO_MAX_REFERENCE_BYTES", ["1000", "100000000"], ["999", "100000001"]),

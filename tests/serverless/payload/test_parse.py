@@ -16,6 +16,7 @@ from higgs_core.audio import is_available
 from higgs_core.errors import RequestError
 from higgs_core.params import DEFAULT_STOP_STRINGS, GenerationParams
 from higgs_core.speech.request import SpeechRequest
+from higgs_core.speech.work_limits import WorkLimits
 from serverless.config.settings import DEFAULT_SYSTEM_PROMPT, Settings
 from serverless.payload.parse import OutputOptions, ParsedJob, parse_job
 from serverless.payload.request_fields import RequestFields
@@ -153,7 +154,12 @@ def test_every_name_of_the_table_is_shown_to_arrive() -> None:
 def test_a_script_alone_gets_every_default() -> None:
     params = GenerationParams(max_new_tokens=2600)
     assert parse_job({"script": "Hello."}, Settings()) == ParsedJob(
-        SpeechRequest(script="Hello.", system_prompt=DEFAULT_SYSTEM_PROMPT, params=params),
+        SpeechRequest(
+            script="Hello.",
+            system_prompt=DEFAULT_SYSTEM_PROMPT,
+            params=params,
+            limits=WorkLimits(characters=20_000, pieces=512, audio_seconds=7_200),
+        ),
         OutputOptions(
             response_format="wav",
             wav_encoding="pcm_16",

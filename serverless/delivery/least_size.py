@@ -1,0 +1,30 @@
+"""How large a result is going to be at the least, from what has been generated of it so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from higgs_core.audio.least_size import least_bytes
+from higgs_core.rates import FRAME_SAMPLES, SAMPLING_RATE
+from serverless.delivery.serialise import base64_length
+
+if TYPE_CHECKING:
+    from serverless.payload.parse import OutputOptions
+
+_CODEBOOKS = 8
+_CODE_BYTES = 3  # a digit, a comma and a space
+_STRETCH_SAMPLES = SAMPLING_RATE  # that a time-stretch may leave out of its result; far more than it does
+
+
+def least_result_bytes(output: OutputOptions, samples: int, *, inline: bool) -> int:
+    """A lower bound of the bytes that the result posts as JSON.
+
+    samples: generated so far, before the time-stretch.  inline: whether the audio itself is part of the result.
+    """
+    size = 0
+    if inline:
+        spoken = samples if output.speed == 1 else max(0, int(samples / output.speed) - _STRETCH_SAMPLES)
+        size += base64_length(least_bytes(spoken, output.response_format, output.wav_encoding))
+    if output.return_audio_tokens:
+        size += samples // FRAME_SAMPLES * _CODEBOOKS * _CODE_BYTES
+    return size
