@@ -1,7 +1,8 @@
 """The worker's service without RunPod: python -m serverless.local_run [--output FOLDER] FILE...
 
 Each FILE holds a job, {"input": {...}}. Its audio goes to FOLDER/<name>.<extension> and the rest of its response to
-FOLDER/<name>.json; a line says how it went. The exit status is 1 when any job failed.
+FOLDER/<name>.json; a line says how it went. The exit status is 1 when any job failed, and 2 where a file would be
+written over another, which is refused before the model is loaded.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from typing import TYPE_CHECKING
 
 from higgs_core.errors import HiggsError
 from serverless.config.startup import WRONG_SETTING, start_up
-from serverless.local.assets import allow, served
-from serverless.local.job_files import LocalJob, read_job, save
+from serverless.local.assets import allow, loopback_open, served
+from serverless.local.job_files import LocalJob, overwritten, read_job, save
 from serverless.local.terminal import ProgressBar, failure, summary
 
 if TYPE_CHECKING:
     from serverless.config.settings import Settings
     from serverless.service.service import SpeechService
+
+
+WRONG_USE = 2  # as argparse's own
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,17 +36,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help='a JSON file with {"input": {...}}')
     parser.add_argument("--output", type=Path, default=Path("output"), help="where the audio goes (default: output)")
     options = parser.parse_args(arguments)
+    jobs = [read_job(file) for file in options.files]
+    if (problem := overwritten(jobs, options.output)) is not None:
+        sys.stderr.write(f"{problem}\n")
+        return WRONG_USE
     with ExitStack() as stack:
-        address = ""
         assets = options.files[0].resolve().parent / "assets"
-        if assets.is_dir():
+        if assets.is_dir() and not assets.is_symlink():
             allow(assets)
-            address = stack.enter_context(served(assets))
+            if names := set().union(*(job.asset_names for job in jobs)):
+                address = stack.enter_context(served(assets, names))
+                jobs = [job.with_assets_at(address) for job in jobs]
         settings = start_up()
         if settings is None:
             return WRONG_SETTING
         logging.getLogger("serverless.jobs").setLevel(logging.WARNING)  # each job has its line on stdout
-        return _run([read_job(file, address) for file in options.files], options.output, settings)
+        return _run(jobs, options.output, settings)
 
 
 def _run(jobs: Sequence[LocalJob], output: Path, settings: Settings) -> int:
@@ -74,7 +83,7 @@ async def _run_all(service: SpeechService, jobs: Sequence[LocalJob], output: Pat
 
 
 async def _run_one(service: SpeechService, job: LocalJob, output: Path) -> str:
-    with closing(ProgressBar(job.name)) as bar:
+    with closing(ProgressBar(job.name)) as bar, loopback_open(job.opens_loopback):
         response = await service.run(
             job.content["input"], job_id=job.name, s3_config=job.content.get("s3Config"), on_progress=bar
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,24 @@ from typing import Any
 from higgs_core.errors import RequestError
 from serverless.delivery.response import SpeechResponse
 from serverless.delivery.serialise import describe, response_json
-from serverless.local.assets import with_address
+from serverless.local.assets import asset_names, names_only_assets, with_address
 
 
 @dataclass(frozen=True)
 class LocalJob:
-    """The job in a file, or what is wrong with the file."""
+    """The job in a file, or what is wrong with the file.
 
-    name: str
+    opens_loopback: it names the run's own assets and no other address.
+    """
+
+    file: Path
     found: Mapping[str, Any] | RequestError
+    opens_loopback: bool = False
+
+    @property
+    def name(self) -> str:
+        """What its outputs are called."""
+        return self.file.stem
 
     @property
     def content(self) -> Mapping[str, Any]:
@@ -28,16 +37,43 @@ class LocalJob:
             raise self.found
         return self.found
 
+    @property
+    def asset_names(self) -> set[str]:
+        """The assets that it names by the placeholder."""
+        return set() if isinstance(self.found, RequestError) else asset_names(self.found)
 
-def read_job(file: Path, assets_address: str) -> LocalJob:
-    """The job in `file`, clips at the placeholder's address pointed at `assets_address`."""
+    def with_assets_at(self, address: str) -> LocalJob:
+        """The job with its clips at the placeholder's address pointed at `address`."""
+        if isinstance(self.found, RequestError):
+            return self
+        try:
+            job = with_address(self.found, address)
+        except RecursionError:
+            return LocalJob(self.file, RequestError("the file is nested too deep."))
+        return LocalJob(self.file, job, names_only_assets(self.found))
+
+
+def read_job(file: Path) -> LocalJob:
+    """The job in `file`."""
     try:
         job = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return LocalJob(file.stem, RequestError(f"the file cannot be read ({type(error).__name__})."))
+    except (OSError, ValueError, RecursionError) as error:
+        return LocalJob(file, RequestError(f"the file cannot be read ({type(error).__name__})."))
     if not isinstance(job, dict) or "input" not in job:
-        return LocalJob(file.stem, RequestError('the file does not hold {"input": {...}}.'))
-    return LocalJob(file.stem, with_address(job, assets_address))
+        return LocalJob(file, RequestError('the file does not hold {"input": {...}}.'))
+    return LocalJob(file, job)
+
+
+def overwritten(jobs: Sequence[LocalJob], output: Path) -> str | None:
+    """A sentence about the first file that the run would write over: another job's output, or a job's own file."""
+    seen: dict[str, LocalJob] = {}
+    for job in jobs:
+        other = seen.setdefault(job.name.casefold(), job)  # some file systems tell no case
+        if other is not job:
+            return f"{other.file} and {job.file} would write to the same file of {output}; rename one or run it alone."
+        if job.file.resolve() == (output / f"{job.name}.json").resolve():
+            return f"The response to {job.file} would be written over it; send the output to another folder."
+    return None
 
 
 def save(response: SpeechResponse, name: str, output: Path) -> Path:

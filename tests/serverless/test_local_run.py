@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import logging
 from collections.abc import Iterator
@@ -17,9 +18,10 @@ from higgs_core.built_in import TINY
 from higgs_core.text.speech_length import speech_length
 from serverless import local_run
 from serverless.config.settings import Settings
-from serverless.local.assets import PLACEHOLDER, allow, served, with_address
+from serverless.local.assets import PLACEHOLDER, allow, loopback_open, names_only_assets, served, with_address
 from serverless.payload.parse import parse_job
 from serverless.references.voices import voice_library
+from tests.helpers.http_stub import Request, answering
 from tests.helpers.paths import ASSETS, ROOT
 from tests.helpers.patience import PATIENCE
 
@@ -100,7 +102,7 @@ def test_without_assets_beside_the_files_nothing_private_is_opened(tmp_path: Pat
     file = write(
         tmp_path, "inside", {"input": {"script": "Hi.", "references": [{"path": str(ASSETS / "reference.wav")}]}}
     )
-    assert local_run.main(["--output", str(tmp_path), file]) == 1
+    assert local_run.main(["--output", str(tmp_path / "out"), file]) == 1
     assert "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS" not in os.environ
 
 
@@ -118,6 +120,8 @@ def test_the_operators_own_settings_stay(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("HIGGS_AUDIO_REFERENCE_DIRS", "/clips")
     monkeypatch.setenv("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "false")
     allow(ASSETS)
+    with loopback_open(True):
+        assert os.environ["RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS"] == "false"
     assert os.environ["HIGGS_AUDIO_REFERENCE_DIRS"] == "/clips"
     assert os.environ["RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS"] == "false"
     assert os.environ["HIGGS_AUDIO_VOICES_DIR"] == str(ASSETS)
@@ -135,12 +139,122 @@ def test_the_placeholder_is_replaced_wherever_it_begins_a_string() -> None:
 
 
 def test_the_assets_are_served_on_loopback_while_they_are_needed() -> None:
-    with served(ASSETS) as address:
-        assert (
-            requests.get(f"{address}reference.wav", timeout=PATIENCE).content == (ASSETS / "reference.wav").read_bytes()
-        )
+    with served(ASSETS, {"reference.wav"}) as address:
+        clip = requests.get(f"{address}reference.wav", timeout=PATIENCE)
+        assert clip.content == (ASSETS / "reference.wav").read_bytes()
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{address}reference.wav", timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "..", "second.wav", "reference.wav/", "../plain.json", "%72eference.wav", "reference.wav?a=1", "link.wav"],
+)
+def test_nothing_but_the_named_assets_is_served(tmp_path: Path, path: str) -> None:
+    for name in ("reference.wav", "second.wav"):
+        (tmp_path / name).write_bytes(b"RIFF")
+    (tmp_path / "link.wav").symlink_to(ASSETS / "reference.wav")
+    with served(
+        tmp_path, {"reference.wav", "link.wav", "..", ".", "../plain.json", "", "missing.wav", "a\0b"}
+    ) as address:
+        host, _, rest = address.removeprefix("http://").partition("/")
+        for asked in (f"/{rest}{path}", f"/{path}"):
+            connection = http.client.HTTPConnection(host, timeout=PATIENCE)
+            connection.request("GET", asked)
+            assert connection.getresponse().status == 404
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    ("job", "opens"),
+    [
+        ({"input": {"references": [{"url": f"{PLACEHOLDER}a.wav"}]}}, True),
+        ({"input": {"references": [{"url": f"{PLACEHOLDER}a.wav"}, {"url": "http://127.0.0.1:9/b.wav"}]}}, False),
+        (
+            {
+                "input": {"reference_audio_urls": [f"{PLACEHOLDER}a.wav"]},
+                "s3Config": {"endpointUrl": "http://10.0.0.1"},
+            },
+            False,
+        ),
+        ({"input": {"references": [{"url": "http://127.0.0.1:9/b.wav"}]}}, False),
+        ({"input": {"script": "No address at all."}}, False),
+    ],
+)
+def test_loopback_is_opened_only_for_a_job_that_names_assets_alone(job: Any, opens: bool) -> None:
+    assert names_only_assets(job) == opens
+
+
+def test_a_job_file_beside_assets_cannot_reach_other_private_addresses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import os
+
+    folder = tmp_path / "jobs"
+    (folder / "assets").mkdir(parents=True)
+    (folder / "assets" / "clip.wav").write_bytes((ASSETS / "reference.wav").read_bytes())
+    asked: list[Request] = []
+
+    def answer(request: Request) -> tuple[int, bytes]:
+        asked.append(request)
+        return 200, (ASSETS / "reference.wav").read_bytes()
+
+    speech = {"script": "Hello.", "seed": 4, "max_new_tokens": 40}
+    with answering(answer) as private:
+        files = [
+            write(folder, "own", {"input": {**speech, "references": [{"url": f"{PLACEHOLDER}clip.wav"}]}}),
+            write(folder, "private", {"input": {**speech, "references": [{"url": f"{private}/clip.wav"}]}}),
+        ]
+        assert local_run.main(["--output", str(tmp_path / "out"), *files]) == 1
+    assert asked == []
+    lines = capsys.readouterr().out.splitlines()
+    assert "FAILED" not in lines[0]
+    assert "FAILED" in lines[1]
+    assert "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS" not in os.environ
+
+
+@pytest.mark.parametrize("second", ["job", "JOB"])
+def test_two_files_of_one_name_are_refused_before_the_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    monkeypatch.setenv("HIGGS_AUDIO_MODEL_ID", "/nowhere")  # loading it would be told
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    files = [
+        write(tmp_path / folder, name, {"input": {"script": "Hi."}}) for folder, name in (("a", "job"), ("b", second))
+    ]
+    assert local_run.main(["--output", str(tmp_path / "out"), *files]) == 2
+    told = capsys.readouterr()
+    assert told.err == (
+        f"{files[0]} and {files[1]} would write to the same file of {tmp_path / 'out'}; rename one or run it alone.\n"
+    )
+    assert told.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_job_file_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, "job", {"input": {"script": "Hi."}})
+    before = Path(file).read_bytes()
+    assert local_run.main(["--output", str(tmp_path), file]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"The response to {file} would be written over it; send the output to another folder.\n"
+    )
+    assert Path(file).read_bytes() == before
+
+
+def test_a_file_nested_too_deep_fails_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "assets").mkdir()
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 100_000)
+    deeper = tmp_path / "deeper.json"
+    deeper.write_text('{"input": {"a": "' + PLACEHOLDER + 'a.wav", "b": ' + "[" * 900 + "]" * 900 + "}}")
+    good = write(tmp_path, "good", {"input": {"script": "Hello.", "seed": 4, "max_new_tokens": 40}})
+    assert local_run.main(["--output", str(tmp_path / "out"), str(deep), str(deeper), good]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "FAILED: the file cannot be read (RecursionError)." in lines[0]
+    assert "FAILED: the file is nested too deep." in lines[1]
+    assert "1 of 3 jobs done" in lines[-1]
 
 
 def test_every_documented_shape_is_among_the_test_inputs() -> None:

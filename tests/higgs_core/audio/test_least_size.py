@@ -24,7 +24,7 @@ def sounds(samples: int) -> list[NDArray[np.float32]]:
 def test_no_audio_is_encoded_in_fewer_bytes(fmt: str, wav_encoding: WavEncoding) -> None:
     if not is_available(fmt):
         pytest.skip(f"{fmt} needs ffmpeg")
-    for samples in SAMPLES:
+    for samples in SAMPLES if fmt != "aac" else SAMPLES[::2]:  # each takes an ffmpeg
         for audio in sounds(samples):
             least = least_bytes(len(audio), fmt, wav_encoding)
             assert 0 <= least <= len(encode_audio(audio, fmt, wav_encoding))

@@ -17,7 +17,7 @@ from tests.helpers.processes import WorkerProcess
 @pytest.fixture(scope="module")
 def assets_address() -> Iterator[str]:
     """What `http://test-inputs.invalid/` stands for."""
-    with served(ASSETS) as address:
+    with served(ASSETS, {"reference.wav", "second.wav"}) as address:
         yield address
 
 
