@@ -10,12 +10,15 @@ import json
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from serverless.config.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 # Libraries that put addresses with their query strings into lines of these levels.
 _QUIETED = {
@@ -47,11 +50,18 @@ def configure_logging(settings: Settings, *, on_platform: bool | None = None) ->
         logging.getLogger(name).setLevel(max(floor, root.level))
 
 
+def log_lost_exceptions() -> None:
+    """Log what nobody catches: by default Python prints such an exception with its message."""
+    sys.excepthook = lambda kind, error, trace: logger.critical("the process ends", exc_info=error)
+    threading.excepthook = lambda lost: logger.error("a thread has ended", exc_info=lost.exc_value)
+    sys.unraisablehook = lambda lost: logger.error("an exception had nowhere to go", exc_info=lost.exc_value)
+
+
 class PlainFormatter(logging.Formatter):
     """`09:15:02 INFO    job finished: duration_seconds=3.2 ... [job-1]`"""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:7} {record.getMessage()}"
+        line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:7} {_message(record)}"
         job_id = getattr(record, "job_id", None)
         return "\n".join([line if job_id is None else f"{line} [{job_id}]", *_trace(record)])
 
@@ -62,13 +72,19 @@ class PlatformFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "requestId": getattr(record, "job_id", None),
-            "message": "\n".join([record.getMessage(), *_trace(record)]),
+            "message": "\n".join([_message(record), *_trace(record)]),
             "level": _PLATFORM_LEVELS.get(record.levelname, record.levelname),
         }
         fields: Mapping[str, object] | None = getattr(record, "fields", None)
         if fields:
             line["fields"] = dict(fields)
         return json.dumps(line, ensure_ascii=False)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """The line's words. Of asyncio's only the first line: in the others it prints tasks with their exceptions."""
+    message = record.getMessage()
+    return message.partition("\n")[0] if record.name == "asyncio" else message
 
 
 def _trace(record: logging.LogRecord) -> list[str]:

@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 from higgs_core.errors import SettingsError
-from serverless.config.log import configure_logging
+from serverless.config.log import configure_logging, log_lost_exceptions
 from serverless.config.native_memory import bound_arenas
 from serverless.config.settings import Settings, unknown_variables
 
@@ -48,6 +48,7 @@ def start_up() -> Settings | None:
         sys.stderr.write(f"{error.message}\n")
         return None
     configure_logging(settings)
+    log_lost_exceptions()
     for sentence in unknown_variables():
         logger.warning("%s", sentence)
     return settings

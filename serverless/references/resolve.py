@@ -23,6 +23,7 @@ from higgs_core.prompt.chatml import AudioContent
 from higgs_core.speech.request import ReferenceSource
 from serverless.config.settings import Settings
 from serverless.network.fetch_guard import FetchGuard, FetchRefused, operators_guard
+from serverless.payload.field_names import loggable
 from serverless.references.url_fetch import fetch
 
 _log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def _read(source: ReferenceSource, settings: Settings) -> bytes:
     try:
         return read_inside(Path(source.path or ""), settings.reference_dirs, settings.max_reference_bytes)
     except FileRefused as refusal:
-        _log.warning("%s: the path is refused: %s", source.origin, refusal)
+        _log.warning("%s: the path is refused: %s", loggable(source.origin), refusal)
         raise ReferenceAudioError(
             f"{source.origin} is not a readable file inside the allowed folders.",
             field=source.origin,
@@ -117,7 +118,7 @@ async def _fetched(
     try:
         return await body
     except FetchRefused as refusal:
-        _log.warning("%s: the URL is refused: %s", source.origin, refusal)
+        _log.warning("%s: the URL is refused: %s", loggable(source.origin), refusal)
         raise ReferenceAudioError(
             f"{source.origin} could not be fetched.",
             field=source.origin,

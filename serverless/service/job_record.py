@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from higgs_core.errors import EngineStoppedError, HiggsError, RequestError
+from serverless.payload.field_names import loggable
 
 if TYPE_CHECKING:
     from serverless.delivery.response import SpeechResponse
 
 logger = logging.getLogger("serverless.jobs")
-
-_FIELD = re.compile(r"[A-Za-z0-9_]{1,40}([.\[][A-Za-z0-9_]{1,40}\]?){0,4}")
 
 Value = str | int | float | bool | None
 
@@ -53,7 +51,7 @@ class JobRecord:
             if error.code == "cancelled":
                 self._write(logging.INFO, "cancelled")
                 return
-            self.note(code=error.code, field=_plain_field(error.field))
+            self.note(code=error.code, field=loggable(error.field))
             refused = isinstance(error, RequestError) or error.code == "busy"
             self._write(logging.WARNING if refused else logging.ERROR, "refused" if refused else "failed", error)
         elif isinstance(error, Exception):
@@ -75,11 +73,6 @@ class JobRecord:
             extra={"job_id": self.job_id, "fields": fields},
             exc_info=error if unexpected else None,
         )
-
-
-def _plain_field(field: str | None) -> str | None:
-    """The field's name, unless a client's own words stand in it."""
-    return field if field is not None and _FIELD.fullmatch(field) else None
 
 
 def _short(value: Value) -> str:

@@ -6,6 +6,8 @@ import base64
 import http.client
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(ROOT)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    for module, hook in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
+        monkeypatch.setattr(module, hook, getattr(module, hook))  # put back after the test
     yield
     root.handlers, root.level = handlers, level
     logging.getLogger("serverless.jobs").setLevel(logging.NOTSET)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -68,3 +72,56 @@ def test_libraries_that_print_addresses_are_quieted(
     logging.getLogger("httpx").info("GET https://host/?token=secret")
     logging.getLogger("urllib3.connectionpool").warning("retrying /?token=secret")
     assert capsys.readouterr().err == ""
+
+
+def test_of_asyncios_lines_only_the_first_is_written(
+    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others show tasks with their exceptions, messages and all."""
+
+    async def lose() -> None:
+        async def fail() -> None:
+            raise ValueError("secret words")
+
+        task = asyncio.create_task(fail())
+        while not task.done():
+            await asyncio.sleep(0)
+
+    configure_logging(Settings(model_id="tiny"), on_platform=False)
+    asyncio.run(lose())
+    gc.collect()
+    written = capsys.readouterr().err
+    assert "Task exception was never retrieved" in written
+    assert "in fail" in written
+    assert "secret" not in written
+
+
+def test_exceptions_that_nobody_catches_are_logged_by_their_places() -> None:
+    """In a process of its own, whose hooks are Python's until they are set."""
+    program = """
+import threading, sys, gc
+from serverless.config.log import configure_logging, log_lost_exceptions
+from serverless.config.settings import Settings
+
+configure_logging(Settings(model_id="tiny"), on_platform=False)
+log_lost_exceptions()
+
+class Lost:
+    def __del__(self):
+        raise ValueError("secret words")
+
+def fail():
+    raise ValueError("secret words")
+
+Lost()
+gc.collect()
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+fail()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "secret" not in done.stderr
+    for words in ("an exception had nowhere to go", "a thread has ended", "the process ends", "in fail", "in __del__"):
+        assert words in done.stderr
