@@ -38,6 +38,7 @@ SLOW = (
     "serverless/queue/test_worker_process.py",
     "serverless/service/test_boot.py",
     "serverless/service/test_service.py",
+    "serverless/service/test_short_audio.py",
     "serverless/service/test_undeliverable.py",
     "serverless/test_local_run.py",
     "soak/test_soak.py",

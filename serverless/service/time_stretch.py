@@ -18,6 +18,8 @@ from higgs_core.speech.speak import SpeechChunk
 
 _WIDEST_STEP = 2.0  # beyond it atempo leaves samples out instead of blending them, so several steps follow each other
 
+_NONE = np.zeros(0, np.float32)
+
 
 class TimeStretch:
     """float32 [n] in, the same speech `speed` times as fast out. `close` it in any case.
@@ -36,15 +38,20 @@ class TimeStretch:
             what="changing the speed",
             remedy="Use speed 1.",
         )
+        self._speed = speed
         self._incomplete = b""  # bytes of a sample whose rest is still to come
+        self._unanswered: list[NDArray[np.float32]] | None = []  # what was written before anything came out
 
     def write(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         """The samples that are ready by now, possibly none."""
+        if self._unanswered is not None:
+            self._unanswered.append(audio)
         return self._samples(self._pipe.write(audio))
 
     def finish(self) -> NDArray[np.float32]:
-        """The samples that are left."""
-        return self._samples(self._pipe.finish())
+        """The samples that are left. Together they are at least one if any was written."""
+        left = self._samples(self._pipe.finish())
+        return left if self._unanswered is None else _squeezed(np.concatenate([_NONE, *self._unanswered]), self._speed)
 
     def close(self) -> None:
         self._pipe.close()
@@ -53,7 +60,17 @@ class TimeStretch:
         data = self._incomplete + data
         whole = len(data) // 4 * 4
         self._incomplete = data[whole:]
+        if whole:
+            self._unanswered = None
         return np.frombuffer(data[:whole], "<f4").astype(np.float32, copy=False)
+
+
+def _squeezed(audio: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
+    """Audio of a few hundredths of a second, out of which atempo makes nothing, at `speed` with its pitch changed."""
+    if not len(audio):
+        return audio
+    places = np.arange(max(1, round(len(audio) / speed))) * speed
+    return np.interp(places, np.arange(len(audio)), audio).astype(np.float32)
 
 
 def check_speed(speed: float) -> None:
