@@ -1,7 +1,8 @@
 """RunPod's queue on loopback, as its SDK speaks to it: job-take, job-done, job-stream, job-stop and ping.
 
 It keeps the platform's limits (20 MB a result, 1 MB a stream item, both answered by 400) and writes down everything
-that a worker posts, in order, so that a test can say what happened to each job.
+that a worker posts, in order, so that a test can say what happened to each job. It can also fail, each of its five
+paths on its own: see `Fault`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ import asyncio
 import itertools
 import json
 import threading
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +25,26 @@ from tests.helpers.patience import PATIENCE, wait_until
 RESULT_LIMIT = 20_000_000
 STREAM_LIMIT = 1_000_000
 WORKER_ID = "worker-1"
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How the platform answers in place of what it should say.
+
+    silent: it keeps the connection and never answers.  reset: it drops the connection.
+    handled: it does what was asked, and only its answer goes wrong.
+    """
+
+    status: int = 500
+    body: bytes = b"{}"
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    silent: bool = False
+    reset: bool = False
+    handled: bool = False
 
 
 @dataclass
@@ -70,6 +95,9 @@ class FakePlatform:
         self.batch_sizes: list[int] = []
         self.polls = 0
         self.open_polls = 0
+        self.arrivals: defaultdict[str, list[float]] = defaultdict(list)
+        """When each request came, by path ("job-take", "job-done", ...), in seconds of the monotonic clock."""
+        self._faults: dict[str, Iterator[Fault]] = {}
         self._numbers = itertools.count()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake-platform", daemon=True)
@@ -81,11 +109,11 @@ class FakePlatform:
 
     def __enter__(self) -> FakePlatform:
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(PATIENCE)
+        self._do(self._start())
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(PATIENCE)
+        self._do(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         self._loop.close()
@@ -123,6 +151,30 @@ class FakePlatform:
         """Queue a job once more under its id, as when the platform believes its worker lost."""
         self._loop.call_soon_threadsafe(self._jobs.put_nowait, record.job["id"])
 
+    def fails(self, path: str, *faults: Fault) -> None:
+        """Answer the next requests for a path with these faults in turn, and then as it should be.
+
+        path: "job-take", "job-done", "job-stream", "job-stop" or "ping".
+        """
+        self._faults[path] = iter(faults)
+
+    def keeps_failing(self, path: str, fault: Fault) -> None:
+        """Answer every request for a path with this fault until `heals`."""
+        self._faults[path] = itertools.repeat(fault)
+
+    def heals(self, path: str) -> None:
+        """Answer a path as it should be again."""
+        self._faults.pop(path, None)
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Refuse connections while the block lasts, and drop those that are open."""
+        self._do(self._stop())
+        try:
+            yield
+        finally:
+            self._do(self._start())
+
     def run(self, job_input: Any, **beside: Any) -> Record:
         """Submit, and wait for the result."""
         record = self.submit(job_input, **beside)
@@ -139,8 +191,11 @@ class FakePlatform:
         """Wait until a worker has taken every job."""
         wait_until(lambda: all(record.taken for record in records))
 
+    def _do(self, step: Any) -> None:
+        asyncio.run_coroutine_threadsafe(step, self._loop).result(PATIENCE)
+
     async def _start(self) -> None:
-        app = web.Application(client_max_size=64_000_000)
+        app = web.Application(client_max_size=64_000_000, middlewares=[self._faulty])
         prefix = "/v2/endpoint"
         app.router.add_get(prefix + "/job-take/{worker}", self._take)
         app.router.add_get(prefix + "/job-take-batch/{worker}", self._take)
@@ -151,13 +206,29 @@ class FakePlatform:
         # A worker that is gone takes no job.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.5)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
     async def _stop(self) -> None:
         assert self._runner is not None
         await self._runner.cleanup()
+
+    @web.middleware
+    async def _faulty(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        path = request.path.split("/")[3].removesuffix("-batch")
+        self.arrivals[path].append(time.monotonic())
+        fault = next(self._faults.get(path, iter(())), None)
+        if fault is None:
+            return await handler(request)
+        await (handler(request) if fault.handled else request.read())
+        if fault.silent:
+            await asyncio.Event().wait()
+        if fault.reset and request.transport is not None:
+            request.transport.abort()
+        return web.Response(
+            status=fault.status, body=fault.body, content_type=fault.content_type, headers=fault.headers
+        )
 
     async def _take(self, request: web.Request) -> web.Response:
         """A single take answers a dict, a batch a list."""
