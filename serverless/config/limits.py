@@ -41,3 +41,4 @@ class Limits(BaseModel):
     max_inline_bytes: int = Field(18_000_000, ge=1_000, le=19_000_000, description="1000 to 19000000")
     max_upload_seconds: float = Field(120.0, gt=0, le=3600, description="above 0 and at most 3600")
     max_stream_chunk_bytes: int = Field(700_000, ge=1_000, le=700_000, description="1000 to 700000")
+    max_result_hold: float = Field(300.0, ge=1, le=3600, description="1 to 3600")  # seconds

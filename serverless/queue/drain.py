@@ -2,67 +2,67 @@
 
 The SDK stops running jobs from the queue as soon as the signal comes, while its long poll for more is still open: a
 job that this poll brings back is taken from the platform and never run. So the poll may end first, and the SDK is told
-to stop when what it brought is in the queue. That needs the SDK's scaler, which is found behind the signal handler that
-it installs; an SDK without one drains its own way.
+to stop when what it brought is in the queue.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-from typing import Any
+import time
+from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
 
 class Drain:
-    """Handles the signals in place of the SDK. Everything happens on the SDK's event loop."""
+    """Whether the worker still takes jobs. Everything happens on the SDK's event loop."""
 
     def __init__(self) -> None:
-        self.draining = False
-        self._scaler: Any = None
-        self._attached = False
+        self.began: float | None = None
+        """When it began, in seconds of the monotonic clock."""
+        self._begun = asyncio.Event()
+        self._stop_sdk: Callable[[], None] | None = None
         self._polling = False
 
-    def between_polls(self) -> None:
-        """Call this whenever the SDK asks for the concurrency: no poll is open then, and what the last one brought is
-        in the queue. The first call attaches to the running SDK."""
-        if not self._attached:
-            self._attached = True
-            self._attach()
-        self._polling = False
-        if self.draining:
-            self._stop_sdk()
+    @property
+    def draining(self) -> bool:
+        return self.began is not None
+
+    def stops(self, stop_sdk: Callable[[], None]) -> None:
+        """Call `stop_sdk` when no poll for jobs is open any more. Without it the SDK drains its own way."""
+        self._stop_sdk = stop_sdk
 
     def begin(self) -> None:
         """Take no more jobs, finish those that were taken, then let the process end."""
         if self.draining:
             return
-        self.draining = True
+        self.began = time.monotonic()
+        self._begun.set()
         logger.info("draining: running jobs finish, no new ones are taken")
         if not self._polling:
-            self._stop_sdk()
+            self._stop()
 
-    def _attach(self) -> None:
-        scaler: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-        if not hasattr(scaler, "jobs_fetcher") or not hasattr(scaler, "kill_worker"):
-            logger.warning("the SDK's scaler was not found: SIGTERM drains the SDK's own way")
+    def poll_begins(self) -> None:
+        """From now on the platform may hand out jobs."""
+        self._polling = True
+
+    def poll_ended(self) -> None:
+        """No poll is open, and what the last one brought is in the SDK's queue."""
+        self._polling = False
+        if self.draining:
+            self._stop()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but not beyond the moment in which draining begins."""
+        if self.draining:
+            await asyncio.sleep(seconds)
             return
-        self._scaler = scaler
-        poll = scaler.jobs_fetcher
+        try:
+            await asyncio.wait_for(self._begun.wait(), seconds)
+        except TimeoutError:
+            pass
 
-        async def take(session: Any, wanted: int) -> Any:
-            if self.draining:
-                return None
-            self._polling = True
-            return await poll(session, wanted)
-
-        scaler.jobs_fetcher = take
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.begin)
-
-    def _stop_sdk(self) -> None:
-        if self._scaler is not None:
-            self._scaler.kill_worker()
+    def _stop(self) -> None:
+        if self._stop_sdk is not None:
+            self._stop_sdk()

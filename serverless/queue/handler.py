@@ -16,6 +16,7 @@ from higgs_core.errors import HiggsError
 from serverless.delivery.response import Accepted, SpeechResponse
 from serverless.delivery.serialise import Json, error_json, event_json, response_json
 from serverless.queue.drain import Drain
+from serverless.queue.scaler import ScalerHooks
 from serverless.queue.stream_items import Aggregate
 from serverless.service.service import SpeechService
 
@@ -39,6 +40,7 @@ class QueueWorker:
         self._service = service
         self._reporter = reporter
         self._drain = Drain()
+        self._hooks = ScalerHooks(self._drain, hold_seconds=service.settings.max_result_hold)
         self.config: dict[str, Any] = {
             "handler": self.stream if service.settings.streaming else self.run,
             "concurrency_modifier": self.concurrency,
@@ -96,7 +98,7 @@ class QueueWorker:
 
     def concurrency(self, current: int) -> int:
         """As many jobs at once as the engine has slots."""
-        self._drain.between_polls()
+        self._hooks.between_polls()
         return self._service.max_concurrency
 
 
