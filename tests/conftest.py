@@ -34,6 +34,7 @@ SLOW = (
     "higgs_core/test_quantized_engine.py",
     "serverless/http",
     "serverless/queue/test_lifecycle.py",
+    "serverless/queue/test_platform_faults.py",
     "serverless/queue/test_streaming_worker.py",
     "serverless/queue/test_worker_process.py",
     "serverless/service/test_boot.py",

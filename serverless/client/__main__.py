@@ -11,26 +11,25 @@ Keys come from the environment only: RUNPOD_API_KEY for RunPod, HIGGS_AUDIO_API_
 from __future__ import annotations
 
 import argparse
+import asyncio
 import base64
 import json
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from serverless.client.output import AudioFile, ProgressLine, summary
-from serverless.client.transports import (
-    ClientError,
-    HttpTransport,
-    Item,
-    QueueTransport,
-    StreamTransport,
-    Transport,
-    session,
-)
+from serverless.client.download import download
+from serverless.client.errors import ClientError, say
+from serverless.client.items import address_of, audio_of
+from serverless.client.link import Json
+from serverless.client.output import AudioFile
+from serverless.client.terminal import ProgressLine, summary
+from serverless.client.transports import HttpTransport, QueueTransport, StreamTransport, Transport
 
 RUNPOD_QUEUE_URL = "https://api.runpod.ai/v2"
 _RUNPOD_DOMAIN = ".runpod.ai"
@@ -43,40 +42,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         job = build_job(options)
         transport = open_transport(options, os.environ)
-        result = receive(transport, job, options.output)
+        result, path = asyncio.run(receive(transport, job, options.output))
     except ClientError as error:
-        sys.stderr.write(f"{error}\n")
+        say(sys.stderr, str(error))
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("Cancelled.\n")
+        say(sys.stderr, "Cancelled.")
         return 130
-    sys.stdout.write(f"{summary(result, options.output)}\n")
+    say(sys.stdout, summary(result, path))
     return 0
 
 
-def receive(transport: Transport, job: Mapping[str, Any], output: Path) -> Item:
-    """Follow the job with a progress line, save its audio as `output`, return what the result says besides.
+async def receive(transport: Transport, job: Mapping[str, Any], output: Path) -> tuple[Json, Path]:
+    """Follow the job with a progress line and save its audio as `output`, or beside it if a file of that name has
+    appeared meanwhile. Returns what the result says besides, and where the audio is.
 
-    Nothing is left behind when it fails. Raises ClientError.
+    Nothing is left behind when it fails or is cancelled. Raises ClientError.
     """
-    result: Item = {}
-    items = transport.send(job)
+    result: Json = {}
+    address = None
     with ProgressLine(sys.stderr) as line, AudioFile(output) as file:
         started = time.monotonic()
-        try:
-            for item in items:
-                if audio := item.pop("audio_base64", None):
-                    file.write(base64.b64decode(audio))
-                if url := item.get("audio_url"):
-                    file.download(url)
-                result |= item
+        async with aclosing(transport.send(job)) as items:
+            async for item in items:
+                file.write(audio_of(item))
+                address = address_of(item) or address
+                result |= {name: value for name, value in item.items() if name != "audio_base64"}
                 line.show(item, file.size, time.monotonic() - started)
-        finally:
-            items.close()  # type: ignore[attr-defined]  # every transport is a generator
+        if not file.size and address:  # a stream's audio may be in a bucket as well
+            file.write(await download(address, endpoint=transport.base_url))
         if not file.size:
             raise ClientError("The endpoint returned no audio.")
-        file.keep(str(result.get("audio_format") or ""))
-    return result
+        return result, file.keep(str(result.get("audio_format")))
 
 
 def build_job(options: argparse.Namespace) -> dict[str, Any]:
@@ -84,7 +81,7 @@ def build_job(options: argparse.Namespace) -> dict[str, Any]:
     job = _read_job(options.job) if options.job else {"input": {}}
     fields: dict[str, Any] = job["input"]
     if options.script is not None:
-        fields["script"] = sys.stdin.read() if options.script == "-" else options.script
+        fields["script"] = _standard_input() if options.script == "-" else options.script
     elif not options.job:
         raise ClientError("Give the text to speak, - for standard input, or --job with a JSON file.")
     for name, value in (("scene_prompt", options.scene), ("voice", options.voice), ("seed", options.seed)):
@@ -107,24 +104,44 @@ def build_job(options: argparse.Namespace) -> dict[str, Any]:
 def open_transport(options: argparse.Namespace, environment: Mapping[str, str]) -> Transport:
     """The transport that the options name, with the key that belongs to it. Raises ClientError."""
     if options.url is not None:
-        host = urlsplit(options.url).hostname or ""
+        host = _host_of(options.url, "--url")
         # RunPod's key goes to RunPod only
         variable = "RUNPOD_API_KEY" if f".{host}".endswith(_RUNPOD_DOMAIN) else "HIGGS_AUDIO_API_KEY"
-        return HttpTransport(session(environment.get(variable)), options.url)
+        return HttpTransport(options.url, environment.get(variable))
     if not (key := environment.get("RUNPOD_API_KEY")):
         raise ClientError("RUNPOD_API_KEY is not set; RunPod's console makes one under Settings, API Keys.")
+    _host_of(options.api, "--api")
     transport = StreamTransport if options.mode == "stream" else QueueTransport
-    return transport(session(key), f"{options.api.rstrip('/')}/{options.endpoint}")
+    return transport(f"{options.api.rstrip('/')}/{quote(options.endpoint, safe='')}", key)
+
+
+def _host_of(address: str, option: str) -> str:
+    """Raises ClientError unless it is an http or https address of a host, without a user."""
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("http", "https") and "@" not in parts.netloc and parts.port != 0
+    except ValueError:  # brackets or a port that are none
+        usable = False
+    if usable and parts.hostname:
+        return parts.hostname
+    raise ClientError(f"{option} is not an http or https address of a server.")
 
 
 def _read_job(path: Path) -> dict[str, Any]:
     try:
         job = json.loads(_read(path))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ClientError(f"{path} is not JSON.") from None
     if not isinstance(job, dict) or not isinstance(job.get("input"), dict):
         raise ClientError(f"{path} is not an object with 'input', an object.")
     return job
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError:
+        raise ClientError("The standard input is not text.") from None
 
 
 def _read(path: Path) -> bytes:
@@ -137,7 +154,7 @@ def _read(path: Path) -> bytes:
 def _json_or_text(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

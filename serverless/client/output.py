@@ -1,134 +1,141 @@
-"""What the client leaves behind: the audio file, complete or not at all, and lines at the terminal."""
+"""The file that the client leaves behind: complete or not at all, and never in the place of something else."""
 
 from __future__ import annotations
 
+import os
+import secrets
+import stat
 import struct
-from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import BinaryIO, Self
 
-import requests
+from serverless.client.download import MAX_FILE_BYTES
+from serverless.client.errors import ClientError
 
-from serverless.client.transports import CONNECT_SECONDS, ClientError
-
-_BAR = 24
 _UNKNOWN_LENGTH = 0xFFFFFFFF
 _HEADER_BYTES = 128  # the chunks of a WAV header lie in its first few dozen bytes
+_OTHER_NAMES = 100
 
 
 class AudioFile:
-    """A file that appears under its name only when `keep` was called."""
+    """A file that appears under its name only when `keep` was called. Until then it has a name that nobody knows.
+
+    What was there when it began is replaced; what has appeared since is left, and the audio gets another name.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = path.with_name(path.name + ".part")
-        self._kept = False
+        self._file: BinaryIO | None = None
         self.size = 0
 
     def __enter__(self) -> Self:
+        self._partial = self._path.with_name(f".{self._path.name[:100]}.{secrets.token_hex(8)}.part")
         try:
-            self._file = self._partial.open("w+b")
+            self._before = _identity(self._path)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+            self._file = os.fdopen(os.open(self._partial, flags, 0o666), "w+b")
         except OSError as error:
-            raise ClientError(f"{self._path} cannot be written: {error.strerror}.") from None
+            raise self._cannot_be_written(error) from None
+        except ValueError:
+            raise ClientError("The output's name cannot be a file's.") from None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        if self._kept:
-            self._partial.replace(self._path)
-        else:
+        """Without `keep` nothing remains."""
+        if self._file is not None:
             self._partial.unlink(missing_ok=True)
+            with suppress(OSError):  # the file is gone anyway
+                self._file.close()
 
     def write(self, data: bytes) -> None:
-        self._file.write(data)
+        """Raises ClientError when the disk or the largest size is full."""
+        assert self._file is not None
         self.size += len(data)
-
-    def download(self, url: str) -> None:
-        """The file behind a presigned address, which wants no key. Raises ClientError."""
+        if self.size > MAX_FILE_BYTES:
+            raise ClientError(f"The endpoint sent more than {MAX_FILE_BYTES // 1_000_000} MB of audio.")
         try:
-            with requests.get(url, stream=True, timeout=(CONNECT_SECONDS, 60)) as response:
-                response.raise_for_status()
-                for part in response.iter_content(1 << 20):
-                    self.write(part)
-        except requests.RequestException as error:
-            raise ClientError(f"The result cannot be downloaded ({type(error).__name__}).") from None
+            self._file.write(data)
+        except OSError as error:
+            raise self._cannot_be_written(error) from None
 
-    def keep(self, audio_format: str) -> None:
-        """Finish the file: a streamed WAV learns its length at last."""
-        if audio_format == "wav":
-            self._file.seek(0)
-            header = self._file.read(_HEADER_BYTES)
-            for offset, value in wav_sizes(header, self.size):
-                self._file.seek(offset)
-                self._file.write(struct.pack("<I", value))
-        self._kept = True
+    def keep(self, audio_format: str) -> Path:
+        """Finish the file: a streamed WAV learns its length at last. Returns where it is. Raises ClientError."""
+        assert self._file is not None
+        try:
+            if audio_format == "wav":
+                self._file.seek(0)
+                header = self._file.read(_HEADER_BYTES)
+                for offset, value in wav_sizes(header, self.size):
+                    self._file.seek(offset)
+                    self._file.write(struct.pack("<I", value))
+            self._file.close()
+            self._file = None
+            return self._named()
+        except OSError as error:
+            self._partial.unlink(missing_ok=True)
+            raise self._cannot_be_written(error) from None
+
+    def _named(self) -> Path:
+        if self._before is not None and _identity(self._path) == self._before:
+            self._partial.replace(self._path)
+            return self._path
+        for name in (self._path, *(_numbered(self._path, number) for number in range(1, _OTHER_NAMES))):
+            try:
+                _rename_to_new(self._partial, name)
+            except FileExistsError:
+                continue
+            return name
+        self._partial.unlink()
+        raise ClientError(f"{self._path} appeared meanwhile, and so did every name beside it.")
+
+    def _cannot_be_written(self, error: OSError) -> ClientError:
+        return ClientError(f"{self._path} cannot be written: {error.strerror or type(error).__name__}.")
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """What tells one file of this name from another; None where there is none. Raises OSError."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(21, "it is a folder")
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISLNK(found.st_mode):
+        raise OSError(22, "it is not a file")
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _rename_to_new(source: Path, target: Path) -> None:
+    """Raises FileExistsError when there is a file of that name."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: the next best
+        if os.path.lexists(target):
+            raise FileExistsError from None
+        source.replace(target)
+    else:
+        source.unlink()
 
 
 def wav_sizes(header: bytes, file_bytes: int) -> list[tuple[int, int]]:
     """(offset, value) of every size in a WAV header that was written before the length was known."""
     data = header.find(b"data")
-    if header[:4] != b"RIFF" or data < 0 or struct.unpack_from("<I", header, data + 4)[0] != _UNKNOWN_LENGTH:
+    if header[:4] != b"RIFF" or data < 0 or header[data + 4 : data + 8] != struct.pack("<I", _UNKNOWN_LENGTH):
         return []
     data_bytes = file_bytes - data - 8
     sizes = [(4, file_bytes - 8), (data + 4, data_bytes)]
     fact = header.find(b"fact", 0, data)
-    if fact >= 0:
+    if fact >= 0 and fact + 12 <= data and data >= 34:
         block = struct.unpack_from("<H", header, 32)[0]
         sizes.append((fact + 8, data_bytes // max(block, 1)))
     return sizes
-
-
-class ProgressLine:
-    """One line that rewrites itself; silent where the stream is not a terminal."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._shown = stream.isatty()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._shown:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
-
-    def show(self, item: Mapping[str, Any], received: int, seconds: float) -> None:
-        if self._shown:
-            self._stream.write(f"\r\x1b[K{progress_text(item, received, seconds)}")
-            self._stream.flush()
-
-
-def progress_text(item: Mapping[str, Any], received: int, seconds: float) -> str:
-    """`[######..................]  25 %, 3.2 s of audio, 4 s` or what is known of it."""
-    progress = item.get("progress") or {}
-    share = progress.get("share")
-    parts = []
-    if share is not None:
-        done = round(_BAR * min(max(float(share), 0.0), 1.0))
-        parts.append(f"[{'#' * done}{'.' * (_BAR - done)}] {100 * float(share):3.0f} %")
-    elif not received:
-        parts.append("waiting in the queue" if item.get("state") == "IN_QUEUE" else "working")
-    if progress.get("audio_seconds") is not None:
-        parts.append(f"{float(progress['audio_seconds']):.1f} s of audio")
-    if received:
-        parts.append(f"{received / 1000:.0f} kB received")
-    return ", ".join([*parts, f"{seconds:.0f} s"])
-
-
-def summary(result: Mapping[str, Any], path: Path) -> str:
-    """`speech.wav: 3.20 s of audio, 0.31x real time, seed 7`, and the result's warnings below."""
-    timings = result.get("timings") or {}
-    facts = [
-        (result.get("duration_seconds"), "{:.2f} s of audio"),
-        (timings.get("real_time_factor"), "real-time factor {:.2f}"),
-        (result.get("seed"), "seed {}"),
-        (result.get("finish_reason"), "finish reason {}"),
-    ]
-    said = ", ".join(text.format(value) for value, text in facts if value is not None)
-    return "\n".join([f"{path}: {said}", *(f"warning: {warning}" for warning in result.get("warnings") or [])])

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +59,8 @@ class Drain:
         if self.draining:
             await asyncio.sleep(seconds)
             return
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._begun.wait(), seconds)
-        except TimeoutError:
-            pass
 
     def _stop(self) -> None:
         if self._stop_sdk is not None:

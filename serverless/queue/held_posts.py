@@ -65,8 +65,7 @@ class HoldingSession:
     async def attempt(self, url: str, options: Mapping[str, Any]) -> aiohttp.ClientResponse:
         """One POST. Raises aiohttp.ClientError, TimeoutError or OSError."""
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS + len(options.get("data") or "") / SLOW_LINE_BYTES)
-        response = await self._session.request("POST", url, **{**options, "timeout": timeout})
-        return response  # type: ignore[no-any-return]
+        return await self._session.request("POST", url, **{**options, "timeout": timeout})  # type: ignore[no-any-return]
 
     def seconds_left(self, url: str, started: float) -> float:
         """How long a post that first failed at `started` may still be held."""

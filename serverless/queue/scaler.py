@@ -70,7 +70,7 @@ class ScalerHooks:
 
 def _in_progress(scaler: Any) -> Callable[[str], bool]:
     """Whether the SDK has a job with this id, taken and not yet answered."""
-    jobs = getattr(scaler, "job_progress", None)
+    jobs: Any = getattr(scaler, "job_progress", None)
     if not hasattr(jobs, "get"):
         logger.warning("the SDK's list of jobs was not found: one that is handed out twice runs twice")
         return lambda job_id: False

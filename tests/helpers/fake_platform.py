@@ -77,6 +77,11 @@ class Record:
         return [post for post in self.of("result") if post.status == 200]
 
     @property
+    def answers(self) -> list[dict[str, Any]]:
+        """The different bodies among the results that the platform kept; a repeated one is no further answer."""
+        return list({json.dumps(post.body, sort_keys=True): post.body for post in self.results}.values())
+
+    @property
     def result(self) -> dict[str, Any]:
         """The body of the one result: {"output": ...} or {"error": ..., "output": ...}."""
         assert len(self.results) == 1, f"{self.job['id']} has {len(self.results)} results: {self.posts}"
@@ -146,6 +151,10 @@ class FakePlatform:
         """
         record.cancelled = True
         self._loop.call_soon_threadsafe(self._stops.put_nowait, record.job["id"])
+
+    def expect(self, job_id: str) -> Record:
+        """The record of a job that a Fault's body hands out."""
+        return self.records.setdefault(job_id, Record({"id": job_id}))
 
     def deliver_again(self, record: Record) -> None:
         """Queue a job once more under its id, as when the platform believes its worker lost."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -16,7 +17,8 @@ import soundfile
 from higgs_core.audio import wav_header
 from serverless.client import __main__ as client
 from serverless.client import transports
-from serverless.client.output import progress_text, wav_sizes
+from serverless.client.output import wav_sizes
+from serverless.client.terminal import progress_text
 from tests.helpers.http_server import Running
 from tests.helpers.http_stub import Request, answering
 
@@ -125,7 +127,7 @@ def test_runpods_key_does_not_go_to_other_servers(server: Running, monkeypatch: 
     ):
         transport = client.open_transport(parse(["--url", url, "x"]), environment)
         assert isinstance(transport, transports.HttpTransport)
-        assert transport._http.headers["Authorization"] == f"Bearer {key}"
+        assert transport.key == key
 
 
 # -- the queue --------------------------------------------------------------------------------------------------------
@@ -213,13 +215,16 @@ def test_an_endpoint_that_takes_no_job_is_told_apart(
     assert words in capsys.readouterr().err
 
 
-def test_an_interrupted_job_is_cancelled_on_the_endpoint(tmp_path: Path) -> None:
+def test_a_job_that_nobody_waits_for_is_cancelled_on_the_endpoint() -> None:
     api = QueueApi(run=[{"id": "j4"}], status=[{"status": "IN_PROGRESS"}], cancel=[{"status": "CANCELLED"}])
+
+    async def interrupted(base: str) -> None:
+        items = transports.QueueTransport(f"{base}/e1", KEY).send({"input": {"script": "Hello."}})
+        assert (await anext(items))["state"] == "IN_PROGRESS"
+        await items.aclose()
+
     with api.running() as base:
-        transport = transports.QueueTransport(transports.session(KEY), f"{base}/e1")
-        items = transport.send({"input": {"script": "Hello."}})
-        assert next(items)["state"] == "IN_PROGRESS"
-        items.close()  # type: ignore[attr-defined]
+        asyncio.run(interrupted(base))
     assert api.seen[-1][:2] == ("POST", "/e1/cancel/j4")
 
 
