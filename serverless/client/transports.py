@@ -67,7 +67,7 @@ class QueueTransport:
         deadline = time.monotonic() + JOB_SECONDS
         while time.monotonic() < deadline:
             status = good(await link.get(f"{self.base_url}/status/{job_id}")).json()
-            state, output = status.get("status"), status.get("output")
+            state, output = _state(status), status.get("output")
             if state not in _RUNNING:
                 _require_completed(state, status)
                 order = PartOrder()
@@ -92,7 +92,7 @@ class StreamTransport(QueueTransport):
         deadline = time.monotonic() + JOB_SECONDS
         while time.monotonic() < deadline:
             answer = good(await link.get(f"{self.base_url}/stream/{job_id}")).json()
-            state, parts = answer.get("status"), answer.get("stream") or []
+            state, parts = _state(answer), answer.get("stream") or []
             if not isinstance(parts, list):
                 raise ClientError("The endpoint returned a stream that is none.")
             for part in parts:
@@ -149,7 +149,10 @@ def good(answer: Answer) -> Answer:
     return answer
 
 
-def _require_completed(state: Any, status: Mapping[str, Any]) -> None:
+def _state(answer: Mapping[str, Any]) -> str:
+    return printable(answer.get("status")) or "something without a name"
+
+
+def _require_completed(state: str, status: Mapping[str, Any]) -> None:
     if state != "COMPLETED":
-        said = printable(status.get("error"))
-        raise ClientError(said or f"The job ended as {printable(state) or 'something without a name'}.")
+        raise ClientError(printable(status.get("error")) or f"The job ended as {state}.")

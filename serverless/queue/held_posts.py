@@ -28,7 +28,7 @@ WAIT_SECONDS = (0.5, 10.0)  # between two attempts: at first, and at most
 MAX_RETRY_AFTER_SECONDS = 30.0
 ANSWER_SECONDS = 30.0  # for one attempt, and the time that the bytes take on a slow line
 SLOW_LINE_BYTES = 100_000  # a second
-DRAINING_SECONDS = 30.0  # that a held post has left when the worker is told to end
+DRAINING_SECONDS = 30.0  # for which a post is held once the worker was told to end
 MAX_REFUSALS = 6
 PLATFORM_LIMIT_BYTES = 20_000_000
 _NOT_NOW = {408, 425, 429}
@@ -71,7 +71,9 @@ class HoldingSession:
         """How long a post that first failed at `started` may still be held."""
         now = time.monotonic()
         left = self._seconds_left.get(url, self._hold) - (now - started)
-        return left if self._drain.began is None else min(left, self._drain.began + DRAINING_SECONDS - now)
+        if self._drain.began is None:
+            return left
+        return min(left, max(started, self._drain.began) + DRAINING_SECONDS - now)
 
     def spend(self, url: str, started: float, *, all_of_it: bool) -> None:
         """Count the time in which a post of this address was held; after `all_of_it` the next one is tried once."""

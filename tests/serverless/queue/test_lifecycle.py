@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from tests.helpers.fake_platform import FakePlatform
 from tests.helpers.patience import wait_until
@@ -37,6 +40,26 @@ def test_a_worker_that_cannot_boot_is_unhealthy_and_says_why(start: Start) -> No
     assert "voice" in worker.log
     assert "Traceback" not in worker.log
     assert "HIGGS_AUDIO_SPELING is not a setting" in worker.log
+
+
+@pytest.mark.parametrize("left", ["nothing", "a torn file"])
+def test_a_model_whose_disk_is_missing_or_torn_ends_the_worker_with_a_sentence(
+    start: Start, tmp_path: Path, left: str
+) -> None:
+    """The process ends by itself, once, with a status that is not 0; it never asks for a job."""
+    model = tmp_path / "disk" / "model"
+    if left == "a torn file":
+        model.mkdir(parents=True)
+        (model / "config.json").write_text('{"model_type": "higgs_au')
+    platform, worker = start(HIGGS_AUDIO_MODEL_ID=str(model))
+    waiting = platform.submit({"script": "Hello."})
+    assert worker.wait_for_exit() == 1
+    assert (platform.polls, waiting.taken) == (0, 0)
+    unhealthy = [ping for ping in platform.pings if ping.get("status") == "unhealthy"]
+    assert [ping["check"] for ping in unhealthy] == ["model_is_loaded"]
+    assert str(tmp_path) not in unhealthy[0]["reason"]
+    assert "Traceback" not in worker.log
+    assert worker.log.count("Worker is unhealthy, exiting.") == 1
 
 
 def test_a_long_job_reports_its_progress_to_the_platform(start: Start) -> None:
