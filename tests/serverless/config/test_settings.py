@@ -152,6 +152,7 @@ BOUNDS: list[tuple[str, list[str], list[str]]] = [
     ("HIGGS_AUDIO_MAX_INLINE_BYTES", ["1000", "19000000"], ["999", "19000001"]),
     ("HIGGS_AUDIO_MAX_UPLOAD_SECONDS", ["0.5", "3600"], ["0", "3601", "nan"]),
     ("HIGGS_AUDIO_MAX_STREAM_CHUNK_BYTES", ["1000", "700000"], ["999", "700001"]),
+    ("HIGGS_AUDIO_MAX_RESULT_HOLD", ["1", "3600"], ["0", "3601"]),
 ]
 
 
