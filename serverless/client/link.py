@@ -24,6 +24,7 @@ LINE_SECONDS = 600.0  # for each line of a stream
 STREAM_SECONDS = 3600.0  # for a whole stream
 MAX_ANSWER_BYTES = 32_000_000  # of an answer, and of a line; the platform's own limit is 30 MB
 MAX_STREAM_BYTES = 400_000_000
+MAX_LINES = 100_000  # of a stream, empty ones among them
 ATTEMPTS = 6  # for what is only read
 WAIT_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)  # between them
 MAX_RETRY_AFTER_SECONDS = 30.0
@@ -155,6 +156,7 @@ class Link:
 
     async def _lines(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
         rest = bytearray()
+        lines = 0
         chunks = self._chunks(response, MAX_STREAM_BYTES)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + STREAM_SECONDS
@@ -163,6 +165,9 @@ class Link:
             # Around this alone: a time limit that passed while the caller has the line would end the caller.
             async with asyncio.timeout_at(min(deadline, line_deadline)):
                 chunk = await anext(chunks, b"")
+            lines += chunk.count(b"\n")
+            if lines > MAX_LINES:
+                raise ClientError(f"The endpoint sent more than {MAX_LINES} lines.")
             *whole, last = chunk.split(b"\n")
             for line in whole:
                 rest += line
