@@ -16,6 +16,7 @@ from higgs_core.checkpoint.load import load_model
 from higgs_core.checkpoint.locate import locate
 from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.config import ModelConfig
+from higgs_core.cpu_threads import keep_to_quota
 from higgs_core.engine_config import AUTO, DTYPES, EngineConfig, NumberOrAuto
 from higgs_core.errors import ModelLoadError
 from higgs_core.kernels import ops_for
@@ -39,6 +40,7 @@ from higgs_core.sampling.sampler import TextSampler
 from higgs_core.sampling.text_state import TextState, TextStepTail
 from higgs_core.sized_cache import memory_for_weights, sized_cache
 from higgs_core.stage_times import StageTimes
+from higgs_core.watchdog import Heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,10 @@ class LoadedModel:
 
 @dataclass(frozen=True, eq=False)
 class EngineParts:
-    """Everything that an engine runs on. codec: None when only codes are wanted.  built_in: as in LoadedModel."""
+    """Everything that an engine runs on. codec: None when only codes are wanted.  built_in: as in LoadedModel.
+
+    heartbeat: of the thread that will run the steps.
+    """
 
     config: ModelConfig
     weights: DecoderWeights
@@ -69,6 +74,7 @@ class EngineParts:
     decode_step: DecodeStep
     work: DeviceWork
     postprocess: Postprocess
+    heartbeat: Heartbeat
     codec: AudioCodec | None
     device: torch.device
     built_in: BuiltIn | None
@@ -86,6 +92,7 @@ class _Folders:
 def load_parts(config: EngineConfig, times: StageTimes | None = None) -> EngineParts:
     """Load everything. times: gets the seconds of each stage. Raises ModelLoadError."""
     times = times or StageTimes()
+    keep_to_quota()
     with times.stage("device"):
         device = _device(config.device)  # refused before anything is downloaded
         kind = _kind(config.weights, device)
@@ -177,12 +184,12 @@ def build_parts(
     runner = StepRunner(decoder, state, step_tail, text, text_tail, capturer_for(device))
     per_slot = cache.nbytes_per_slot_position * context
     prefixes = PrefixCache(int(per_slot * count * PREFIX_SHARE))
-    slots, outputs = Slots(state, text, cache), StepOutputs(device)
-    postprocess = Postprocess(decoder, model.tokenizer, slots, outputs)
+    slots, outputs, heartbeat = Slots(state, text, cache), StepOutputs(device), Heartbeat()
+    postprocess = Postprocess(decoder, model.tokenizer, slots, outputs, heartbeat)
     prefill = Prefill(decoder, slots, prefixes, postprocess)
     text_step = TextStep(slots, text, runner, outputs)
     decode_step = DecodeStep(config, slots, state, runner, outputs)
-    work = DeviceWork(slots, prefixes, prefill, text_step, decode_step)
+    work = DeviceWork(slots, prefixes, prefill, text_step, decode_step, heartbeat)
     log.info(
         "Ready on %s: %d slots of %d positions (%.2f GB of KV cache)", device, count, context, per_slot * count / 1e9
     )
@@ -198,6 +205,7 @@ def build_parts(
         decode_step=decode_step,
         work=work,
         postprocess=postprocess,
+        heartbeat=heartbeat,
         codec=codec,
         device=device,
         built_in=model.built_in,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 
 import numpy as np
@@ -12,8 +13,9 @@ from higgs_core.build import EngineParts, load_parts
 from higgs_core.built_in import BuiltIn
 from higgs_core.codec.clip_encoder import ClipEncoder
 from higgs_core.codec.worker import CodecWorker
-from higgs_core.engine_config import EngineConfig, NumberOrAuto
-from higgs_core.errors import HiggsError, PromptTooLongError, RequestError
+from higgs_core.engine_config import AUTO, EngineConfig, NumberOrAuto, SecondsOrAuto
+from higgs_core.errors import EngineStoppedError, HiggsError, PromptTooLongError, RequestError
+from higgs_core.failure_latch import FailureLatch
 from higgs_core.params import GenerationParams, draw_seed
 from higgs_core.prompt.chatml import ChatMLSample, Message
 from higgs_core.prompt.layout import build_prompt
@@ -23,20 +25,47 @@ from higgs_core.runtime.handles import GenerationFuture
 from higgs_core.runtime.scheduler import Scheduler
 from higgs_core.runtime.streaming import AudioChunk, AudioStream, stream_lengths
 from higgs_core.stage_times import StageTimes
+from higgs_core.watchdog import Watchdog
 
 __all__ = ["AudioChunk", "AudioStream", "GenerationFuture", "GenerationResult", "HiggsAudioEngine"]
 
+CLOSE_SECONDS = 30.0
+"""How long `close` waits for each thread. One that is still in a call then is left behind."""
+
+_HANG_SECONDS = {"cuda": 120.0, "cpu": 3600.0}  # of the slowest machine: a CPU may prefill for minutes
 _MIN_STEPS = 16  # that a prompt must leave room for in the context, unless fewer were asked for
 
 
 class HiggsAudioEngine:
     """Safe to use from any thread. Made by `from_pretrained` or `from_config`; ended by `close` or a `with` block."""
 
-    def __init__(self, parts: EngineParts, *, max_waiting: int = EngineConfig.max_waiting) -> None:
+    def __init__(
+        self,
+        parts: EngineParts,
+        *,
+        max_waiting: int = EngineConfig.max_waiting,
+        hang_seconds: SecondsOrAuto = EngineConfig.hang_seconds,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """max_waiting, hang_seconds: as in EngineConfig.  clock: the watchdog's, in seconds."""
         self._parts = parts
-        self._codec = CodecWorker(parts.codec, parts.device) if parts.codec is not None else None
+        self._failure = FailureLatch()
+        self._codec = CodecWorker(parts.codec, parts.device, self._failure) if parts.codec is not None else None
         self._encode_clip = ClipEncoder(self._codec, parts.config.num_codebooks, self._codes_per_codebook - 1)
-        self._scheduler = Scheduler(parts.slots, parts.work, parts.postprocess, parts.device, max_waiting=max_waiting)
+        self._scheduler = Scheduler(
+            parts.slots,
+            parts.work,
+            parts.postprocess,
+            parts.device,
+            max_waiting=max_waiting,
+            heartbeat=parts.heartbeat,
+            failure=self._failure,
+        )
+        usual = _HANG_SECONDS["cuda" if parts.device.type == "cuda" else "cpu"]
+        limit = usual if hang_seconds == AUTO else hang_seconds
+        watched = [self._scheduler.watched, *([self._codec.watched] if self._codec is not None else [])]
+        self._watchdog = Watchdog(watched, self._failure, limit, clock=clock)
+        self._watchdog.start()
 
     @classmethod
     def from_pretrained(
@@ -52,6 +81,7 @@ class HiggsAudioEngine:
         max_context: int = EngineConfig.max_context,
         *,
         max_waiting: int = EngineConfig.max_waiting,
+        hang_seconds: SecondsOrAuto = EngineConfig.hang_seconds,
         progress: bool = EngineConfig.progress,
         weights: str = EngineConfig.weights,
         kernels: bool = EngineConfig.kernels,
@@ -72,6 +102,7 @@ class HiggsAudioEngine:
                 max_batch_size=max_batch_size,
                 max_context=max_context,
                 max_waiting=max_waiting,
+                hang_seconds=hang_seconds,
                 progress=progress,
                 weights=weights,
                 kernels=kernels,
@@ -81,7 +112,7 @@ class HiggsAudioEngine:
     @classmethod
     def from_config(cls, config: EngineConfig) -> HiggsAudioEngine:
         """Load what the config names. Raises ModelLoadError."""
-        return cls(load_parts(config), max_waiting=config.max_waiting)
+        return cls(load_parts(config), max_waiting=config.max_waiting, hang_seconds=config.hang_seconds)
 
     @property
     def device(self) -> torch.device:
@@ -113,6 +144,15 @@ class HiggsAudioEngine:
     @property
     def healthy(self) -> bool:
         return self._scheduler.healthy and (self._codec is None or self._codec.healthy)
+
+    @property
+    def failure(self) -> EngineStoppedError | None:
+        """What ended the engine for good; None while it works, and when it was closed."""
+        return self._failure.error
+
+    def on_failure(self, listener: Callable[[EngineStoppedError], object]) -> None:
+        """Call `listener` once when the engine fails for good, from any thread, after its requests were told."""
+        self._failure.on_trip(listener)
 
     def stats(self) -> dict[str, int]:
         """Requests waiting and active, slots, hits and misses of both caches, and the decoder's weights in bytes."""
@@ -196,11 +236,15 @@ class HiggsAudioEngine:
         assert stream.result is not None
         return stream.result
 
-    def close(self) -> None:
-        """Stop both threads. Generations under way end in EngineStoppedError."""
-        self._scheduler.close()
-        if self._codec is not None:
-            self._codec.close()
+    def close(self) -> bool:
+        """Stop the threads. Generations under way end in EngineStoppedError.
+
+        Returns whether all have ended: a thread that hangs in a call is left behind after CLOSE_SECONDS, and only the
+        end of the process frees what it uses.
+        """
+        self._watchdog.close()
+        ended = self._scheduler.close(CLOSE_SECONDS)
+        return (self._codec is None or self._codec.close(CLOSE_SECONDS)) and ended
 
     def __enter__(self) -> HiggsAudioEngine:
         return self
@@ -238,7 +282,19 @@ class HiggsAudioEngine:
         return Generation(prompt, params, seed, Future(), timeline)
 
     def _deliver(self, generation: Generation, future: GenerationFuture) -> None:
-        """Called when a generation has ended: have the codec decode its segments, then resolve the future."""
+        """Called when a generation has ended: have the codec decode its segments, then resolve the future.
+
+        A future's callback raises into a log at best, so whatever fails is told to whoever waits.
+        """
+        try:
+            self._decode_and_settle(generation, future)
+        except Exception as error:
+            future.fail(error)
+        except BaseException:
+            future.fail(EngineStoppedError("The engine's thread was ended; this worker is being replaced."))
+            raise
+
+    def _decode_and_settle(self, generation: Generation, future: GenerationFuture) -> None:
         error = generation.finished.exception()
         if error is not None:
             future.fail(error)
@@ -247,13 +303,7 @@ class HiggsAudioEngine:
             future.settle(lambda: self._result(generation, None, 0.0, None))
             return
         started = time.perf_counter()
-        try:
-            audio = self._codec.decode_joined(
-                [segment.codes(self._codes_per_codebook) for segment in generation.segments]
-            )
-        except HiggsError as stopped:
-            future.fail(stopped)
-            return
+        audio = self._codec.decode_joined([segment.codes(self._codes_per_codebook) for segment in generation.segments])
 
         def decoded(done: Future[np.ndarray]) -> None:
             now = time.perf_counter()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 AUTO: Final = "auto"
 NumberOrAuto = int | Literal["auto"]
+SecondsOrAuto = float | Literal["auto"]
 DTYPES = {
     "fp32": "float32",
     "float32": "float32",
@@ -40,6 +41,8 @@ class EngineConfig:
     max_batch_size: slots, or "auto": as many as suit the device.  max_context: positions a slot. Fewer of both if
         memory does not reach, which the log says; `higgs_core/memory_plan.py` has the rule.
     max_waiting: requests that may wait for a slot before `submit` raises BusyError.
+    hang_seconds: how long one step or one call of the codec may take before the engine counts as hung and fails for
+        good; five times as long until each has done its first. "auto": 120 on a GPU, 3600 on a CPU.
     progress: show a bar while weights load.
     weights: "auto" (in `dtype`), or "int8" or "fp8": the layers' matrices in 8 bits with a scale an output feature.
     kernels: whether a GPU runs Triton kernels, which are checked at boot; without them it speaks, but more slowly.
@@ -57,6 +60,7 @@ class EngineConfig:
     max_batch_size: NumberOrAuto = AUTO
     max_context: int = 8192
     max_waiting: int = 64
+    hang_seconds: SecondsOrAuto = AUTO
     progress: bool = False
     weights: str = AUTO
     kernels: bool = True
@@ -69,6 +73,8 @@ class EngineConfig:
             raise ModelLoadError(f"max_context is {self.max_context}; allowed is at least {MIN_CONTEXT}.")
         if self.max_waiting < 0:
             raise ModelLoadError(f"max_waiting is {self.max_waiting}; allowed is at least 0.")
+        if self.hang_seconds != AUTO and not self.hang_seconds > 0:
+            raise ModelLoadError(f"hang_seconds is {self.hang_seconds}; allowed is 'auto' or above 0.")
         if self.dtype is None or (isinstance(self.dtype, str) and self.dtype != AUTO and self.dtype not in DTYPES):
             raise ModelLoadError(f"dtype is {self.dtype!r}; allowed is 'auto' or one of {', '.join(DTYPES)}.")
         if self.weights not in WEIGHTS:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from higgs_core.cgroup import memory_left
 from higgs_core.config import ModelConfig
 from higgs_core.device_memory import is_out_of_memory
 from higgs_core.engine_config import AUTO, NumberOrAuto
@@ -146,9 +147,5 @@ def _free_host_memory() -> int:
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # not Linux: assume half is taken
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no such group, or "max": no limit
-        return free
-    return min(free, max(limit - used, 0))
+    left = memory_left()
+    return free if left is None else min(free, left)

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from serverless.config.native_memory import FreedMemory
-from serverless.config.startup import WRONG_SETTING, end_process, start_up
+from serverless.config.startup import (
+    FAILED,
+    LAST_ANSWERS_SECONDS,
+    WRONG_SETTING,
+    end_process_within,
+    leave,
+    start_up,
+)
 from serverless.http import health
 from serverless.http.app import create_app
 
@@ -44,8 +51,11 @@ def serve(settings: Settings) -> int:
     fatal = threading.Event()
 
     def stop() -> None:
+        if fatal.is_set():
+            return
         fatal.set()
-        server.should_exit = True
+        server.should_exit = True  # answers that are on their way leave first
+        end_process_within(LAST_ANSWERS_SECONDS, FAILED)
 
     server = uvicorn.Server(uvicorn_config(create_app(service, settings, on_fatal=stop), settings.host, settings.port))
     health_server = None
@@ -55,14 +65,13 @@ def serve(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn drains, then raises the signal once more: it must find a handler that lets the rest of this run
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+    service.observe_failure(stop)
     log.info("Listening on port %d", settings.port)
     server.run()
     if health_server is not None:
         health_server.should_exit = True
-    service.close()
-    if fatal.is_set():
-        end_process()
-    return 0
+    failed = not service.close() or fatal.is_set()
+    return leave(FAILED if failed else 0, clean=not failed and not service.loading)
 
 
 def uvicorn_config(app: FastAPI, host: str, port: int) -> uvicorn.Config:

@@ -6,11 +6,20 @@ starts the HTTP server of load-balancing endpoints from the same image.
 
 from __future__ import annotations
 
+import signal
 import sys
 from functools import partial
 
 from serverless.config.native_memory import FreedMemory
-from serverless.config.startup import WRONG_SETTING, end_process, start_up
+from serverless.config.startup import (
+    FAILED,
+    LAST_ANSWERS_SECONDS,
+    WRONG_SETTING,
+    end_process,
+    end_process_within,
+    leave,
+    start_up,
+)
 
 
 def main() -> int:
@@ -29,8 +38,11 @@ def main() -> int:
     from serverless.queue.progress import ProgressReporter
     from serverless.service.service import SpeechService
 
+    # Until the SDK has handlers of its own: as a container's first process it would not hear of the signal without one.
+    signal.signal(signal.SIGTERM, lambda *_: end_process(0))
     service = SpeechService(settings)
     service.observe_jobs(FreedMemory())
+    service.observe_failure(partial(end_process_within, LAST_ANSWERS_SECONDS, FAILED))
     service.load()
 
     @runpod.serverless.register_fitness_check  # type: ignore[untyped-decorator]
@@ -41,11 +53,9 @@ def main() -> int:
 
     reporter = partial(ProgressReporter, send=runpod.serverless.progress_update)
     runpod.serverless.start(QueueWorker(service, reporter=reporter).config)
-    dead = service.must_recycle
-    service.close()
-    if dead:
-        end_process()
-    return 0
+    failed = service.must_recycle
+    failed |= not service.close()
+    return leave(FAILED if failed else 0, clean=not failed)
 
 
 if __name__ == "__main__":

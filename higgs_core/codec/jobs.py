@@ -14,6 +14,7 @@ import torch
 
 from higgs_core.codec.audio_codec import MAX_DECODE_FRAMES
 from higgs_core.codec.pieces import Piece, pieces
+from higgs_core.resolving import resolve
 
 MAX_PASSED_OVER = 4
 """Turns that less urgent work is passed over before it has one."""
@@ -60,7 +61,7 @@ class DecodeJob:
         self._audio.append(decoded[self._pieces.popleft().samples].numpy().copy())
         if self._pieces:
             return False
-        self.future.set_result(self._audio[0] if len(self._audio) == 1 else np.concatenate(self._audio))
+        resolve(self.future, self._audio[0] if len(self._audio) == 1 else np.concatenate(self._audio))
         return True
 
 

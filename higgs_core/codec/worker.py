@@ -18,15 +18,19 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from higgs_core.codec.audio_codec import AudioCodec, free_cached_memory
+from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.codec.decode_graph import DecodeGraphs
 from higgs_core.codec.jobs import DecodeJob, JobQueue, Task, Urgency
+from higgs_core.codec.settling import STOPPED, settle
 from higgs_core.device_memory import is_out_of_memory
-from higgs_core.errors import DeviceMemoryError, EngineStoppedError, HiggsError
+from higgs_core.errors import EngineStoppedError
+from higgs_core.failure_latch import FailureLatch
+from higgs_core.resolving import reject
+from higgs_core.watchdog import Heartbeat, Watched
 
 log = logging.getLogger(__name__)
 
-_STOPPED = "The audio codec has stopped; this worker is being replaced."
+_STUCK_SECONDS = 1.0  # that a thread gets to end once the engine has failed
 
 Result = TypeVar("Result")
 
@@ -35,11 +39,15 @@ class CodecWorker:
     """`encode` and `decode` may be called from any thread.
 
     Every future is resolved, whatever happens to the thread, and fails with HiggsErrors only: EngineStoppedError when
-    the thread has ended or the codec failed, DeviceMemoryError when the device has too little memory.
+    the thread has ended or hangs or the device has failed, DeviceMemoryError when the device has too little memory. Any
+    other error is the job's own: its future fails with a plain HiggsError, and the next job runs.
     """
 
-    def __init__(self, codec: AudioCodec, device: torch.device) -> None:
+    def __init__(self, codec: AudioCodec, device: torch.device, failure: FailureLatch | None = None) -> None:
+        """failure: of the whole engine; the thread trips it when the device fails, and when it ends unasked."""
         self._codec = codec
+        self._failure = FailureLatch() if failure is None else failure
+        self._heartbeat = Heartbeat()
         self._device = device
         self._graphs = DecodeGraphs(codec, device)
         self._wake = threading.Condition()
@@ -53,10 +61,20 @@ class CodecWorker:
             torch.cuda.synchronize(device)
         self._thread = threading.Thread(target=self._run, name="higgs-codec", daemon=True)
         self._thread.start()
+        self._failure.on_trip(self._reject_all)
 
     @property
     def healthy(self) -> bool:
-        return not self._closing and self._thread.is_alive()
+        return not self._failure.tripped and not self._closing and self._thread.is_alive()
+
+    @property
+    def watched(self) -> Watched:
+        """Its thread, for a watchdog."""
+        return Watched("audio codec", self._thread, self._heartbeat, lambda: self._lost)
+
+    @property
+    def _lost(self) -> bool:
+        return not self._closing and not self._thread.is_alive()
 
     @property
     def captured_lengths(self) -> tuple[int, ...]:
@@ -96,17 +114,27 @@ class CodecWorker:
                 unfinished.discard(part)
                 last = not unfinished
             if last:
-                _settle(joined, lambda: np.concatenate([part.result() for part in parts]))
+                settle(joined, lambda: np.concatenate([part.result() for part in parts]), self._failure)
 
         for part in parts:
             part.add_done_callback(finished)
         return joined
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None) -> bool:
+        """Stop the thread; whatever waits for it ends in EngineStoppedError. Returns whether the thread has ended.
+
+        timeout: seconds to wait for it; one that hangs is left behind.
+        """
         with self._wake:
             self._closing = True
             self._wake.notify()
-        self._thread.join()
+        if self._thread is threading.current_thread():
+            return True
+        self._thread.join(_STUCK_SECONDS if self._failure.tripped else timeout)
+        if self._thread.is_alive():
+            log.error("The audio codec's thread did not end; it is left behind")
+            self._reject_all(EngineStoppedError(STOPPED))
+        return not self._thread.is_alive()
 
     def _submit(self, work: Callable[[], Result]) -> Future[Result]:
         future: Future[Result] = Future()
@@ -129,53 +157,77 @@ class CodecWorker:
         return job.future
 
     def _refuse_if_closed(self) -> None:
+        if (failure := self._failure.error) is not None:
+            raise failure
         if not self.healthy:
-            raise EngineStoppedError(_STOPPED)
+            raise EngineStoppedError(STOPPED)
 
     def _run(self) -> None:
-        _use_threads(self._threads)
         try:
+            _use_threads(self._threads)
             with _lowest_priority_stream(self._device), torch.inference_mode():
                 while self._serve():
-                    pass
+                    self._heartbeat.rest()
+        except Exception as error:
+            log.error("The audio codec's thread ended: %s", type(error).__name__, exc_info=error)
         finally:
             # Also reached when the thread is ended in the middle of a job.
-            with self._wake:
-                self._closing = True
-                left = [*self._running, *self._jobs.clear()]
-            for future in left:
-                if not future.done():
-                    future.set_exception(EngineStoppedError(_STOPPED))
+            if not self._closing:
+                self._failure.trip(EngineStoppedError(STOPPED))
+            self._reject_all(EngineStoppedError(STOPPED))
+            self._heartbeat.rest()
+
+    def _reject_all(self, error: EngineStoppedError) -> None:
+        """Tell everybody who waits, from any thread."""
+        with self._wake:
+            left = [*self._running, *self._jobs.clear()]
+            self._wake.notify()
+        for future in left:
+            with contextlib.suppress(BaseException):  # what a callback raises must not keep the next one waiting
+                reject(future, EngineStoppedError(error.message))
 
     def _serve(self) -> bool:
         """Wait for jobs and do the next ones. False when the thread is to end."""
         with self._wake:
-            while not (self._closing or self._jobs):
+            while not (self._closing or self._failure.tripped or self._jobs):
                 self._wake.wait()
-            if self._closing:
+            if self._closing or self._failure.tripped:
                 return False
             next_up = self._jobs.pop()
             self._running = [next_up.future] if isinstance(next_up, Task) else [job.future for job in next_up]
         if isinstance(next_up, Task):
-            _settle(next_up.future, next_up.work)
+            self._heartbeat.beat()
+            settle(next_up.future, next_up.work, self._failure)
         else:
             self._decode_batch(next_up)
         self._running = []
+        self._heartbeat.warm = True
         return True
 
     def _decode_batch(self, batch: list[DecodeJob]) -> None:
+        self._heartbeat.beat()
         decoded: Future[torch.Tensor] = Future()
-        _settle(decoded, lambda: self._decode(torch.stack([job.next_codes() for job in batch])))
+        settle(decoded, lambda: self._decode(torch.stack([job.next_codes() for job in batch])), self._failure)
         error = decoded.exception()
-        if len(batch) > 1 and isinstance(error, DeviceMemoryError):
-            for job in batch:  # one at a time needs a fraction of the memory
+        if len(batch) > 1 and error is not None and not self._failure.tripped:
+            for job in batch:  # one at a time needs a fraction of the memory, and a job's own error stays with it
                 self._decode_batch([job])
             return
         for row, job in enumerate(batch):
             if error is not None:
-                job.future.set_exception(error)
-            elif not job.add(decoded.result()[row]):
-                with self._wake:
+                reject(job.future, error)
+            else:
+                self._add_piece(job, decoded.result()[row])
+
+    def _add_piece(self, job: DecodeJob, audio: torch.Tensor) -> None:
+        """Take the audio of a decode's next piece, float32 [N], and queue the piece behind it, if there is one."""
+        complete: Future[bool] = Future()
+        settle(complete, lambda: job.add(audio), self._failure)
+        if (error := complete.exception()) is not None:
+            reject(job.future, error)
+        elif not complete.result():
+            with self._wake:
+                if not job.future.done():  # whoever waits has not been told meanwhile that the codec has stopped
                     self._jobs.add_decode(job)
 
     def _decode(self, codes: torch.Tensor) -> torch.Tensor:
@@ -184,6 +236,7 @@ class CodecWorker:
         return self._codec.decode(codes) if audio is None else audio
 
     def _warm_up(self, lengths: Sequence[int]) -> None:
+        self._heartbeat.warm = False  # it may take as long as a first call
         started = time.perf_counter()
         try:
             self._codec.warm_up()
@@ -211,20 +264,3 @@ def _lowest_priority_stream(device: torch.device) -> contextlib.AbstractContextM
         return contextlib.nullcontext()
     lowest, _ = torch.cuda.Stream.priority_range()  # type: ignore[call-arg]  # it is static
     return torch.cuda.stream(torch.cuda.Stream(device, priority=lowest))
-
-
-def _settle(future: Future[Result], work: Callable[[], Result]) -> None:
-    """Resolve with what `work` returns or raises, as a HiggsError."""
-    out_of_memory = False
-    try:
-        future.set_result(work())
-    except HiggsError as error:
-        future.set_exception(error)
-    except Exception as error:
-        out_of_memory = is_out_of_memory(error)
-        if not out_of_memory:
-            log.error("The audio codec failed: %s", type(error).__name__, exc_info=error)
-            future.set_exception(EngineStoppedError("The audio codec failed; the worker must be replaced."))
-    if out_of_memory:  # here, and not in the handler, the failed call's tensors are free
-        free_cached_memory()
-        future.set_exception(DeviceMemoryError("The device ran out of memory in the audio codec."))

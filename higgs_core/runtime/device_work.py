@@ -22,6 +22,7 @@ from higgs_core.runtime.prefill import Chunk, Prefill
 from higgs_core.runtime.prefix_cache import PrefixCache
 from higgs_core.runtime.slots import Slots
 from higgs_core.runtime.text_step import TextStep
+from higgs_core.watchdog import Heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,16 @@ class DeviceWork:
     """Used by the engine's thread only."""
 
     def __init__(
-        self, slots: Slots, prefixes: PrefixCache, prefill: Prefill, text_step: TextStep, decode_step: DecodeStep
+        self,
+        slots: Slots,
+        prefixes: PrefixCache,
+        prefill: Prefill,
+        text_step: TextStep,
+        decode_step: DecodeStep,
+        heartbeat: Heartbeat,
     ) -> None:
+        """heartbeat: of the engine's thread."""
+        self._heartbeat = heartbeat
         self._slots = slots
         self._prefixes = prefixes
         self._prefill = prefill
@@ -68,6 +77,7 @@ class DeviceWork:
 
     def _fits(self, batch: list[Chunk]) -> bool:
         """Prefill the chunks. False when memory is too short for them."""
+        self._heartbeat.beat()
         try:
             self._prefill.forward(batch)
         except Exception as error:
@@ -80,6 +90,7 @@ class DeviceWork:
         """Launch a step for as many of those who take part as there is memory for."""
         freed = False
         while True:
+            self._heartbeat.beat()
             try:
                 launch()
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from higgs_core.errors import EngineStoppedError
 from higgs_core.runtime.generation import Generation, GenerationResult
 
 
@@ -28,15 +29,21 @@ class GenerationFuture(Future[GenerationResult]):
         return cancelled
 
     def settle(self, work: Callable[[], GenerationResult]) -> None:
-        """Resolve with what `work` returns or raises, unless the future was cancelled."""
-        if not self.set_running_or_notify_cancel():
+        """Resolve with what `work` returns or raises, unless the future was cancelled or is resolved already.
+
+        What ends the thread of `work` is raised again; whoever waits reads EngineStoppedError.
+        """
+        if self.done() or not self.set_running_or_notify_cancel():
             return
         try:
             self.set_result(work())
-        except BaseException as error:
+        except Exception as error:
             self.set_exception(error)
+        except BaseException:
+            self.set_exception(EngineStoppedError("The engine's thread was ended; this worker is being replaced."))
+            raise
 
     def fail(self, error: BaseException) -> None:
-        """Resolve with an error, unless the future was cancelled."""
-        if self.set_running_or_notify_cancel():
+        """Resolve with an error, unless the future was cancelled or is resolved already."""
+        if not self.done() and self.set_running_or_notify_cancel():
             self.set_exception(error)

@@ -16,12 +16,17 @@ from higgs_core.runtime.generation import FinishReason, Generation, Status
 from higgs_core.runtime.slots import Slots
 from higgs_core.runtime.step_output import StepOutputs
 from higgs_core.sampling.decode_state import IDLE, SEGMENT_ENDED
+from higgs_core.watchdog import Heartbeat
 
 
 class Postprocess:
     """Used by the engine's thread only."""
 
-    def __init__(self, decoder: Decoder, tokenizer: HiggsTokenizer, slots: Slots, outputs: StepOutputs) -> None:
+    def __init__(
+        self, decoder: Decoder, tokenizer: HiggsTokenizer, slots: Slots, outputs: StepOutputs, heartbeat: Heartbeat
+    ) -> None:
+        """heartbeat: of the engine's thread."""
+        self._heartbeat = heartbeat
         self._config, self._cache = decoder.config, decoder.cache
         self._has_text_head = decoder.weights.text_head is not None
         self._tokenizer = tokenizer
@@ -40,6 +45,7 @@ class Postprocess:
         Outputs in flight of a request that has finished meanwhile are discarded.
         """
         while (output := self._outputs.next(keep_in_flight=self._slots.has_steps_left)) is not None:
+            self._heartbeat.beat()
             emitted = output.emitted()
             for row, generation in enumerate(output.row_to_request):
                 if generation is None or generation.status is Status.FINISHED or emitted[row, -1] == IDLE:

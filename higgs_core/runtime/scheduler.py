@@ -12,22 +12,34 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
+from contextlib import suppress
 
 import torch
 
 from higgs_core.device_memory import is_out_of_memory
 from higgs_core.errors import BusyError, EngineStoppedError, GenerationCancelled, HiggsError
+from higgs_core.failure_latch import FailureLatch
+from higgs_core.resolving import reject, resolve
 from higgs_core.runtime.device import engine_stream
 from higgs_core.runtime.device_work import DeviceWork
 from higgs_core.runtime.generation import Generation, Status
 from higgs_core.runtime.postprocess import Postprocess
+from higgs_core.runtime.reservation import Reservation
 from higgs_core.runtime.slots import Slots
+from higgs_core.watchdog import Heartbeat, Watched
 
 log = logging.getLogger(__name__)
 
+_STOPPED = "The engine has stopped; this worker is being replaced."
+_STUCK_SECONDS = 1.0  # that a thread gets to end once the engine has failed
+
 
 class Scheduler:
-    """Bounded waiting queue and slots. Every submitted generation's `finished` future is resolved, whatever happens."""
+    """Bounded waiting queue and slots. Every submitted generation's `finished` future is resolved, whatever happens.
+
+    By the engine's thread as a rule; by whoever trips the latch, or closes, when that thread hangs. The first one
+    counts: what a thread that hung brings later is dropped.
+    """
 
     def __init__(
         self,
@@ -37,7 +49,10 @@ class Scheduler:
         device: torch.device,
         *,
         max_waiting: int,
+        heartbeat: Heartbeat,
+        failure: FailureLatch,
     ) -> None:
+        """heartbeat: of the engine's thread.  failure: of the whole engine; tripped when the thread ends unasked."""
         self._slots = slots
         self._work = work
         self._postprocess = postprocess
@@ -49,16 +64,27 @@ class Scheduler:
         self._unresolved: set[Generation] = set()  # from `submit` until `finished` is resolved
         self._cancelled: set[Generation] = set()  # asked for by any thread, taken up by the engine's
         self._closing = False
-        self._failure: EngineStoppedError | None = None
+        self._heartbeat = heartbeat
+        self._failure = failure
         self._reserved = 0
         self._asked_to_warm_up = False
         self._warm: Future[None] = Future()  # resolved before the first request gets a slot
         self._thread = threading.Thread(target=self._run, name="higgs-engine", daemon=True)
         self._thread.start()
+        failure.on_trip(self._reject_all)
 
     @property
     def healthy(self) -> bool:
-        return self._failure is None and not self._closing and self._thread.is_alive()
+        return not self._failure.tripped and not self._closing and self._thread.is_alive()
+
+    @property
+    def watched(self) -> Watched:
+        """Its thread, for a watchdog."""
+        return Watched("engine", self._thread, self._heartbeat, lambda: self._lost)
+
+    @property
+    def _lost(self) -> bool:
+        return not self._closing and not self._thread.is_alive()
 
     @property
     def waiting(self) -> int:
@@ -83,12 +109,12 @@ class Scheduler:
                     hint="Send the request again in a few seconds.",
                 )
             self._reserved += 1
-        return Reservation(self)
+        return Reservation(self._submit_reserved, self._release_reserved)
 
     def cancel(self, generation: Generation) -> None:
         """Ask for a generation to be dropped; its slot is free a few steps later."""
         with self._wake:
-            if not generation.finished.done():
+            if generation in self._unresolved:
                 self._cancelled.add(generation)
                 self._wake.notify()
 
@@ -100,13 +126,21 @@ class Scheduler:
             self._wake.notify()
         self._warm.result()
 
-    def close(self) -> None:
-        """Stop the thread; whatever is under way ends in EngineStoppedError."""
+    def close(self, timeout: float | None = None) -> bool:
+        """Stop the thread; whatever is under way ends in EngineStoppedError. Returns whether the thread has ended.
+
+        timeout: seconds to wait for it; one that hangs is left behind.
+        """
         with self._wake:
             self._closing = True
             self._wake.notify()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._thread is threading.current_thread():
+            return True
+        self._thread.join(_STUCK_SECONDS if self._failure.tripped else timeout)
+        if self._thread.is_alive():
+            log.error("The engine's thread did not end; it is left behind")
+            self._reject_all(EngineStoppedError(_STOPPED))
+        return not self._thread.is_alive()
 
     def _submit_reserved(self, generation: Generation) -> None:
         with self._wake:
@@ -122,44 +156,52 @@ class Scheduler:
             self._reserved -= 1
 
     def _refuse_if_stopped(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        if (failure := self._failure.error) is not None:
+            raise failure
         if self._closing or not self._thread.is_alive():
-            raise EngineStoppedError("The engine has stopped; this worker is being replaced.")
+            raise EngineStoppedError(_STOPPED)
 
     def _run(self) -> None:
         try:
             with torch.inference_mode(), engine_stream(self._device):
                 while (cancelled := self._take_requests()) is not None:
+                    self._heartbeat.beat()
                     self._turn(cancelled)
+                    self._heartbeat.rest()
         except Exception as error:
             why = "ran out of memory" if is_out_of_memory(error) else "failed"
-            self._failure = EngineStoppedError(f"The engine {why} in mid-step; the worker must be replaced.")
             log.error("The engine's thread ended: %s", type(error).__name__, exc_info=error)
+            self._failure.trip(EngineStoppedError(f"The engine {why} in mid-step; the worker must be replaced."))
         finally:
             # Also reached when the thread is ended from outside.
-            self._failure = self._failure or EngineStoppedError(
-                "The engine has stopped; this worker is being replaced."
-            )
-            with self._wake:
-                left = list(self._unresolved)
-                self._waiting.clear()
-                self._arrived.clear()
-                self._cancelled.clear()
-            if not self._warm.done():
-                self._warm.set_exception(self._failure)
-            for generation in left:
-                self._resolve(generation, self._failure)
+            if not self._closing:
+                self._failure.trip(EngineStoppedError(_STOPPED))
+            self._reject_all(EngineStoppedError(_STOPPED))
+            self._heartbeat.rest()
+
+    def _reject_all(self, error: EngineStoppedError) -> None:
+        """Tell everybody who waits, from any thread. Touches nothing that the engine's thread alone may touch."""
+        with self._wake:
+            left = list(self._unresolved)
+            self._wake.notify()
+        reject(self._warm, error)
+        for generation in left:
+            with suppress(BaseException):  # what a callback raises must not keep the next one waiting
+                self._resolve(generation, EngineStoppedError(error.message))
 
     def _take_requests(self) -> set[Generation] | None:
         """Wait for work if there is none, and take what was submitted. Returns whom to cancel, None to end."""
         with self._wake:
-            while not (self._closing or self._to_warm_up or self._arrived or self._cancelled or self._has_work):
+            while not (self._ending or self._to_warm_up or self._arrived or self._cancelled or self._has_work):
                 self._wake.wait()
             self._waiting.extend(self._arrived)
             self._arrived.clear()
             cancelled, self._cancelled = self._cancelled, set()
-            return None if self._closing else cancelled
+            return None if self._ending else cancelled
+
+    @property
+    def _ending(self) -> bool:
+        return self._closing or self._failure.tripped
 
     @property
     def _has_work(self) -> bool:
@@ -182,7 +224,7 @@ class Scheduler:
         captured = self._work.warm_up()
         if captured:
             log.info("Captured %d steps", captured)
-        self._warm.set_result(None)
+        resolve(self._warm, None)
 
     def _schedule(self, cancelled: set[Generation]) -> None:
         for generation in cancelled:
@@ -201,31 +243,12 @@ class Scheduler:
         self._resolve(generation, error)
 
     def _resolve(self, generation: Generation, error: HiggsError | None) -> None:
-        if not generation.finished.done():
+        try:
             if error is None:
-                generation.finished.set_result(generation)
+                self._heartbeat.warm = True
+                resolve(generation.finished, generation)
             else:
-                generation.finished.set_exception(error)
-        with self._wake:
-            self._unresolved.discard(generation)
-
-
-class Reservation:
-    """A place in the waiting queue. Use it as a `with` block, which gives the place back if nothing was submitted."""
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = scheduler
-        self._held = True
-
-    def submit(self, generation: Generation) -> None:
-        """Queue a generation in this place. Raises EngineStoppedError."""
-        self._held = False
-        self._scheduler._submit_reserved(generation)
-
-    def __enter__(self) -> Reservation:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._held:
-            self._held = False
-            self._scheduler._release_reserved()
+                reject(generation.finished, error)
+        finally:
+            with self._wake:
+                self._unresolved.discard(generation)

@@ -7,6 +7,7 @@ can leave after 1 + 10 frames, which is 18 sampled columns.
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from higgs_core.codec.pieces import CONTEXT_FRAMES, Piece
-from higgs_core.errors import HiggsError
+from higgs_core.errors import EngineStoppedError, HiggsError
 from higgs_core.runtime.generation import Generation, GenerationResult
+
+log = logging.getLogger(__name__)
 
 FIRST_CHUNK_FRAMES = 1
 LARGEST_CHUNK_FRAMES = 64
@@ -157,21 +160,33 @@ class AudioStream:
     def on_finished(self, finished: Future[Generation]) -> None:
         """Called when the generation is over: send the rest of a segment that the step cap cut."""
         error = finished.exception()
-        if error is None and self._generation.segments and not self._generation.segments[-1].ended:
-            self._send(final=True)
-        self._chunks.put(error)
+        try:
+            if error is None and self._generation.segments and not self._generation.segments[-1].ended:
+                self._send(final=True)
+        finally:
+            self._chunks.put(error)
 
     def _send(self, *, final: bool) -> None:
-        segment = self._generation.segments[-1]
-        while len(self._plans) < len(self._generation.segments):
-            self._plans.append(ChunkPlan(self._captured_lengths))
+        """Send what is ready to the codec. Whatever fails is an error of this stream, not of the engine's thread."""
         try:
+            segment = self._generation.segments[-1]
+            while len(self._plans) < len(self._generation.segments):
+                self._plans.append(ChunkPlan(self._captured_lengths))
             for piece in self._plans[-1].ready(segment.complete_frames, final=final):
                 codes = segment.frames(piece.left, piece.right, self._codes)
                 self._chunks.put((piece, self._measured(self._decode(codes))))
-        except HiggsError as stopped:  # the codec has stopped: an error of this stream, not of the engine's thread
-            self._chunks.put(stopped)
-            self._cancel(self._generation)
+        except HiggsError as stopped:  # the codec has stopped
+            self._fail(stopped)
+        except Exception as defect:
+            log.error("A stream's chunk could not be sent: %s", type(defect).__name__, exc_info=defect)
+            self._fail(HiggsError("The stream failed for a reason of the worker's own.", hint="Try again."))
+        except BaseException:
+            self._fail(EngineStoppedError("The engine's thread was ended; this worker is being replaced."))
+            raise
+
+    def _fail(self, error: HiggsError) -> None:
+        self._chunks.put(error)
+        self._cancel(self._generation)
 
     def _measured(self, decoding: Future[np.ndarray]) -> Future[np.ndarray]:
         """`decoding`, whose duration is noted before its result is there."""

@@ -31,6 +31,9 @@ from higgs_core.text.speech_length import (
 _FEWEST_WORDS = 10
 _FEWEST_WORDS_OF_SENT_STEPS = 30
 
+LEAST_STEPS = 9
+"""Decode steps without which there is no frame: the synthetic column, and 8 codebooks that lag a column each."""
+
 CapFrom = Literal["client", "text", "ceiling"]
 
 
@@ -76,11 +79,19 @@ def plan_speech(
     *,
     max_piece_words: int = MAX_PIECE_WORDS,
 ) -> SpeechPlan:
-    """Raises RequestError when there is nothing to speak, more than the request's limits allow, or a clip is missing.
+    """Raises RequestError when there is nothing to speak, no step to speak in, more than the limits allow, or a clip is
+    missing.
 
     max_context: the engine's positions for prompt and speech.
     max_piece_words: the most words of a piece unless the request says how many it wants.
     """
+    if request.params.max_new_tokens < LEAST_STEPS:
+        raise RequestError(
+            f"max_new_tokens is {request.params.max_new_tokens}, which is too few for any audio: the first 40 ms take "
+            f"{LEAST_STEPS} decode steps.",
+            field="max_new_tokens",
+            hint="Send 25 for each second of speech, or leave it out.",
+        )
     if request.messages is not None:
         return _plan_messages(request, request.messages, clips)
     script, tag = _script(request), request.script_speaker_tag

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
 
 from higgs_core.audio import MAX_SECONDS, MIN_SECONDS
+from higgs_core.engine_config import AUTO
 from higgs_core.speech.voices import MAX_CLIP_BYTES
+from serverless.config.types import HangSeconds
 
 PREFIX = "HIGGS_AUDIO_"
 
@@ -30,6 +32,8 @@ class Limits(BaseModel):
     max_pieces: int = Field(512, ge=1, le=10_000, description="1 to 10000")
     max_audio_seconds: float = Field(7_200, ge=1, le=86_400, description="1 to 86400")
     max_queued_requests: int = Field(64, ge=0, le=10_000, description="0 to 10000")
+    # The engine.
+    hang_seconds: HangSeconds = Field(AUTO, description="auto (120 on a GPU, 3600 on a CPU) or 1 to 86400")
     # Reference clips.
     max_references: int = Field(16, ge=0, le=64, description="0 to 64")
     max_reference_bytes: int = Field(MAX_CLIP_BYTES, ge=1_000, le=100_000_000, description="1000 to 100000000")

@@ -219,6 +219,7 @@ class Settings(Limits):
             dtype=self.torch_dtype,
             max_batch_size=self.max_concurrency,
             max_context=self.max_context,
+            hang_seconds=self.hang_seconds,
             progress=progress,
             weights=self.weights,
             kernels=self.kernels,

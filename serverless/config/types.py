@@ -69,6 +69,7 @@ def is_web_address(value: str) -> bool:
 OptionalFloat = Annotated[float | None, BeforeValidator(_none_when_blank)]
 CountOrOff = Annotated[int | None, BeforeValidator(_none_when_blank), AfterValidator(_none_when_off)]
 Concurrency = Annotated[Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | Literal["auto"], BeforeValidator(_lower)]
+HangSeconds = Annotated[Annotated[float, Field(ge=1, le=86_400)] | Literal["auto"], BeforeValidator(_lower)]
 Device = Annotated[str, BeforeValidator(_lower)]
 Dtype = Annotated[Literal["auto", "float32", "float16", "bfloat16"], BeforeValidator(_full_dtype)]
 Weights = Annotated[Literal["auto", "int8", "fp8"], BeforeValidator(_lower)]

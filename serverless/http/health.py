@@ -10,6 +10,8 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
+from higgs_core.errors import EngineStoppedError, ModelLoadError
+
 if TYPE_CHECKING:
     from serverless.service.service import SpeechService
 
@@ -21,7 +23,8 @@ async def ping(request: Request) -> Response:
     """Needs no key. An engine that failed after it was ready is reported too."""
     service: SpeechService = request.app.state.service
     if (reason := why_unhealthy(service)) is not None:
-        return JSONResponse({"error": reason, "code": "model_not_loaded"}, status_code=500)
+        code = ModelLoadError.code if service.load_error is not None else EngineStoppedError.code
+        return JSONResponse({"error": reason, "code": code}, status_code=500)
     if not service.ready:
         return Response(status_code=204)
     return JSONResponse({"status": "ready"})
@@ -36,9 +39,7 @@ async def ready(request: Request) -> Response:
 
 def why_unhealthy(service: SpeechService) -> str | None:
     """The sentence that says why this process will never serve again; None while it does or may."""
-    if service.load_error is not None:
-        return service.load_error
-    return "The engine has stopped; the worker is being replaced." if service.must_recycle else None
+    return service.why_stopped if service.load_error is None else service.load_error
 
 
 def health_app(service: SpeechService) -> FastAPI:

@@ -97,7 +97,9 @@ class QueueWorker:
         return error_json(error) | ({"refresh_worker": True} if self._service.must_recycle else {})
 
     def concurrency(self, current: int) -> int:
-        """As many jobs at once as the engine has slots."""
+        """As many jobs at once as the engine has slots; none any more once it has failed."""
+        if self._service.must_recycle:
+            self._drain.begin()
         self._hooks.between_polls()
         return self._service.max_concurrency
 

@@ -36,9 +36,10 @@ def boot_engine(settings: Settings) -> HiggsAudioEngine:
         from higgs_core.build import load_parts
         from higgs_core.engine import HiggsAudioEngine
 
-    parts = load_parts(settings.engine_config(progress=sys.stderr.isatty()), times)
+    config = settings.engine_config(progress=sys.stderr.isatty())
+    parts = load_parts(config, times)
     jobs = parts.slots.count + settings.max_queued_requests  # how many slots there are is known only now
-    engine = HiggsAudioEngine(parts, max_waiting=WAITING_PIECES_PER_JOB * jobs)
+    engine = HiggsAudioEngine(parts, max_waiting=WAITING_PIECES_PER_JOB * jobs, hang_seconds=config.hang_seconds)
     try:
         engine.warm_up(times)
         if engine.built_in is None or not engine.built_in.random_weights:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -219,7 +220,17 @@ class SpeechJob:
         return {**timings, "encode": self._encode_seconds, "total": self._record.seconds}
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._resources.threads, partial(function, *arguments))
+        call = partial(_contained, partial(function, *arguments))
+        return await asyncio.get_running_loop().run_in_executor(self._resources.threads, call)
+
+
+def _contained(function: Callable[[], T]) -> T:
+    """What it returns or raises. What ends a thread would end the event loop too, and what ends an iterator is an
+    exception that asyncio's futures do not take: whoever waits would wait for ever."""
+    try:
+        return function()
+    except (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration) as ended:
+        raise RuntimeError("a step of the job ended its thread") from ended
 
 
 def _in_loop(on_progress: OnProgress | None) -> OnProgress | None:
@@ -229,7 +240,7 @@ def _in_loop(on_progress: OnProgress | None) -> OnProgress | None:
     loop, callback = asyncio.get_running_loop(), on_progress
 
     def report(progress: Progress) -> None:
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed, and whoever listened went with it
             loop.call_soon_threadsafe(callback, progress)
 
     return report

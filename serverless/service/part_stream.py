@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from higgs_core.audio import FORMATS, StreamEncoder
 from higgs_core.cancellation import CancelToken
+from higgs_core.errors import EngineStoppedError
 from higgs_core.rates import SAMPLING_RATE
 from higgs_core.speech.progress import OnProgress
 from higgs_core.speech.request import Clips
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from serverless.payload.parse import ParsedJob
 
 WIDEST_SAMPLE_BYTES = 4  # float32; every other encoding takes less
+
+_ENDED = "The thread of this stream was ended; this worker is being replaced."
 
 
 class PartStream:
@@ -59,6 +63,7 @@ class PartStream:
 
     async def __aenter__(self) -> Self:
         self._work = self._threads.submit(self._run)
+        self._work.add_done_callback(self._ended)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -77,10 +82,18 @@ class PartStream:
         """In a thread: generate and encode everything, then tell the event loop that it was all, or what failed."""
         try:
             self._generate()
-        except BaseException as error:
+        except Exception as error:
             self._put(error)
+        except BaseException:  # in the event loop it would end the process
+            self._put(EngineStoppedError(_ENDED))
+            raise
         else:
             self._put(None)
+
+    def _ended(self, work: Future[None]) -> None:
+        """A service that closes cancels what no thread has begun: `_run` will never say anything then."""
+        if work.cancelled():
+            self._put(EngineStoppedError(_ENDED))
 
     def _generate(self) -> None:
         chunks = stream_speech(
@@ -123,5 +136,5 @@ class PartStream:
             self._parts += 1
 
     def _put(self, item: AudioPart | BaseException | None) -> None:
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed, and whoever waited went with it
             self._loop.call_soon_threadsafe(self._encoded.put_nowait, item)

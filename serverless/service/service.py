@@ -62,8 +62,10 @@ class SpeechService:
         self._engine: HiggsAudioEngine | None = None
         self._failure: HiggsError | None = None
         self._device_failed = False
+        self.loading = False
         self._device_lock = SharedLock()
         self._observers: list[JobObserver] = []
+        self._failure_observers: list[Callable[[], None]] = []
         self._in_flight = 0
         # A request blocks one thread at a time, so every request that is let in has one. Threads start when they are
         # needed; how many that may be is known once the engine is loaded.
@@ -74,9 +76,12 @@ class SpeechService:
 
     def load(self) -> None:
         """Load and warm up the engine. Blocking. A failure is logged with its remedy, remembered and not raised."""
+        self.loading = True
         try:
             logger.info("%d voices in the library", len(self.voices))
-            self._engine = self._boot(self.settings)
+            engine = self._boot(self.settings)
+            engine.on_failure(self._tell_failure)
+            self._engine = engine
             return
         except SettingsError as error:
             logger.error("%s", error.message)  # for the operator only: it names folders
@@ -91,6 +96,8 @@ class SpeechService:
                 f"The model could not be loaded ({type(error).__name__}).",
                 hint="The start of the worker's log says where.",
             )
+        finally:
+            self.loading = False
 
     def _without_folders(self, sentence: str) -> str:
         """The sentence as a client may read it: the operator's folders by their last names."""
@@ -100,15 +107,26 @@ class SpeechService:
                 sentence = sentence.replace(checkpoint, public_name(checkpoint))
         return sentence
 
-    def close(self) -> None:
-        """Stop the engine; whatever still runs ends with an error."""
-        if self._engine is not None:
-            self._engine.close()
+    def close(self) -> bool:
+        """Stop the engine; whatever still runs ends with an error.
+
+        Returns False when a thread of the engine's hangs and is left behind: the process is to end without waiting.
+        """
+        ended = self._engine is None or self._engine.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        return ended
 
     def observe_jobs(self, observer: JobObserver) -> None:
         """Call `observer` at the end of every job, in the event loop."""
         self._observers.append(observer)
+
+    def observe_failure(self, observer: Callable[[], None]) -> None:
+        """Call `observer` when the engine fails for good, from any thread: no job may be there to hear of it."""
+        self._failure_observers.append(observer)
+
+    def _tell_failure(self, _: HiggsError) -> None:
+        for observer in self._failure_observers:
+            observer()
 
     @property
     def ready(self) -> bool:
@@ -123,6 +141,14 @@ class SpeechService:
     def must_recycle(self) -> bool:
         """Whether only a new process helps: the engine's thread has ended or its device has failed."""
         return self._device_failed or (self._engine is not None and not self._engine.healthy)
+
+    @property
+    def why_stopped(self) -> str | None:
+        """The sentence that says why the process has to be replaced; None while it does not have to be."""
+        if not self.must_recycle:
+            return None
+        failure = self._engine.failure if self._engine is not None else None
+        return failure.message if failure is not None else "The engine has stopped; the worker is being replaced."
 
     @property
     def model_name(self) -> str:

@@ -70,7 +70,8 @@ def _squeezed(audio: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
     if not len(audio):
         return audio
     places = np.arange(max(1, round(len(audio) / speed))) * speed
-    return np.interp(places, np.arange(len(audio)), audio).astype(np.float32)
+    squeezed: NDArray[np.float32] = np.interp(places, np.arange(len(audio)), audio).astype(np.float32)
+    return squeezed
 
 
 def check_speed(speed: float) -> None:

@@ -21,6 +21,7 @@ from higgs_core.model.prompt_span import PromptSpan
 from higgs_core.runtime.device_work import DeviceWork
 from higgs_core.runtime.text_step import TextStep
 from higgs_core.sampling.text_state import TEXT_LANES
+from higgs_core.watchdog import Heartbeat
 from tests.golden import CASES, GoldenCase
 from tests.helpers.patience import PATIENCE
 
@@ -264,7 +265,7 @@ def test_a_request_that_waits_for_a_lane_does_not_pay_for_a_text_step() -> None:
     text_step: Any = TextStep(slots, text, MagicMock(), outputs)  # type: ignore[arg-type]
     prefill = MagicMock()
     prefill.batches.return_value = []
-    work = DeviceWork(slots, MagicMock(), prefill, text_step, MagicMock())  # type: ignore[arg-type]
+    work = DeviceWork(slots, MagicMock(), prefill, text_step, MagicMock(), Heartbeat())  # type: ignore[arg-type]
     first, error = next(work.run())
     assert isinstance(error, DeviceMemoryError)
     assert first is waiting[TEXT_LANES - 1]  # type: ignore[comparison-overlap]

@@ -14,7 +14,9 @@ import torch
 
 from higgs_core import AudioContent, ChatMLSample, GenerationParams, HiggsAudioEngine, Message
 from higgs_core.cancellation import CancelToken
-from higgs_core.errors import GenerationCancelled, NoAudioError, PromptTooLongError, RequestError
+from higgs_core.errors import GenerationCancelled, PromptTooLongError, RequestError
+from higgs_core.rates import FRAME_SAMPLES
+from higgs_core.speech.plan import LEAST_STEPS
 from higgs_core.speech.progress import Progress
 from higgs_core.speech.request import ReferenceSource, Speaker, SpeechRequest
 from higgs_core.speech.result import SpeechResult
@@ -145,11 +147,19 @@ def test_clips_reach_the_model_as_turns_and_as_voices(engine: HiggsAudioEngine) 
     assert not same(by_turns.audio_codes, speak(engine, request(), {}).audio_codes)
 
 
-def test_no_frame_at_all_is_an_error(engine: HiggsAudioEngine) -> None:
-    with pytest.raises(NoAudioError, match="Model did not return audio tokens"):
-        speak(engine, request(steps=1), {})
-    with pytest.raises(NoAudioError, match="Model did not return audio tokens"):
-        list(stream_speech(engine, request(steps=1), {}))
+@pytest.mark.parametrize("steps", [1, 8])
+def test_too_few_steps_for_a_frame_are_refused(engine: HiggsAudioEngine, steps: int) -> None:
+    with pytest.raises(RequestError, match=f"max_new_tokens is {steps}, .* 9 decode steps") as refused:
+        speak(engine, request(steps=steps), {})
+    assert refused.value.field == "max_new_tokens"
+    with pytest.raises(RequestError, match=f"max_new_tokens is {steps}, .* 9 decode steps"):
+        list(stream_speech(engine, request(steps=steps), {}))
+
+
+def test_the_fewest_steps_are_one_frame(engine: HiggsAudioEngine) -> None:
+    spoken = speak(engine, request(steps=LEAST_STEPS), {})
+    assert sum(codes.shape[1] for codes in spoken.audio_codes) == 1
+    assert len(spoken.audio) == FRAME_SAMPLES
 
 
 def test_a_prompt_that_cannot_fit_is_refused(engine: HiggsAudioEngine) -> None:

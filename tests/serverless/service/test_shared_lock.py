@@ -61,6 +61,38 @@ def test_who_fails_or_is_cancelled_leaves_the_way_free(way: str) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("way", ["shared", "exclusive"])
+def test_who_is_cancelled_while_letting_go_still_wakes_the_others(way: str) -> None:
+    """A client that goes and a worker that stops may cancel the same task twice."""
+
+    async def story() -> None:
+        lock, leave, entered = SharedLock(), asyncio.Event(), list[int]()
+
+        async def holder() -> None:
+            async with getattr(lock, way)():
+                await leave.wait()
+
+        async def waiter(number: int, kind: str) -> None:
+            async with getattr(lock, kind)():
+                entered.append(number)
+
+        holding = asyncio.create_task(holder())
+        await others_run()
+        kinds = ("exclusive", "shared", "exclusive", "shared")
+        waiting = [asyncio.create_task(waiter(number, kind)) for number, kind in enumerate(kinds)]
+        await others_run()
+        leave.set()
+        while not holding.done():
+            holding.cancel()
+            await asyncio.sleep(0)
+        waiting[1].cancel()
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*waiting, return_exceptions=True)
+        assert {0, 2, 3} <= set(entered)
+
+    asyncio.run(story())
+
+
 async def others_run() -> None:
     """Until every other task waits for something."""
     for _ in range(20):
