@@ -19,7 +19,7 @@ MAX_REDIRECTS = 3
 
 async def download(url: str, *, endpoint: str) -> bytes:
     """The body. endpoint: the address that named the link. Raises ClientError."""
-    from serverless.references.fetch_guard import PRIVATE_TOO, FetchGuard, FetchRefused
+    from serverless.network.fetch_guard import PRIVATE_TOO, FetchGuard, FetchRefused
     from serverless.references.url_fetch import fetch
 
     private = await asyncio.to_thread(_is_private, endpoint)
@@ -34,7 +34,7 @@ async def download(url: str, *, endpoint: str) -> bytes:
 
 def _is_private(endpoint: str) -> bool:
     """Whether every address of an endpoint is on this machine or in a private network. Blocking."""
-    from serverless.references.fetch_guard import PRIVATE_NETWORKS, system_resolver
+    from serverless.network.fetch_guard import PRIVATE_NETWORKS, system_resolver
 
     try:
         parts = urlsplit(endpoint)

@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
 from serverless.client.errors import ClientError, printable
-from serverless.references.bounded_connector import BoundedConnector
+from serverless.network.bounded_connector import BoundedConnector
 
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 120.0  # for a whole answer
@@ -135,6 +135,7 @@ class Link:
 
     async def _request(self, method: str, url: str, body: Json | None) -> aiohttp.ClientResponse:
         """The answer with its headers. Raises ClientError."""
+        self._connector.renew()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 response = await self._http.request(method, url, json=body, allow_redirects=False)

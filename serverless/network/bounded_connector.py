@@ -25,9 +25,13 @@ class BoundedConnector(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(force_close=True)
+        self._newest: asyncio.Transport | None = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Allow as much again: for a caller whose requests have nothing to do with each other."""
         self.bytes_left = _OVERHEAD_BYTES
         self.exceeded = False
-        self._newest: asyncio.Transport | None = None
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         """As TCPConnector's; the bytes that come in are counted from here on, and the connection before is reset."""
