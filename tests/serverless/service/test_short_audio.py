@@ -63,10 +63,10 @@ def test_the_shortest_audio_is_a_file_in_every_format(fmt: str, samples: int) ->
 def test_a_job_of_one_frame_is_a_file_or_says_that_there_is_no_audio(
     tiny_engine: HiggsAudioEngine, fmt: str, trim: bool
 ) -> None:
-    """From the fewest steps that give a frame, and below them."""
+    """From the fewest steps that are allowed; fewer are refused before anything is generated."""
     heard = 0
     with serving(tiny_engine) as service:
-        for steps in (8, 9, 10, 11):
+        for steps in (9, 10, 11):
             job = {**ONE_FRAME, "max_new_tokens": steps, "response_format": fmt, "trim": trim, "speed": SPEEDS[-1]}
             whole: dict[str, Any] = asyncio.run(answer(service, job))
             *parts, last = asyncio.run(items(service, {**job, "stream": True}))
