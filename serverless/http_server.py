@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import signal
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -21,6 +23,9 @@ from serverless.config.startup import (
 )
 from serverless.http import health
 from serverless.http.app import create_app
+from serverless.http.connections import ConnectionLimits
+from serverless.http.protocol import bounded_protocol
+from serverless.service.byte_budget import ByteBudget
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -30,6 +35,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 330  # what a load balancer allows one request
+BACKLOG = 64  # connections that are accepted in one go, before any of them is counted
+HEALTH_CONNECTIONS = 32
+SMALL_ANSWERS_BYTES = 1_000_000
 IDLE_SECONDS = 75  # longer than common balancers keep a connection, so that none is closed under a request
 
 
@@ -48,6 +56,7 @@ def serve(settings: Settings) -> int:
 
     service = SpeechService(settings)
     service.observe_jobs(FreedMemory())
+    limits = ConnectionLimits.of(settings)
     fatal = threading.Event()
 
     def stop() -> None:
@@ -57,16 +66,25 @@ def serve(settings: Settings) -> int:
         server.should_exit = True  # answers that are on their way leave first
         end_process_within(LAST_ANSWERS_SECONDS, FAILED)
 
-    server = uvicorn.Server(uvicorn_config(create_app(service, settings, on_fatal=stop), settings.host, settings.port))
+    app = create_app(service, settings, on_fatal=stop)
+    server = uvicorn.Server(uvicorn_config(app, settings.host, settings.port, limits, service.unread))
     health_server = None
     if settings.health_port != settings.port:
         health_app = health.health_app(service)
-        health_server = health.serve_in_thread(uvicorn_config(health_app, settings.host, settings.health_port))
+        health_server = health.serve_in_thread(
+            uvicorn_config(health_app, settings.host, settings.health_port, replace(limits, count=HEALTH_CONNECTIONS))
+        )
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn drains, then raises the signal once more: it must find a handler that lets the rest of this run
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     service.observe_failure(stop)
     log.info("Listening on port %d", settings.port)
+    if settings.api_key is None and not is_loopback(settings.host):
+        log.warning(
+            "HIGGS_AUDIO_API_KEY is not set: whoever reaches port %d may use this worker. "
+            "Set it, unless what stands in front asks for a key of its own.",
+            settings.port,
+        )
     server.run()
     if health_server is not None:
         health_server.should_exit = True
@@ -74,14 +92,29 @@ def serve(settings: Settings) -> int:
     return leave(FAILED if failed else 0, clean=not failed and not service.loading)
 
 
-def uvicorn_config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
-    """One set of options for both ports: h11 bounds the headers, and no access log means no query string in a log."""
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def uvicorn_config(
+    app: FastAPI, host: str, port: int, limits: ConnectionLimits, unread: ByteBudget | None = None
+) -> uvicorn.Config:
+    """One set of options for both ports: connections are bounded, and no access log means no query string in a log.
+
+    unread: counts answers that clients have not taken yet; none are large where it is not given.
+    """
     return uvicorn.Config(
         app,
         host=host,
         port=port,
-        http="h11",
+        loop="asyncio",
+        http=bounded_protocol(limits, unread or ByteBudget(SMALL_ANSWERS_BYTES)),
         ws="none",
+        backlog=BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -18,6 +18,8 @@ from starlette.staticfiles import StaticFiles
 
 from higgs_core.version import VERSION
 from serverless.http import errors, generate, health, openai
+from serverless.http.body import HeldBodies, JsonBodies
+from serverless.http.connections import RESERVED, connection_count
 from serverless.http.guard import GuardedHeaders, require_key
 from serverless.http.jobs import end_if_dead
 from serverless.http.metrics import CONTENT_TYPE, CountedRequests, Metrics
@@ -43,6 +45,7 @@ def create_app(service: SpeechService, settings: Settings, *, on_fatal: Callable
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         threading.Thread(target=service.load, name="model-load", daemon=True).start()
         yield
+        app.state.bodies.close()
 
     app = FastAPI(
         title="Higgs Audio", version=VERSION, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None
@@ -50,11 +53,14 @@ def create_app(service: SpeechService, settings: Settings, *, on_fatal: Callable
     app.state.service = service
     app.state.settings = settings
     app.state.started = int(time.time())
+    app.state.bodies = JsonBodies(settings)
+    app.state.max_jobs = connection_count(settings.max_connections) - RESERVED
     app.state.on_fatal = on_fatal or (lambda: None)
     app.state.metrics = Metrics(service.stats, lambda: service.ready)
     service.observe_jobs(app.state.metrics.observe_job)
     service.observe_jobs(lambda _: end_if_dead(app))
     app.add_middleware(CountedRequests, metrics=app.state.metrics, routes=SPEECH_ROUTES)
+    app.add_middleware(HeldBodies, budget=app.state.bodies.budget)
     app.add_middleware(GuardedHeaders)
     errors.install(app)
     for router in (health.router, generate.router, openai.router, pages):
@@ -63,6 +69,7 @@ def create_app(service: SpeechService, settings: Settings, *, on_fatal: Callable
     return app
 
 
+@pages.head("/")
 @pages.get("/")
 async def playground() -> FileResponse:
     """The page is public; what it calls is not."""

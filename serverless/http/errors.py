@@ -7,11 +7,12 @@ queue's flat `{"error", "error_type", "code", "field", "hint"}`.
 from __future__ import annotations
 
 import logging
+import re
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from higgs_core.errors import HiggsError
@@ -40,6 +41,8 @@ _STATUS = {
     "out_of_memory": 503,
 }
 _RETRY_SECONDS = {"busy": 2, "loading": 5}
+_PLAIN_METHOD = re.compile(r"[A-Z]{1,10}")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9._/-]{1,80}")  # what else a path holds may be words, or forge a line
 _OPENAI_TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error"}
 
 
@@ -68,8 +71,8 @@ def error_response(request: Request, error: HiggsError) -> JSONResponse:
     """The answer to `request`."""
     code, status = error.code, status_of(error.code)
     headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
-    if code in ("request_too_large", "request_timeout"):
-        headers["Connection"] = "close"  # what is still to come of the body is not read
+    if code == "request_timeout":
+        headers["Connection"] = "close"  # what is still to come of the body is not waited for
     if code in _RETRY_SECONDS:
         headers["Retry-After"] = str(_RETRY_SECONDS[code])
     openai = request.url.path.startswith("/v1/")
@@ -88,9 +91,11 @@ def install(app: FastAPI) -> None:
         return error_response(request, error)  # counted when the job ended
 
     @app.exception_handler(HTTPException)
-    async def _routing(request: Request, error: HTTPException) -> JSONResponse:
+    async def _routing(request: Request, error: HTTPException) -> Response:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = (error.headers or {}).get("Allow", "another method")
+            if request.method == "OPTIONS":
+                return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": allowed})
             problem = HttpProblem("method_not_allowed", f"This route answers {allowed} only.")
         elif error.status_code == HTTPStatus.NOT_FOUND:
             problem = HttpProblem("not_found", "There is nothing here.", hint="Speech is at POST /v1/audio/speech.")
@@ -108,5 +113,15 @@ def install(app: FastAPI) -> None:
 
 
 def _counted(request: Request, error: HttpProblem) -> JSONResponse:
+    """The answer to what is no job's failure, in the metrics and, without a word of the client's, in the log."""
     request.app.state.metrics.count_error(error.code)
+    status, path = status_of(error.code), request.url.path
+    fields = {
+        "status": status,
+        "code": error.code,
+        "method": request.method if _PLAIN_METHOD.fullmatch(request.method) else "?",
+        "path": path if _PLAIN_PATH.fullmatch(path) else "?",
+    }
+    words = " ".join(f"{name}={value}" for name, value in fields.items())
+    log.info("request refused: %s", words, extra={"job_id": request.state.request_id, "fields": fields})
     return error_response(request, error)

@@ -10,11 +10,10 @@ from fastapi.responses import JSONResponse, Response
 
 from higgs_core.errors import HiggsError
 from serverless.delivery.serialise import Json, error_json, event_json
-from serverless.http.body import read_json
 from serverless.http.disconnect import LiveResponse
 from serverless.http.errors import HttpProblem
 from serverless.http.guard import require_key
-from serverless.http.jobs import StartedJob, require_ready, start_job
+from serverless.http.jobs import StartedJob, require_room, start_job
 
 router = APIRouter(dependencies=[Depends(require_key)])
 
@@ -22,8 +21,8 @@ router = APIRouter(dependencies=[Depends(require_key)])
 @router.post("/generate")
 async def generate(request: Request) -> Response:
     """Answer `{"input": {...}, "s3Config"?: {...}}` as the queue's worker answers the same job."""
-    require_ready(request)
-    body = await read_json(request, request.app.state.settings.max_request_bytes)
+    require_room(request)
+    body = await request.app.state.bodies.read(request)
     if not isinstance(body.get("input"), dict):
         raise HttpProblem(
             "invalid_request",

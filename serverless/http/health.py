@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 router = APIRouter()
 
 
+@router.head("/ping")
 @router.get("/ping")
 async def ping(request: Request) -> Response:
     """Needs no key. An engine that failed after it was ready is reported too."""
@@ -30,6 +31,7 @@ async def ping(request: Request) -> Response:
     return JSONResponse({"status": "ready"})
 
 
+@router.head("/ready")
 @router.get("/ready")
 async def ready(request: Request) -> Response:
     """200 when a job would be taken, else 503. Needs no key."""

@@ -36,6 +36,18 @@ def require_ready(request: Request) -> None:
         raise HttpProblem("loading", "The model is still loading.", hint="Try again when GET /ping answers 200.")
 
 
+def require_room(request: Request) -> None:
+    """Refuse a job, before its body is read, that would be refused afterwards. No place is kept for it meanwhile, or
+    clients that are slow to send could take them all.
+
+    Raises HttpProblem (busy, and as require_ready).
+    """
+    require_ready(request)
+    service, state = request.app.state.service, request.app.state
+    if service.full or service.in_flight >= state.max_jobs:
+        raise HttpProblem("busy", "The worker has as many requests as it takes.", hint="Try again in a few seconds.")
+
+
 async def start_job(request: Request, job_input: Any, s3_config: Any = None) -> StartedJob:
     """Run a job up to its first event: what fails before it is an ordinary error answer.
 

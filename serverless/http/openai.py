@@ -14,11 +14,10 @@ from higgs_core.errors import HiggsError, RequestError
 from higgs_core.repositories import names_of
 from serverless.delivery.response import AudioPart, SpeechResponse
 from serverless.delivery.serialise import describe
-from serverless.http.body import read_json
 from serverless.http.disconnect import LiveResponse
 from serverless.http.errors import HttpProblem, openai_envelope
 from serverless.http.guard import require_key
-from serverless.http.jobs import StartedJob, require_ready, start_job
+from serverless.http.jobs import StartedJob, require_ready, require_room, start_job
 from serverless.payload.openai import SPEECH_ROUTE, to_job_input
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
@@ -33,8 +32,8 @@ MODEL_ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "higgs-audio-v2")
 @router.post("/audio/speech")
 async def speech(request: Request) -> Response:
     """Speak `input`; answers the bytes, or with stream_format "sse" OpenAI's events, as they are generated."""
-    require_ready(request)
-    body = await read_json(request, request.app.state.settings.max_request_bytes)
+    require_room(request)
+    body = await request.app.state.bodies.read(request)
     stream_format = body.pop("stream_format", None) or "audio"
     if stream_format not in STREAM_FORMATS:
         raise HttpProblem(
@@ -147,7 +146,7 @@ def _model(request: Request) -> dict[str, Any]:
 def _require_model(name: object, served: str) -> None:
     names = names_of(served)
     known = {*names, *(each.split("/")[-1] for each in names), *MODEL_ALIASES}
-    if name is not None and name not in known:
+    if name is not None and not (isinstance(name, str) and name in known):
         raise HttpProblem(
             "model_not_found", "The model of that name is not served here.", field="model", hint="See GET /v1/models."
         )

@@ -6,6 +6,7 @@ task is cancelled) cancels the generation. What comes back is typed; the entry p
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from higgs_core.engine_config import AUTO, USUAL_SLOTS
-from higgs_core.errors import BusyError, HiggsError, ModelLoadError, SettingsError
+from higgs_core.errors import BusyError, GenerationCancelled, HiggsError, ModelLoadError, SettingsError
 from higgs_core.repositories import reported_name
 from higgs_core.speech.progress import OnProgress
 from serverless.config.types import MAX_CONCURRENCY
@@ -23,16 +24,19 @@ from serverless.delivery.response import SpeechResponse, StreamEvent
 from serverless.payload.parse import parse_job
 from serverless.references.voices import voice_library
 from serverless.service.boot import boot_engine
+from serverless.service.byte_budget import ByteBudget
 from serverless.service.job import Resources, SpeechJob
 from serverless.service.job_record import JobRecord
 from serverless.service.shared_lock import SharedLock
 from serverless.service.time_stretch import check_speed
+from serverless.service.unread_events import UnreadEvents
 
 if TYPE_CHECKING:
     from higgs_core.built_in import BuiltIn
     from higgs_core.engine import HiggsAudioEngine
     from higgs_core.speech.voices import VoiceLibrary
     from serverless.config.settings import Settings
+    from serverless.payload.parse import ParsedJob
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +71,8 @@ class SpeechService:
         self._observers: list[JobObserver] = []
         self._failure_observers: list[Callable[[], None]] = []
         self._in_flight = 0
+        self.unread = ByteBudget(settings.max_unread_bytes)
+        """Audio that was generated and that its readers have not taken yet."""
         # A request blocks one thread at a time, so every request that is let in has one. Threads start when they are
         # needed; how many that may be is known once the engine is loaded.
         self._threads = ThreadPoolExecutor(MAX_CONCURRENCY + settings.max_queued_requests, thread_name_prefix="speech")
@@ -175,12 +181,22 @@ class SpeechService:
         return self.max_concurrency + self.settings.max_queued_requests
 
     @property
+    def in_flight(self) -> int:
+        """Requests anywhere between parsing and delivery."""
+        return self._in_flight
+
+    @property
+    def full(self) -> bool:
+        """Whether a job that came now would be refused."""
+        return self._in_flight >= self.capacity
+
+    @property
     def voices(self) -> VoiceLibrary:
         """The voices that requests may name. Raises SettingsError when the library is broken."""
         return voice_library(self.settings)
 
     def stats(self) -> dict[str, Any]:
-        """The engine's counters, and `in_flight`: requests anywhere between parsing and delivery."""
+        """The engine's counters, and `in_flight`."""
         return {"in_flight": self._in_flight, **(self._engine.stats() if self._engine is not None else {})}
 
     # -- Jobs ---------------------------------------------------------------------------------------------------------
@@ -198,7 +214,7 @@ class SpeechService:
         Raises HiggsError; `must_recycle` says then whether the process has to be replaced.
         """
         with self._record(job_id) as record:
-            job = self._accept(job_input, record, s3_config, on_progress)
+            job = await self._accept(job_input, record, s3_config, on_progress)
             record.response = await job.run()
             return record.response
 
@@ -214,25 +230,54 @@ class SpeechService:
         """Accepted, then the parts of the file while it is generated, then the response.
 
         A request without `stream: true` gives no parts and `run`'s response. Close the iterator
-        (`contextlib.aclosing`) to stop early. Raises as `run` does.
+        (`contextlib.aclosing`) to stop early. Raises as `run` does, and SlowReaderError.
+
+        The job runs in a task of its own and ends when its audio is generated, however slowly its events are read.
 
         upload_above: bytes of audio from which the file is uploaded as well, as if delivery were s3, if there is a
         bucket; for callers that cannot return more.
         """
-        with self._record(job_id) as record:
-            job = self._accept(job_input, record, s3_config, on_progress)
-            yield job.accepted
-            if job.accepted.streams:
-                async with aclosing(job.stream(upload_above=upload_above)) as events:
-                    async for event in events:
-                        if isinstance(event, SpeechResponse):
-                            record.response = event
-                        else:
-                            yield event
-            else:
-                record.response = await job.run()
-        assert record.response is not None  # otherwise something was raised
-        yield record.response  # the job has ended and is in the log, whether or not its caller waits for this
+        unread = UnreadEvents(self.unread, on_overflow=lambda: task.cancel())
+        task = asyncio.create_task(self._stream_to(unread, job_input, job_id, s3_config, on_progress, upload_above))
+        try:
+            while (event := await unread.next()) is not None:
+                yield event
+        finally:
+            unread.close()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _stream_to(
+        self,
+        unread: UnreadEvents,
+        job_input: Any,
+        job_id: str,
+        s3_config: Mapping[str, Any] | None,
+        on_progress: OnProgress | None,
+        upload_above: int | None,
+    ) -> None:
+        """Run the job; its events, and the error that ends it, go to `unread`."""
+        error: HiggsError | None = GenerationCancelled("The job was cancelled.")
+        try:
+            with self._record(job_id) as record:
+                job = await self._accept(job_input, record, s3_config, on_progress)
+                unread.put(job.accepted)
+                if job.accepted.streams:
+                    async with aclosing(job.stream(upload_above=upload_above)) as events:
+                        async for event in events:
+                            if isinstance(event, SpeechResponse):
+                                record.response = event
+                            else:
+                                unread.put(event)
+                else:
+                    record.response = await job.run()
+            assert record.response is not None  # otherwise something was raised
+            unread.put(record.response)
+            error = None
+        except HiggsError as failure:
+            error = failure
+        finally:
+            unread.end(error)
 
     @contextmanager
     def _record(self, job_id: str) -> Iterator[JobRecord]:
@@ -240,7 +285,7 @@ class SpeechService:
         outcome: SpeechResponse | str = "cancelled"
         try:
             with JobRecord(job_id) as record:
-                if self._in_flight >= self.capacity:
+                if self.full:
                     raise BusyError(
                         f"The worker has {self._in_flight} requests already.", hint="Try again in a few seconds."
                     )
@@ -261,7 +306,7 @@ class SpeechService:
             for observer in self._observers:
                 observer(outcome)
 
-    def _accept(
+    async def _accept(
         self,
         job_input: Any,
         record: JobRecord,
@@ -272,8 +317,7 @@ class SpeechService:
             raise self._failure.with_traceback(None)
         if self._engine is None:
             raise ModelLoadError("The model is still being loaded.", hint="Try again in a minute.")
-        parsed = parse_job(job_input, self.settings, voices=self.voices)
-        check_speed(parsed.output.speed)
+        parsed = await asyncio.get_running_loop().run_in_executor(self._threads, self._parse, job_input)
         record.note(
             characters=len(parsed.script_echo or ""),
             references=len(parsed.request.reference_sources),
@@ -283,6 +327,12 @@ class SpeechService:
             self._engine, self.settings, self.model_name, self._delivery, self._threads, self._device_lock
         )
         return SpeechJob(parsed, shared, record, s3_config=s3_config, on_progress=on_progress)
+
+    def _parse(self, job_input: Any) -> ParsedJob:
+        """In a thread, for a large input takes its time."""
+        parsed = parse_job(job_input, self.settings, voices=self.voices)
+        check_speed(parsed.output.speed)
+        return parsed
 
 
 def public_name(checkpoint: str) -> str:

@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from serverless.config.settings import Settings
+from serverless.http.connections import ConnectionLimits
 from serverless.http_server import create_app, uvicorn_config
 from serverless.service.service import SpeechService
 from tests.helpers.patience import PATIENCE, wait_until
@@ -46,7 +47,7 @@ def serving_http(settings: Settings, service: SpeechService | None = None, *, re
     fatal: list[str] = []
     app = create_app(own, settings, on_fatal=lambda: fatal.append("fatal"))
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn_config(app, "127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn_config(app, "127.0.0.1", 0, ConnectionLimits.of(settings), own.unread))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="http-server")
     thread.start()
     try:
