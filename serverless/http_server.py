@@ -79,17 +79,22 @@ def serve(settings: Settings) -> int:
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     service.observe_failure(stop)
     log.info("Listening on port %d", settings.port)
+    warn_if_open(settings)
+    server.run()
+    if health_server is not None:
+        health_server.should_exit = True
+    failed = not service.close() or fatal.is_set()
+    return leave(FAILED if failed else 0, clean=not failed and not service.loading)
+
+
+def warn_if_open(settings: Settings) -> None:
+    """Say so where anybody may use the worker who reaches it."""
     if settings.api_key is None and not is_loopback(settings.host):
         log.warning(
             "HIGGS_AUDIO_API_KEY is not set: whoever reaches port %d may use this worker. "
             "Set it, unless what stands in front asks for a key of its own.",
             settings.port,
         )
-    server.run()
-    if health_server is not None:
-        health_server.should_exit = True
-    failed = not service.close() or fatal.is_set()
-    return leave(FAILED if failed else 0, clean=not failed and not service.loading)
 
 
 def is_loopback(host: str) -> bool:

@@ -44,6 +44,7 @@ SLOW = (
     "serverless/service/test_short_audio.py",
     "serverless/service/test_undeliverable.py",
     "serverless/test_hung_processes.py",
+    "serverless/service/test_slow_readers.py",
     "serverless/test_local_run.py",
     "soak/test_soak.py",
     "serverless/test_nothing_in_the_log.py",

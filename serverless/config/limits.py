@@ -39,7 +39,7 @@ class Limits(BaseModel):
     max_header_seconds: float = Field(20.0, gt=0, le=600, description="above 0 and at most 600")
     max_body_seconds: float = Field(120.0, gt=0, le=600, description="above 0 and at most 600")
     max_stalled_seconds: float = Field(60.0, gt=0, le=600, description="above 0 and at most 600")
-    max_bodies_bytes: int = Field(256_000_000, ge=1_000, le=100_000_000_000, description="1000 to 100000000000")
+    max_bodies_bytes: int = Field(128_000_000, ge=1_000, le=100_000_000_000, description="1000 to 100000000000")
     max_unread_bytes: int = Field(1_000_000_000, ge=1_000, le=100_000_000_000, description="1000 to 100000000000")
     # The engine.
     hang_seconds: HangSeconds = Field(AUTO, description="auto (120 on a GPU, 3600 on a CPU) or 1 to 86400")

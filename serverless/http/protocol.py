@@ -2,7 +2,7 @@
 
 uvicorn itself bounds the size of the headers and the time between two requests. Added here: a time-out for the headers,
 one for a client that does not read its answer, an end for bodies that nobody reads, room for a new connection where
-there are too many, and the refusal of two forms of body that h11 lets through.
+there are too many, and the refusal of a few forms that h11 lets through.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import socket
 from functools import partial
 from typing import Any, cast
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 MAX_HEADER_BYTES = 16 * 1024
 _SEND_BUFFER_BYTES = 256 * 1024
 """Of the kernel, for one connection: with more of it a slow client would seem to read in leaps, minutes apart."""
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 _FEW_CHUNKS = 4096
 _SMALL_CHUNK_BYTES = 64
 
@@ -38,17 +40,25 @@ def bounded_protocol(limits: ConnectionLimits, unread: ByteBudget) -> type[async
 
 
 class StrictParser(h11.Connection):
-    """Refuses what h11 accepts: a body framed in two ways at once, which a proxy in front may read the other way, and
-    one in very many small chunks, each of which costs as much time as a large one."""
+    """Refuses what h11 accepts: large headers that arrive in one piece, other versions of HTTP, a body framed in two
+    ways at once, which a proxy in front may read the other way, and one in very many small chunks, each of which costs
+    as much time as a large one."""
 
     def __init__(self, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
         super().__init__(h11.SERVER, max_header_bytes)
+        self._max_header_bytes = max_header_bytes
         self._chunks = self._bytes = 0
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        if self.their_state is h11.IDLE:
+            waiting, _ = self.trailing_data
+            if len(waiting) > self._max_header_bytes and not _BLANK_LINE.search(waiting, 0, self._max_header_bytes):
+                raise h11.RemoteProtocolError("headers too large")
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._chunks = self._bytes = 0
+            if event.http_version not in (b"1.0", b"1.1"):
+                raise h11.RemoteProtocolError("another version of HTTP")
             names = {bytes(name).lower() for name, _ in event.headers}
             if {b"transfer-encoding", b"content-length"} <= names:
                 raise h11.RemoteProtocolError("two framings of one body")
