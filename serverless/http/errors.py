@@ -7,7 +7,6 @@ queue's flat `{"error", "error_type", "code", "field", "hint"}`.
 from __future__ import annotations
 
 import logging
-import re
 from http import HTTPStatus
 from typing import Any
 
@@ -41,8 +40,7 @@ _STATUS = {
     "out_of_memory": 503,
 }
 _RETRY_SECONDS = {"busy": 2, "loading": 5}
-_PLAIN_METHOD = re.compile(r"[A-Z]{1,10}")
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9._/-]{1,80}")  # what else a path holds may be words, or forge a line
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OPENAI_TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error"}
 
 
@@ -115,12 +113,13 @@ def install(app: FastAPI) -> None:
 def _counted(request: Request, error: HttpProblem) -> JSONResponse:
     """The answer to what is no job's failure, in the metrics and, without a word of the client's, in the log."""
     request.app.state.metrics.count_error(error.code)
-    status, path = status_of(error.code), request.url.path
+    status, route = status_of(error.code), request.scope.get("route")
     fields = {
         "status": status,
         "code": error.code,
-        "method": request.method if _PLAIN_METHOD.fullmatch(request.method) else "?",
-        "path": path if _PLAIN_PATH.fullmatch(path) else "?",
+        "method": request.method if request.method in _METHODS else "?",
+        "route": getattr(route, "path", "none"),
+        "path_length": len(request.url.path),
     }
     words = " ".join(f"{name}={value}" for name, value in fields.items())
     log.info("request refused: %s", words, extra={"job_id": request.state.request_id, "fields": fields})

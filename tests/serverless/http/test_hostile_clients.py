@@ -156,7 +156,7 @@ def test_an_upload_that_breaks_off_is_cancelled_with_one_line(serve: Any, caplog
         wait_until(lambda: metric(server, 'higgs_errors_total{code="cancelled"}') == 1)
     assert metric(server, 'higgs_errors_total{code="internal_error"}') == 0
     lines = [record.getMessage() for record in caplog.records if "cancelled" in record.getMessage()]
-    assert lines == ["request refused: status=499 code=cancelled method=POST path=/generate"]
+    assert lines == ["request refused: status=499 code=cancelled method=POST route=/generate path_length=9"]
     assert "Traceback" not in caplog.text
 
 
@@ -330,9 +330,9 @@ def test_a_refused_request_leaves_one_line_without_the_clients_words(
         requests.post(f"{server.url}/generate", data=b'{"Xylophone', headers=_JSON, timeout=PATIENCE)
     lines = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
     assert lines == [
-        "request refused: status=404 code=not_found method=GET path=/nope",
-        "request refused: status=404 code=not_found method=GET path=?",
-        "request refused: status=400 code=invalid_request method=POST path=/generate",
+        "request refused: status=404 code=not_found method=GET route=none path_length=5",
+        "request refused: status=404 code=not_found method=GET route=none path_length=25",
+        "request refused: status=400 code=invalid_request method=POST route=/generate path_length=9",
     ]
     assert "Xylophone" not in caplog.text
 
