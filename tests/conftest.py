@@ -49,6 +49,7 @@ SLOW = (
     "soak/test_soak.py",
     "serverless/test_nothing_in_the_log.py",
     "test_imports.py",
+    "test_regexes.py",
     "docs/test_snippets.py",
     "docs/test_tables.py",
 )

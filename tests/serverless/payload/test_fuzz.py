@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from higgs_core.errors import RequestError
+from higgs_core.speech.plan import plan_speech
+from higgs_core.text.normalize import normalize
 from serverless.config.s3 import S3Config, parse_s3_config
 from serverless.config.settings import Settings
 from serverless.payload.parse import ParsedJob, parse_job
@@ -32,6 +34,16 @@ telling_texts = st.sampled_from(
         *("", " ", "0", "1e999", "nan", "-0", "true", "\0", "x" * 70, "\ud800", "[", "SPEAKER0", "[speaker1]"),
         *("user", "audio", "text", "default", "alloy", "anna", "mp3", "word", "/v1/audio/speech"),
         *("data:audio/wav;base64,AAAA", "https://example.com/a.wav"),
+        *(
+            "e\u0301\u0301",
+            "\u202e\u05d0",
+            "\u200b",
+            "\ufeff",
+            "\U0001f469\u200d\U0001f4bb",
+            "\udcff",
+            "\u0661",
+            "\u2028",
+        ),
     ]
 )
 scalars = (
@@ -95,6 +107,21 @@ def test_any_s3_config_is_a_bucket_or_one_clear_error(key: str, value: Any) -> N
         except RequestError as error:
             found = error
         assert found is None or isinstance(found, S3Config | RequestError)
+
+
+@settings(max_examples=150)
+@given(st.text(max_size=60) | st.lists(telling_texts, max_size=6).map("".join))
+def test_any_text_is_planned_or_refused_in_one_sentence(script: str) -> None:
+    """What the parser takes, the plan takes: no text makes it fail in another way, and no word is lost."""
+    found = outcome({"script": script})
+    if isinstance(found, ParsedJob):
+        try:
+            plan = plan_speech(found.request, {}, 8192, len)
+        except RequestError as error:
+            assert "\n" not in error.message
+            return
+        spoken = normalize(found.request.script or "")
+        assert "".join("".join(piece.text for piece in plan.pieces).split()) == "".join(spoken.split())
 
 
 def test_nesting_as_deep_as_json_can_be_is_read() -> None:
