@@ -88,6 +88,17 @@ def test_tokens_that_are_too_many_beside_a_link_stop_it_too(tiny_engine: HiggsAu
     assert generated < PIECES
 
 
+def test_a_text_that_is_too_much_is_refused_before_its_clips_are_fetched(tiny_engine: HiggsAudioEngine) -> None:
+    """Its clip could not be read: that it is not what the answer says shows that nobody tried."""
+    job = {"references": [{"path": "/nowhere/clip.wav"}], "chunk_method": "word", "chunk_max_word_num": 1}
+    many, generated = spoken(tiny_engine, {**job, "script": "word " * 600})
+    assert many["error"] == "script makes 600 pieces; allowed is at most 512."
+    assert generated == 0
+    assert spoken(tiny_engine, {**job, "script": "word"})[0]["code"] == "invalid_reference"
+    streamed, _ = spoken(tiny_engine, {**job, "script": "word " * 600}, streamed=True)
+    assert streamed["code"] == "invalid_request"
+
+
 def output_of(**fields: Any) -> OutputOptions:
     return parse_job({"script": "Hello.", **fields}, Settings()).output
 
