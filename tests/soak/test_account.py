@@ -54,7 +54,7 @@ def test_memory_that_grows_with_every_job_is_found(noise: float) -> None:
 
 @pytest.mark.parametrize("kept", ["files", "threads", "children"])
 def test_handles_that_are_kept_are_found(kept: str) -> None:
-    rests = [rest(jobs, **{kept: 1 + jobs // 50}) for jobs in range(0, 1000, 100)]  # type: ignore[arg-type]
+    rests = [rest(jobs, **{kept: 1 + jobs // 50}) for jobs in range(0, 1000, 100)]
     assert len(flatness(rests).faults) == 1
 
 
@@ -118,9 +118,15 @@ def test_the_lines_of_jobs_are_counted_once_each(tmp_path: Path) -> None:
     assert lines.lines == {"job-1": 2}
 
 
+def spoken(job: Planned) -> tuple[str, object]:
+    """What a job asks for, without its clips: a file may hold the time at which it was written."""
+    fields = job.job_input if isinstance(job.job_input, dict) else {}
+    return job.shape, {name: value for name, value in fields.items() if name != "references"}
+
+
 def test_a_seed_gives_the_same_traffic_and_every_round_other_jobs() -> None:
     first, again, second = (one_round("http", 7, number, "http://127.0.0.1:1/") for number in (0, 0, 1))
-    assert first == again
+    assert [spoken(job) for job in first] == [spoken(job) for job in again]
     assert counts(first) == counts(second)
     assert sorted(job.shape for job in first) == sorted(job.shape for job in second)
     repeated = {job.shape: job.job_input for job in first if job.repeats}
