@@ -5,6 +5,8 @@
 # make test-fast  without those marked slow: a minute or so on two cores
 # make check  lint, format and types;  make bench: speed beside transformers
 # make soak   mixed traffic at both doors for SECONDS: nothing lost, nothing kept
+# make image  the container image, built without Docker and tested: as root, on Debian
+# make audit  known vulnerabilities of what the image installs;  make locks: its lock files anew
 # Set-up happens once, in .venv, and again when the pins change.
 
 SHELL := /bin/bash
@@ -26,7 +28,7 @@ IN_PARALLEL := -n $(JOBS) --dist loadfile
 export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run serve test test-fast check bench soak set-up clean
+.PHONY: run serve test test-fast check bench soak image audit locks set-up clean
 .DEFAULT_GOAL := run
 
 set-up: $(STAMP)
@@ -58,6 +60,16 @@ bench: $(STAMP)
 
 soak: $(STAMP)
 	$(PY) -m tests.soak --seconds $(SECONDS) --model tiny
+
+image: $(STAMP)
+	deploy/image/build.sh
+
+audit: $(STAMP)
+	deploy/image/audit.sh
+
+# Those that need PyPI alone; the others by name, where download.pytorch.org can be reached: deploy/image/lock.py cu128
+locks: $(STAMP)
+	$(PY) deploy/image/lock.py
 
 clean:
 	rm -rf $(VENV) $(OUTPUT)

@@ -20,6 +20,7 @@ from higgs_core.built_in import DEMO
 from higgs_core.repositories import CODEC, PINNED_REVISIONS
 from serverless.config.settings import Settings, variables
 from serverless.payload.parse import parse_job
+from tests.helpers.http_stub import Request, answering
 from tests.helpers.paths import ROOT
 from tests.helpers.patience import PATIENCE
 
@@ -76,9 +77,56 @@ def test_the_requirements_are_what_the_code_imports() -> None:
     assert distributions - brought == set(requirements("requirements-runpod.txt"))
 
 
-def test_the_base_image_is_pinned() -> None:
+def test_the_base_image_is_pinned_by_its_digest_and_the_label_names_it() -> None:
     (base,) = instructions("FROM")
-    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-bookworm", base)
+    found = re.fullmatch(r"(python:3\.11\.\d+-slim-bookworm)@(sha256:[0-9a-f]{64})", base)
+    assert found
+    (labels,) = instructions("LABEL")
+    assert f'base.name="docker.io/library/{found[1]}"' in labels
+    assert f'base.digest="{found[2]}"' in labels
+
+
+def test_nothing_is_installed_without_a_hash_or_by_running_its_own_code() -> None:
+    installs = re.findall(r"pip install(.+?)(?:&&|$)", " ".join(instructions("RUN")))
+    assert len(installs) == 3
+    for arguments in installs:
+        assert "--require-hashes --no-deps --only-binary :all: -r /build/locks/" in arguments.replace('"', "")
+
+
+def test_the_build_s_own_files_are_in_the_context_and_in_no_layer() -> None:
+    runs = instructions("RUN")
+    sources = {source for run in runs for source in re.findall(r"--mount=type=bind,source=(\S+),target=/build/", run)}
+    assert sources == {"deploy/image", "deploy/runpod/locks"}
+    for source in sources:
+        assert not ignored(f"{source}/any"), f".dockerignore keeps {source} out"
+    for script in re.findall(r"/build/image/(\w+\.py)", DOCKERFILE):
+        assert (ROOT / "deploy/image" / script).is_file()
+    assert not any("deploy/" in line for line in instructions("COPY"))
+
+
+def test_the_dockerfile_holds_no_secret_and_takes_one_only_as_a_mount() -> None:
+    names = [line.partition("=")[0] for line in instructions("ARG")]
+    names += re.findall(r"(\w+)=", " ".join(instructions("ENV")))
+    assert not [name for name in names if re.search(r"KEY|SECRET|PASSWORD|TOKEN(?!IZER)", name)]
+    for run in instructions("RUN"):
+        assert ("HF_TOKEN" in run) == ("--mount=type=secret,id=hf_token" in run)
+    assert "ADD " not in DOCKERFILE
+
+
+def test_the_image_runs_as_a_user_without_rights_with_a_first_process_that_passes_signals_on() -> None:
+    assert instructions("USER") == ["1000:1000"]
+    assert "useradd --uid 1000 " in DOCKERFILE
+    assert DOCKERFILE.index("\nUSER ") > DOCKERFILE.rindex("\nRUN ")
+    assert instructions("ENTRYPOINT") == ['["/usr/bin/tini", "--"]']
+    assert instructions("STOPSIGNAL") == ["SIGTERM"]
+    (check,) = re.findall(r'CMD \["python", "-m", "([\w.]+)"\]', " ".join(instructions("HEALTHCHECK")))
+    assert callable(importlib.import_module(check).main)
+
+
+def test_what_the_user_writes_to_is_its_own() -> None:
+    runs = " ".join(instructions("RUN"))
+    for variable in ("HF_HOME", "TRITON_CACHE_DIR"):
+        assert f'chown -R worker:worker "${{{variable}}}"' in runs
 
 
 def test_the_build_arguments_have_their_defaults() -> None:
@@ -109,6 +157,7 @@ def test_what_is_copied_exists_and_is_in_the_build_context() -> None:
 def test_the_context_holds_nothing_that_the_image_does_not_want() -> None:
     for path in (
         *("tests/conftest.py", "benchmarks/gpu.py", "docs/playground.png", "CONTRIBUTING.md"),
+        *("requirements-runpod.txt", "deploy/runpod/README.md"),
         *(".github/workflows/ci.yml", ".git/config", ".venv/bin/python", "output/plain.wav", ".env"),
     ):
         assert ignored(path)
@@ -236,7 +285,57 @@ def test_processes_that_make_starts_find_the_bytecode_of_those_before(tmp_path: 
     assert "PYTHONDONTWRITEBYTECODE" not in printed
 
 
-def test_the_ci_script_can_be_run() -> None:
-    assert os.access(ROOT / ".ci/run", os.X_OK)
-    subprocess.run(["bash", "-n", str(ROOT / ".ci/run")], check=True)
-    subprocess.run(["bash", "-n", str(ROOT / "scripts/set_up.sh")], check=True)
+@pytest.mark.parametrize("path", [".ci/run", "scripts/set_up.sh", "deploy/image/build.sh", "deploy/image/audit.sh"])
+def test_a_script_can_be_run(path: str) -> None:
+    assert os.access(ROOT / path, os.X_OK) or path.startswith("scripts/")
+    subprocess.run(["bash", "-n", str(ROOT / path)], check=True)
+
+
+@pytest.mark.parametrize("missing", ["buildah", "debootstrap", "unshare"])
+def test_building_the_image_says_which_program_is_missing(missing: str, tmp_path: Path) -> None:
+    """Each stands in a folder that is the whole path, but for one; `id` says that it is root."""
+    for name, answer in {"id": "0", "uname": "x86_64", "buildah": "", "debootstrap": "", "unshare": ""}.items():
+        if name != missing:
+            (tmp_path / name).write_text(f"#!/bin/sh\necho {answer}\n")
+            (tmp_path / name).chmod(0o755)
+    for name in ("dirname", "mkdir", "rm"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    ended = subprocess.run(
+        [str(shutil.which("bash")), str(ROOT / "deploy/image/build.sh")],
+        env={"PATH": str(tmp_path), "IMAGE_STORE": str(tmp_path / "store")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"{missing} is missing: apt-get install ")
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("answer", [404, 503])
+def test_an_audit_that_could_look_nothing_up_does_not_pass(answer: int, tmp_path: Path) -> None:
+    """A mirror may serve packages and know nothing of their vulnerabilities: pip-audit alone finds none then."""
+    asked = []
+
+    def nothing(request: Request) -> tuple[int, bytes]:
+        asked.append(request.path)
+        return answer, b""
+
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
+    for name in ("deploy/image/audit.sh", "deploy/runpod/locks/packages.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    with answering(nothing) as address:
+        ended = subprocess.run(
+            [str(tmp_path / "deploy/image/audit.sh")],
+            env={**os.environ, "PYPI": address},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+    assert ended.returncode == 3
+    assert "cannot be reached" in ended.stderr
+    assert [bool(re.fullmatch(r"/pypi/requests/[\d.]+/json", path)) for path in asked] == [True]
