@@ -1,28 +1,33 @@
 """Bytes of an untrusted clip -> checked float32 at 24 kHz.
 
 Headers are not trusted: sampling rate and channels are bounded before anything is allocated, and samples are read in
-blocks up to the limit, so neither a forged header nor hours of audio in a small file use much memory.
+blocks up to the limit, so neither a forged header nor hours of audio in a small file use much memory. Whatever has to
+be decompressed is decoded in a child process with limits of its own; wav is read here.
 """
 
 from __future__ import annotations
 
-import io
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from higgs_core.audio.child_process import ChildFailed, ChildTimeout
 from higgs_core.audio.ffmpeg import decode_with_ffmpeg
+from higgs_core.audio.sndfile_child import SndfileChild
+from higgs_core.audio.sndfile_reader import SoundHeader, SoundReader, Unreadable
 from higgs_core.audio.sniff import NEEDS_FFMPEG, Container, looks_like_a_page, sniff
+from higgs_core.cancellation import CancelToken
 from higgs_core.errors import ReferenceAudioError
 from higgs_core.rates import SAMPLING_RATE
 
 MIN_SECONDS = 0.3
 MAX_SECONDS = 60.0
+DECODE_SECONDS = 30.0
+"""How long one clip may take to decode."""
 
 _MIN_RATE, _MAX_RATE = 8_000, 192_000
 _MAX_CHANNELS = 8
-_BLOCK_FRAMES = 2**15  # at most 1 MB of float32 over all channels
 _SILENT_PEAK = 1e-3  # -60 dBFS
 _LARGEST_PEAK = 4.0  # 12 dB above full scale: beyond it the samples are not scaled to [-1, 1] at all
 _SNDFILE_FORMATS = {
@@ -42,25 +47,52 @@ def decode_audio(
     max_seconds: float = MAX_SECONDS,
     min_seconds: float = MIN_SECONDS,
     extension_hint: str | None = None,
+    seconds: float = DECODE_SECONDS,
+    cancel: CancelToken | None = None,
 ) -> NDArray[np.float32]:
     """Decode one clip to float32 [N], mono, 24 kHz, in [-1, 1] but for the resampler's overshoot.
 
     data: an encoded file; its content says what it is. origin: what the payload calls the clip, for error sentences.
     extension_hint: what the client called the file; it only makes the sentence about unreadable content clearer.
+    seconds: how long a child process may take.  cancel: ends it when another thread cancels.
 
-    Raises ReferenceAudioError when the content is not audio that can be read, shorter than `min_seconds`, longer than
-    `max_seconds`, silent, or holds samples that are not numbers.
+    Raises ReferenceAudioError when the content is not audio that can be read, takes too much time or memory to decode,
+    is shorter than `min_seconds`, longer than `max_seconds`, silent, or holds samples that are not numbers;
+    GenerationCancelled once it was cancelled.
     """
     container = sniff(data)
     if container is None:
         raise _not_audio(data, origin, extension_hint)
-    if container in NEEDS_FFMPEG:
-        rate = SAMPLING_RATE
-        mono = decode_with_ffmpeg(data, container, origin=origin, sampling_rate=rate, seconds=max_seconds + 1)
-        if len(mono) > max_seconds * rate:
-            raise _too_long(origin, max_seconds)
-    else:
-        mono, rate = _read_blocks(data, container, origin, max_seconds)
+    try:
+        if container in NEEDS_FFMPEG:
+            rate = SAMPLING_RATE
+            mono = decode_with_ffmpeg(
+                data,
+                container,
+                origin=origin,
+                sampling_rate=rate,
+                audio_seconds=max_seconds + 1,
+                seconds=seconds,
+                cancel=cancel,
+            )
+            if len(mono) > max_seconds * rate:
+                raise _too_long(origin, max_seconds)
+        elif container is Container.WAV:  # plain samples: here, as a child takes longer to start than they to read
+            sound = SoundReader(data)
+            mono, rate = _read_blocks(sound.header, sound.blocks(), container, origin, max_seconds)
+        else:
+            with SndfileChild(data, seconds=seconds, cancel=cancel) as child:
+                mono, rate = _read_blocks(child.header, child.blocks(), container, origin, max_seconds)
+    except ChildTimeout:
+        raise ReferenceAudioError(
+            f"{origin} takes too long to decode.", field=origin, hint="Send a short clip as wav."
+        ) from None
+    except (ChildFailed, Unreadable):
+        raise ReferenceAudioError(
+            f"{origin} looks like {container} audio but cannot be decoded.",
+            field=origin,
+            hint="The file may be damaged, or need more memory than a clip may take; send it as plain PCM wav.",
+        ) from None
     _check_samples(mono, rate, origin, min_seconds)
     return resample(np.clip(mono, -1, 1), rate)
 
@@ -88,32 +120,22 @@ def resample(mono: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     return np.asarray(resampled.numpy(), dtype=np.float32)
 
 
-def _read_blocks(data: bytes, container: Container, origin: str, max_seconds: float) -> tuple[NDArray[np.float32], int]:
-    """Mono samples and their rate, by libsndfile."""
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as sound:
-            _check_header(sound, container, origin)
-            # soundfile trusts the header's length where it can seek, and a stream's header does not know its length.
-            sound.seekable = lambda: False
-            blocks: list[NDArray[np.float32]] = []
-            frames = 0
-            while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
-                frames += len(block)
-                if frames > max_seconds * sound.samplerate:
-                    raise _too_long(origin, max_seconds)
-                blocks.append(block.mean(axis=1))
-            return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), sound.samplerate
-    except soundfile.LibsndfileError:  # the content's fault in any case, as the bytes are in memory
-        raise ReferenceAudioError(
-            f"{origin} looks like {container} audio but cannot be decoded.",
-            field=origin,
-            hint="The file may be cut off or damaged; send it as plain PCM wav or flac.",
-        ) from None
+def _read_blocks(
+    header: SoundHeader, blocks: Iterator[NDArray[np.float32]], container: Container, origin: str, max_seconds: float
+) -> tuple[NDArray[np.float32], int]:
+    """Mono samples and their rate."""
+    _check_header(header, container, origin)
+    kept: list[NDArray[np.float32]] = []
+    frames = 0
+    for block in blocks:
+        frames += len(block)
+        if frames > max_seconds * header.samplerate:
+            raise _too_long(origin, max_seconds)
+        kept.append(block)
+    return np.concatenate(kept) if kept else np.zeros(0, np.float32), header.samplerate
 
 
-def _check_header(sound: Any, container: Container, origin: str) -> None:
+def _check_header(sound: SoundHeader, container: Container, origin: str) -> None:
     if sound.format not in _SNDFILE_FORMATS[container] or (
         container is Container.WAV and sound.subtype not in _WAV_SUBTYPES
     ):

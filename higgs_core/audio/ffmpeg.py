@@ -1,22 +1,26 @@
 """Decodes and encodes with ffmpeg, through pipes, what libsndfile cannot (m4a, aac, webm).
 
 ffmpeg never gets a file name or an address, as playlists and external references would make it fetch other files. The
-container and the decoders are forced; output, time and the largest allocation are bounded.
+container and the decoders are forced; output, time, processor time, memory, the largest allocation and the temporary
+file are bounded.
 """
 
 from __future__ import annotations
 
-import subprocess
+from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
 
+from higgs_core.audio.child_process import ChildFailed, ChildLimits, output_of
 from higgs_core.audio.ffmpeg_pipe import QUIET, FfmpegPipe, ffmpeg_path
 from higgs_core.audio.sniff import Container
+from higgs_core.cancellation import CancelToken
 from higgs_core.errors import DeliveryError, ReferenceAudioError
 
-DECODE_TIMEOUT_SECONDS = 30.0
-_LARGEST_ALLOCATION = 256 * 2**20
+_LARGEST_ALLOCATION = 64 * 2**20
+_MEMORY_BYTES = 768 * 2**20  # of address space, of which the program and its libraries are a third
+_CPU_SECONDS = 20
 _AAC_BITS_PER_SECOND = 96_000
 _DEMUXERS = {Container.MP4: "mov", Container.WEBM: "matroska", Container.AAC: "aac"}
 _DECODERS = "aac,aac_latm,alac,flac,mp3,mp3float,opus,libopus,vorbis,pcm_s16le,pcm_s16be,pcm_s24le,pcm_f32le"
@@ -28,12 +32,14 @@ def decode_with_ffmpeg(
     *,
     origin: str,
     sampling_rate: int,
+    audio_seconds: float,
     seconds: float,
-    timeout: float = DECODE_TIMEOUT_SECONDS,
+    cancel: CancelToken | None = None,
 ) -> NDArray[np.float32]:
-    """The first `seconds` of the clip's first audio stream, mono at `sampling_rate`: float32 [N].
+    """The first `audio_seconds` of the clip's first audio stream, mono at `sampling_rate`: float32 [N].
 
-    Raises ReferenceAudioError when ffmpeg is missing, fails or takes longer than `timeout` seconds.
+    seconds: how long ffmpeg may take.  cancel: ends it when another thread cancels.
+    Raises ReferenceAudioError without ffmpeg, and as `output_of` does.
     """
     program = ffmpeg_path()
     if program is None:
@@ -46,27 +52,20 @@ def decode_with_ffmpeg(
     seekable = container is Container.MP4
     source = ["-read_ahead_limit", "-1", "-i", "cache:pipe:0"] if seekable else ["-i", "pipe:0"]
     bounds = f"-max_alloc {_LARGEST_ALLOCATION} -threads 1 -protocol_whitelist cache,pipe -codec_whitelist {_DECODERS}"
-    output = f"-map 0:a:0 -t {seconds:.3f} -ac 1 -ar {sampling_rate} -f f32le pipe:1"
-    try:
-        done = subprocess.run(
-            [program, *QUIET, "-nostdin", *bounds.split(), "-f", _DEMUXERS[container], *source, *output.split()],
-            input=data,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ReferenceAudioError(
-            f"{origin} takes too long to decode.", field=origin, hint="Send a short clip as wav or flac."
-        ) from None
-    if done.returncode != 0 or not done.stdout:
-        raise ReferenceAudioError(
-            f"{origin} looks like {container} audio but cannot be decoded.",
-            field=origin,
-            hint="The file may be cut off or damaged; send wav or flac.",
-        )
-    return np.frombuffer(done.stdout, dtype="<f4").astype(np.float32, copy=False)
+    output = f"-map 0:a:0 -t {audio_seconds:.3f} -ac 1 -ar {sampling_rate} -f f32le pipe:1"
+    arguments = [program, *QUIET, "-nostdin", *bounds.split(), "-f", _DEMUXERS[container], *source, *output.split()]
+    # The cache protocol's temporary file, which has no name and goes with the process, is a copy of what was read.
+    limits = ChildLimits(_MEMORY_BYTES, _CPU_SECONDS, file_bytes=len(data) if seekable else 0)
+    most = round((audio_seconds + 1) * sampling_rate) * 4
+    decoded = bytearray()
+    with closing(output_of(arguments, data, limits, seconds=seconds, cancel=cancel)) as pieces:
+        for piece in pieces:
+            decoded += piece
+            if len(decoded) > most:
+                raise ChildFailed("more output than it was asked for")
+    if not decoded:
+        raise ChildFailed("no output")
+    return np.frombuffer(decoded, dtype="<f4").astype(np.float32, copy=False)
 
 
 class AacStream(FfmpegPipe):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import shutil
 import subprocess
 import threading
@@ -10,10 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from higgs_core.audio.child_process import ChildFailed, ChildLimits, end_child, start_child
 from higgs_core.errors import DeliveryError
 
 QUIET = ("-hide_banner", "-loglevel", "quiet")
-_FINISH_TIMEOUT_SECONDS = 30.0
+STALLED_SECONDS = 30.0
+"""How long ffmpeg may leave its input unread, or take to end after its last input."""
+
+_LIMITS = ChildLimits(memory_bytes=2**30, cpu_seconds=600)  # hours of speech
 
 
 def ffmpeg_path() -> str | None:
@@ -25,33 +31,54 @@ class FfmpegPipe:
     """Takes float32 [n] at `sampling_rate`; returns the bytes that ffmpeg writes with the arguments `output`.
 
     `close` ends ffmpeg at any time. what: the task, for error messages ("encoding AAC").
+    stalled_seconds: as STALLED_SECONDS says.
+    Raises DeliveryError where ffmpeg cannot be started.
     """
 
-    def __init__(self, program: str, sampling_rate: int, output: Sequence[str], *, what: str, remedy: str) -> None:
+    def __init__(
+        self,
+        program: str,
+        sampling_rate: int,
+        output: Sequence[str],
+        *,
+        what: str,
+        remedy: str,
+        stalled_seconds: float = STALLED_SECONDS,
+    ) -> None:
         source = f"-f f32le -ac 1 -ar {sampling_rate} -i pipe:0"
         self._what = what
         self._remedy = remedy
-        self._process = subprocess.Popen(
-            [program, *QUIET, *source.split(), *output, "pipe:1"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-        )
+        self._stalled_seconds = stalled_seconds
+        try:
+            self._process = start_child([program, *QUIET, *source.split(), *output, "pipe:1"], _LIMITS)
+        except ChildFailed:
+            raise self._failed() from None
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
+        self._writable = select.poll()
+        self._writable.register(self._process.stdin, select.POLLOUT)
         self._lock = threading.Lock()
         self._ready = bytearray()
         self._reader = threading.Thread(target=self._read, name="ffmpeg-reader", daemon=True)
         self._reader.start()
 
     def write(self, audio: NDArray[np.float32]) -> bytes:
-        """Write samples in [-1, 1]; returns the bytes that are ready. Raises DeliveryError when ffmpeg has ended."""
+        """Write samples in [-1, 1]; returns the bytes that are ready.
+
+        Raises DeliveryError when ffmpeg has ended, or has not read for `stalled_seconds`.
+        """
         assert self._process.stdin is not None
         unsent = memoryview(audio.astype("<f4").tobytes())
-        try:
-            while unsent:
-                unsent = unsent[self._process.stdin.write(unsent) :]
-        except BrokenPipeError:
-            raise self._failed() from None
+        while unsent:
+            if not self._writable.poll(self._stalled_seconds * 1000):
+                self.close()
+                raise self._failed()
+            try:
+                unsent = unsent[os.write(self._process.stdin.fileno(), unsent) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                raise self._failed() from None
         return self._take()
 
     def finish(self) -> bytes:
@@ -59,7 +86,7 @@ class FfmpegPipe:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            failed = self._process.wait(_FINISH_TIMEOUT_SECONDS) != 0
+            failed = self._process.wait(self._stalled_seconds) != 0
         except subprocess.TimeoutExpired:
             failed = True
         self.close()
@@ -69,14 +96,11 @@ class FfmpegPipe:
 
     def close(self) -> None:
         """End ffmpeg and the reader thread; may be called again."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
         self._reader.join()
-        self._process.stdin.close()
-        self._process.stdout.close()
+        end_child(self._process)
 
     def _failed(self) -> DeliveryError:
         return DeliveryError(f"ffmpeg failed while {self._what}.", hint=self._remedy)

@@ -443,15 +443,16 @@ def test_formats_say_what_they_are() -> None:
 @needs_ffmpeg
 def test_a_stream_that_is_given_up_leaves_no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     real = shutil.which("ffmpeg")
-    (tmp_path / "ffmpeg").write_text(f'#!/bin/sh\necho $$ > {tmp_path}/pid\nexec {real} "$@"\n')
+    (tmp_path / "ffmpeg").write_text(f'#!/bin/sh\nmkdir {tmp_path}/pid-$$\nexec {real} "$@"\n')
     (tmp_path / "ffmpeg").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     encoder = StreamEncoder("aac")
     encoder.write(tone(3, SAMPLING_RATE))
     encoder.close()
     encoder.close()
+    (named,) = tmp_path.glob("pid-*")  # a folder, as the process may write no file
     with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+        os.kill(int(named.name.removeprefix("pid-")), 0)
 
 
 def test_an_encoder_process_that_dies_is_an_error_and_no_hang(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
