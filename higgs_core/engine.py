@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 import numpy as np
@@ -17,9 +17,9 @@ from higgs_core.engine_config import AUTO, EngineConfig, NumberOrAuto, SecondsOr
 from higgs_core.errors import EngineStoppedError, HiggsError, PromptTooLongError, RequestError
 from higgs_core.failure_latch import FailureLatch
 from higgs_core.params import GenerationParams, draw_seed
-from higgs_core.prompt.chatml import ChatMLSample, Message
-from higgs_core.prompt.layout import build_prompt
-from higgs_core.rates import SAMPLING_RATE
+from higgs_core.prompt.chatml import AudioContent, ChatMLSample, Message
+from higgs_core.prompt.layout import PromptLayout, lay_out
+from higgs_core.rates import FRAMES_PER_SECOND, SAMPLING_RATE
 from higgs_core.runtime.generation import Generation, GenerationResult, Timeline
 from higgs_core.runtime.handles import GenerationFuture
 from higgs_core.runtime.scheduler import Scheduler
@@ -257,7 +257,7 @@ class HiggsAudioEngine:
         return self._parts.config.stream_bos  # real codes come before the two stream tokens
 
     def _prepare(self, sample: ChatMLSample, params: GenerationParams) -> Generation:
-        """Build the prompt and check that it fits. Slow: clips are decoded and encoded here.
+        """Check that the prompt fits, and build it. Slow: clips are decoded and encoded here.
 
         Raises RequestError and PromptTooLongError.
         """
@@ -269,17 +269,26 @@ class HiggsAudioEngine:
                 field="force_audio_gen",
             )
         started = time.perf_counter()
-        prompt = build_prompt(
-            sample, parts.tokenizer, parts.config, self._encode_clip, force_audio=params.force_audio_gen
-        )
+        layout = lay_out(sample, parts.tokenizer, parts.config, force_audio=params.force_audio_gen)
+        clips = [self._encode_clip.loaded(clip) for clip in layout.clips]
+        self._check_length(layout, clips, params)  # first: encoding takes time and the device's memory
+        prompt = layout.prompt(map(self._encode_clip, clips))
         timeline.reference = time.perf_counter() - started
-        if self.max_context - prompt.length < min(_MIN_STEPS, params.max_new_tokens):
-            raise PromptTooLongError(
-                f"The prompt takes {prompt.length} positions and the context has {self.max_context}; shorten the text "
-                "or use fewer or shorter references (25 positions a second)."
-            )
         seed = draw_seed() if params.seed is None else params.seed
         return Generation(prompt, params, seed, Future(), timeline)
+
+    def _check_length(self, layout: PromptLayout, clips: Sequence[AudioContent], params: GenerationParams) -> None:
+        """Raises PromptTooLongError."""
+        frames = [self._encode_clip.frames(clip) for clip in clips]
+        text, audio = layout.text_positions, layout.clip_positions(frames)
+        if self.max_context - text - audio >= min(_MIN_STEPS, params.max_new_tokens):
+            return
+        seconds = sum(frames) / FRAMES_PER_SECOND
+        raise PromptTooLongError(
+            f"The prompt takes {text + audio} positions and the context has {self.max_context}: {text} of text "
+            f"and {audio} of clips ({len(clips)} with {seconds:.1f} s, {FRAMES_PER_SECOND} positions a second); "
+            "shorten the text or use fewer or shorter references."
+        )
 
     def _deliver(self, generation: Generation, future: GenerationFuture) -> None:
         """Called when a generation has ended: have the codec decode its segments, then resolve the future.

@@ -12,6 +12,7 @@ import torch
 from higgs_core.codec.worker import CodecWorker
 from higgs_core.errors import ReferenceAudioError, RequestError
 from higgs_core.prompt.chatml import AudioContent
+from higgs_core.rates import FRAME_SAMPLES
 
 
 class ClipEncoder:
@@ -22,15 +23,34 @@ class ClipEncoder:
         self._num_codebooks = num_codebooks
         self._largest = largest_code
 
-    def __call__(self, clip: AudioContent) -> torch.Tensor:
-        """Raises RequestError for codes of another shape or range, and ReferenceAudioError for unusable audio."""
+    def loaded(self, clip: AudioContent) -> AudioContent:
+        """The clip as a waveform or as codes, neither encoded nor copied if it is one already.
+
+        Raises RequestError for codes of another shape or range, and ReferenceAudioError for unusable audio.
+        """
         if clip.codes is not None:
-            return self._checked(np.asarray(clip.codes))
+            return AudioContent(codes=self._checked(np.asarray(clip.codes)))
         if self._codec is None:
             raise RequestError("This engine has no audio tokenizer, so clips must be given as codes.")
-        return self._codec.encode(_waveform(clip)).result()
+        return AudioContent(waveform=_waveform(clip))
 
-    def _checked(self, given: np.ndarray) -> torch.Tensor:
+    @staticmethod
+    def frames(loaded: AudioContent) -> int:
+        """How many frames a loaded clip has once it is encoded."""
+        if loaded.codes is not None:
+            return int(loaded.codes.shape[1])
+        return len(loaded.waveform) // FRAME_SAMPLES if loaded.waveform is not None else 0
+
+    def __call__(self, clip: AudioContent) -> torch.Tensor:
+        """The codes of a clip, loaded or not. Raises as `loaded` does."""
+        if clip.codes is not None:
+            return torch.from_numpy(self._checked(np.asarray(clip.codes)).astype(np.int64))
+        loaded = self.loaded(clip)
+        assert self._codec is not None
+        assert loaded.waveform is not None
+        return self._codec.encode(loaded.waveform).result()
+
+    def _checked(self, given: np.ndarray) -> np.ndarray:
         integers = np.issubdtype(given.dtype, np.integer)
         if not integers or given.ndim != 2 or given.shape[0] != self._num_codebooks or given.shape[1] == 0:
             raise RequestError(
@@ -39,7 +59,7 @@ class ClipEncoder:
             )
         if given.min() < 0 or given.max() > self._largest:
             raise RequestError(f"codes of a clip lie in {given.min()}..{given.max()}; allowed is 0..{self._largest}.")
-        return torch.from_numpy(given.astype(np.int64))
+        return given
 
 
 def _waveform(clip: AudioContent) -> np.ndarray:

@@ -8,6 +8,11 @@ from __future__ import annotations
 import torch
 
 
+def delayed_columns(frames: int, num_codebooks: int) -> int:
+    """Columns of a whole clip in a prompt: its frames, BOS and EOS, and the shift of the last codebook."""
+    return frames + 2 + num_codebooks - 1
+
+
 def delay(codes: torch.Tensor, stream_bos: int, stream_eos: int) -> torch.Tensor:
     """The columns that represent a whole clip in a prompt.
 
@@ -16,7 +21,7 @@ def delay(codes: torch.Tensor, stream_bos: int, stream_eos: int) -> torch.Tensor
     before it and EOS after it.
     """
     num_codebooks, frames = codes.shape
-    columns = torch.full((num_codebooks, frames + 2 + num_codebooks - 1), stream_eos, dtype=torch.long)
+    columns = torch.full((num_codebooks, delayed_columns(frames, num_codebooks)), stream_eos, dtype=torch.long)
     for k in range(num_codebooks):
         columns[k, : k + 1] = stream_bos
         columns[k, k + 1 : k + 1 + frames] = codes[k]

@@ -8,16 +8,16 @@ scene block's own marks; every other spelling of a control token, there or elsew
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 
 from higgs_core.config import ModelConfig
 from higgs_core.prompt.chatml import AudioContent, ChatMLSample, Message, TextContent
-from higgs_core.prompt.delay_pattern import delay
-from higgs_core.prompt.tokenizer import CONTROL_TOKENS, HiggsTokenizer
+from higgs_core.prompt.delay_pattern import delay, delayed_columns
+from higgs_core.prompt.tokenizer import CONTROL_TOKENS, ControlTokens, HiggsTokenizer
 
 EncodeClip = Callable[[AudioContent], torch.Tensor]
 """A clip as codes, int64 [Q, T]."""
@@ -56,57 +56,95 @@ class Prompt:
         return digest.digest()
 
 
-@dataclass
-class _Builder:
-    num_codebooks: int
-    token_ids: list[int] = field(default_factory=list)
-    positions: list[int] = field(default_factory=list)
-    columns: list[torch.Tensor] = field(default_factory=list)
-    history: list[torch.Tensor] = field(default_factory=list)
+@dataclass(frozen=True)
+class _Clip:
+    """Where a clip stands. placeholder: the id that is repeated for each of its columns."""
 
-    def text(self, ids: Sequence[int]) -> None:
-        self.token_ids += ids
-        self.positions += ids
+    content: AudioContent
+    placeholder: int
 
-    def clip(self, placeholder: int, columns: torch.Tensor, *, spoken_by_assistant: bool) -> None:
-        self.token_ids.append(placeholder)
-        self.positions += [placeholder] * columns.shape[1]
-        self.columns.append(columns)
-        if spoken_by_assistant:
-            self.history.append(columns)
 
-    def joined(self, parts: list[torch.Tensor]) -> torch.Tensor:
-        return torch.cat(parts, dim=1) if parts else torch.empty(self.num_codebooks, 0, dtype=torch.long)
+@dataclass(frozen=True, eq=False)
+class PromptLayout:
+    """A sample whose text is tokenised and whose clips are not encoded yet.
+
+    parts: ids of text, and clips.  shared_parts: how many of them come first and are shared with other samples.
+    """
+
+    parts: Sequence[Sequence[int] | _Clip]
+    shared_parts: int
+    control: ControlTokens
+    config: ModelConfig
+
+    @property
+    def clips(self) -> list[AudioContent]:
+        """In the order in which their codes are wanted."""
+        return [part.content for part in self.parts if isinstance(part, _Clip)]
+
+    @property
+    def text_positions(self) -> int:
+        """Positions of everything but the clips."""
+        return sum(len(part) for part in self.parts if not isinstance(part, _Clip))
+
+    def clip_positions(self, frames: Iterable[int]) -> int:
+        """Positions of clips of so many frames each."""
+        return sum(delayed_columns(count, self.config.num_codebooks) for count in frames)
+
+    def prompt(self, codes: Iterable[torch.Tensor]) -> Prompt:
+        """The prompt. codes: of each of the clips, int64 [Q, T]."""
+        encoded = iter(codes)
+        token_ids: list[int] = []
+        ids: list[int] = []
+        columns: list[torch.Tensor] = []
+        history: list[torch.Tensor] = []
+        prefix_length = 0
+        for index, part in enumerate(self.parts):
+            if index == self.shared_parts:
+                prefix_length = len(ids)
+            if isinstance(part, _Clip):
+                delayed = delay(next(encoded), self.config.stream_bos, self.config.stream_eos)
+                token_ids.append(part.placeholder)
+                ids += [part.placeholder] * delayed.shape[1]
+                columns.append(delayed)
+                if part.placeholder == self.control.audio_out:  # spoken by the assistant
+                    history.append(delayed)
+            else:
+                token_ids += part
+                ids += part
+        positions = torch.tensor(ids, dtype=torch.long)
+        is_audio = (positions == self.control.audio_in) | (positions == self.control.audio_out)
+        return Prompt(token_ids, positions, is_audio, self._joined(columns), self._joined(history), prefix_length)
+
+    def _joined(self, parts: list[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(parts, dim=1) if parts else torch.empty(self.config.num_codebooks, 0, dtype=torch.long)
+
+
+def lay_out(sample: ChatMLSample, tokenizer: HiggsTokenizer, config: ModelConfig, *, force_audio: bool) -> PromptLayout:
+    """The prompt of one generation, up to the codes of its clips. `force_audio` opens the assistant's audio at once."""
+    control = tokenizer.control
+    parts: list[Sequence[int] | _Clip] = []
+    shared_parts = 0
+    shared = len(sample.messages) - 1 if sample.shared_turns is None else sample.shared_turns
+    for index, message in enumerate(sample.messages):
+        if index == shared:
+            shared_parts = len(parts)
+        parts.append(_turn_prefix(message.role, tokenizer, first=index == 0))
+        parts += _content(message, tokenizer)
+        following = sample.messages[index + 1] if index + 1 < len(sample.messages) else None
+        goes_on = message.role == "assistant" and following is not None and following.role == "assistant"
+        parts.append([control.end_of_message if goes_on else control.end_of_turn])
+    parts.append(_turn_prefix("assistant", tokenizer, first=False))
+    if force_audio:
+        parts.append([control.audio_out_bos])
+    return PromptLayout(parts, shared_parts, control, config)
 
 
 def build_prompt(
     sample: ChatMLSample, tokenizer: HiggsTokenizer, config: ModelConfig, encode_clip: EncodeClip, *, force_audio: bool
 ) -> Prompt:
-    """The prompt of one generation. `force_audio` opens the assistant's audio at once."""
-    control = tokenizer.control
-    builder = _Builder(config.num_codebooks)
-    prefix_length = 0
-    shared = len(sample.messages) - 1 if sample.shared_turns is None else sample.shared_turns
-    for index, message in enumerate(sample.messages):
-        if index == shared:
-            prefix_length = len(builder.positions)
-        builder.text(_turn_prefix(message.role, tokenizer, first=index == 0))
-        _add_content(builder, message, tokenizer, config, encode_clip)
-        following = sample.messages[index + 1] if index + 1 < len(sample.messages) else None
-        goes_on = message.role == "assistant" and following is not None and following.role == "assistant"
-        builder.text([control.end_of_message if goes_on else control.end_of_turn])
-    builder.text(_turn_prefix("assistant", tokenizer, first=False))
-    if force_audio:
-        builder.text([control.audio_out_bos])
-    positions = torch.tensor(builder.positions, dtype=torch.long)
-    return Prompt(
-        token_ids=builder.token_ids,
-        positions=positions,
-        is_audio=(positions == control.audio_in) | (positions == control.audio_out),
-        columns=builder.joined(builder.columns),
-        history=builder.joined(builder.history),
-        prefix_length=prefix_length,
-    )
+    """The layout with its clips encoded by `encode_clip`."""
+    layout = lay_out(sample, tokenizer, config, force_audio=force_audio)
+    return layout.prompt(map(encode_clip, layout.clips))
 
 
 def _turn_prefix(role: str, tokenizer: HiggsTokenizer, *, first: bool) -> list[int]:
@@ -115,9 +153,7 @@ def _turn_prefix(role: str, tokenizer: HiggsTokenizer, *, first: bool) -> list[i
     return [*opening, control.start_header, *tokenizer.encode(role), control.end_header, *tokenizer.encode("\n\n")]
 
 
-def _add_content(
-    builder: _Builder, message: Message, tokenizer: HiggsTokenizer, config: ModelConfig, encode_clip: EncodeClip
-) -> None:
+def _content(message: Message, tokenizer: HiggsTokenizer) -> Iterator[Sequence[int] | _Clip]:
     control = tokenizer.control
     texts = [part.text for part in message.parts if isinstance(part, TextContent)]
     encoded_texts = iter(_encode_system(texts, tokenizer) if message.role == "system" else map(tokenizer.encode, texts))
@@ -127,12 +163,11 @@ def _add_content(
     )
     for part in message.parts:
         if isinstance(part, TextContent):
-            builder.text(next(encoded_texts))
+            yield next(encoded_texts)
         else:
-            builder.text([opening])
-            columns = delay(encode_clip(part), config.stream_bos, config.stream_eos)
-            builder.clip(placeholder, columns, spoken_by_assistant=spoken)
-            builder.text([control.audio_eos])
+            yield [opening]
+            yield _Clip(part, placeholder)
+            yield [control.audio_eos]
 
 
 def _encode_system(texts: Sequence[str], tokenizer: HiggsTokenizer) -> list[list[int]]:
