@@ -48,6 +48,11 @@ class Limits(BaseModel):
     max_reference_bytes: int = Field(MAX_CLIP_BYTES, ge=1_000, le=100_000_000, description="1000 to 100000000")
     min_reference_seconds: float = Field(MIN_SECONDS, ge=0, le=10, description="0 to 10")
     max_reference_seconds: float = Field(MAX_SECONDS, ge=1, le=300, description="1 to 300")
+    max_total_reference_seconds: float = Field(300.0, ge=1, le=3600, description="1 to 3600")
+    # Fetched files and decoded clips of all requests together; the oldest request alone may exceed it.
+    max_clip_memory_bytes: int = Field(
+        500_000_000, ge=1_000_000, le=100_000_000_000, description="1000000 to 100000000000"
+    )
     max_download_timeout: float = Field(300.0, gt=0, le=3600, description="above 0 and at most 3600")
     max_redirects: int = Field(3, ge=0, le=10, description="0 to 10")
     # Results; the platform drops anything larger.

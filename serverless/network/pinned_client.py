@@ -6,12 +6,9 @@ nothing is decompressed, and all servers that a client asks share one limit of b
 
 from __future__ import annotations
 
-import asyncio
 import io
 import ssl
-import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
-from concurrent.futures import Future
 from typing import Self
 
 import aiohttp
@@ -21,11 +18,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from serverless.network.bounded_connector import BoundedConnector
 from serverless.network.fetch_guard import FetchGuard, FetchRefused
 from serverless.network.fetch_target import FetchTarget
+from serverless.network.name_lookups import NameLookups
 
 _CHUNK_BYTES = 2**16
 _LONGEST_HEADER_LINE = 2**16
 _CONTINUE_SECONDS = 1.0  # how long a server may take to ask for a body; some never do
 _TOO_MUCH = "it sent more bytes than are allowed"
+_LOOKUPS = NameLookups(at_once=64)  # of this process: its threads are what is bounded
 _HEADERS = {"User-Agent": "higgs-audio-serverless", "Accept": "*/*", "Accept-Encoding": "identity"}
 
 
@@ -108,7 +107,7 @@ class PinnedClient:
                 if self._connector.exceeded:
                     raise FetchRefused(_TOO_MUCH) from None
                 continue
-            except (aiohttp.ClientError, HttpProcessingError):
+            except (aiohttp.ClientError, HttpProcessingError, ValueError):  # ValueError: of aiohttp's parser
                 raise self._broken("the answer is not HTTP") from None
         raise FetchRefused("no connection could be made")
 
@@ -118,7 +117,7 @@ class PinnedClient:
             async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                 self._connector.bytes_left += len(chunk)
                 yield chunk
-        except (aiohttp.ClientResponseError, HttpProcessingError):
+        except (aiohttp.ClientResponseError, HttpProcessingError, ValueError):
             raise self._broken("the answer is not HTTP") from None
         except (aiohttp.ClientError, OSError):
             raise self._broken("the transfer broke off") from None
@@ -139,19 +138,7 @@ class _PatientRequest(aiohttp.ClientRequest):
 
 
 async def checked_addresses(guard: FetchGuard, target: FetchTarget) -> Sequence[str]:
-    """The addresses to dial, looked up in a thread that nobody waits for: a name resolution cannot be interrupted.
-
-    Raises FetchRefused.
-    """
-    outcome: Future[list[str]] = Future()
-
-    def look_up() -> None:
-        if not outcome.set_running_or_notify_cancel():
-            return
-        try:
-            outcome.set_result(guard.addresses(target.host, target.port))
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=look_up, name="host-look-up", daemon=True).start()
-    return await asyncio.wrap_future(outcome)
+    """The addresses to dial. Raises FetchRefused."""
+    return await _LOOKUPS.addresses(
+        (guard, target.host, target.port), lambda: guard.addresses(target.host, target.port)
+    )

@@ -10,13 +10,23 @@ import aiohttp
 from serverless.network.fetch_guard import FetchGuard, FetchRefused
 from serverless.network.fetch_target import FetchTarget, read_target
 from serverless.network.pinned_client import PinnedClient
+from serverless.references.memory_budget import Share
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-async def fetch(url: str, guard: FetchGuard, *, timeout_seconds: float, max_bytes: int, max_redirects: int) -> bytes:
+async def fetch(
+    url: str,
+    guard: FetchGuard,
+    *,
+    timeout_seconds: float,
+    max_bytes: int,
+    max_redirects: int,
+    memory: Share | None = None,
+) -> bytes:
     """The body of one URL, at most `max_bytes`. Cancelling it closes the connection.
 
+    memory: what the body is taken from as it comes in; the caller gives it back, unless the fetch fails.
     Raises FetchRefused: the address, the answer or the time that it takes is not acceptable.
     """
     try:
@@ -24,7 +34,7 @@ async def fetch(url: str, guard: FetchGuard, *, timeout_seconds: float, max_byte
             asyncio.timeout(timeout_seconds),
             PinnedClient(guard, connect_seconds=timeout_seconds) as client,
         ):
-            download = _Download(client, max_bytes)
+            download = _Download(client, max_bytes, memory)
             target = read_target(url)
             for _ in range(max_redirects + 1):
                 location, body = await download.get(target)
@@ -40,6 +50,7 @@ async def fetch(url: str, guard: FetchGuard, *, timeout_seconds: float, max_byte
 class _Download:
     client: PinnedClient
     max_bytes: int
+    memory: Share | None
 
     async def get(self, target: FetchTarget) -> tuple[str | None, bytes]:
         """(where it redirects to, or None; the body)."""
@@ -60,8 +71,15 @@ class _Download:
         if (response.content_length or 0) > self.max_bytes:
             raise too_large
         body = bytearray()
-        async for chunk in self.client.chunks(response):
-            body += chunk
-            if len(body) > self.max_bytes:
-                raise too_large
+        try:
+            async for chunk in self.client.chunks(response):
+                if len(body) + len(chunk) > self.max_bytes:
+                    raise too_large
+                if self.memory is not None:
+                    await self.memory.take(len(chunk))
+                body += chunk
+        except BaseException:
+            if self.memory is not None:
+                self.memory.give_back(len(body))
+            raise
         return None, bytes(body)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,7 +20,6 @@ from higgs_core.speech.result import SpeechResult
 from higgs_core.speech.speak import speak
 from serverless.delivery.response import Accepted, AudioPart, SpeechResponse
 from serverless.delivery.serialise import timings_json
-from serverless.references.resolve import resolve
 from serverless.service.part_stream import PartStream
 from serverless.service.time_stretch import time_stretched
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from serverless.delivery.deliver import Delivery
     from serverless.delivery.s3 import Bucket
     from serverless.payload.parse import ParsedJob
+    from serverless.references.resolve import ClipResolver
     from serverless.service.job_record import JobRecord
     from serverless.service.shared_lock import SharedLock
 
@@ -47,6 +47,7 @@ class Resources:
     settings: Settings
     model_name: str
     delivery: Delivery
+    clips: ClipResolver
     threads: Executor
     device_lock: SharedLock
 
@@ -82,14 +83,15 @@ class SpeechJob:
 
     async def run(self) -> SpeechResponse:
         """Generate, encode and deliver the whole."""
-        bucket, clips = await self._prepare()
-        try:
-            async with self._resources.device_lock.shared():
-                speech = await self._speak(clips, bucket)
-        except DeviceMemoryError:
-            self._record.note(retried_alone=True)
-            async with self._resources.device_lock.exclusive():
-                speech = await self._speak(clips, bucket)
+        bucket = await self._prepare()
+        async with self._resolved_clips() as clips:
+            try:
+                async with self._resources.device_lock.shared():
+                    speech = await self._speak(clips, bucket)
+            except DeviceMemoryError:
+                self._record.note(retried_alone=True)
+                async with self._resources.device_lock.exclusive():
+                    speech = await self._speak(clips, bucket)
         audio = await self._encode(speech)
         ignored = (NO_STREAM_WARNING,) if self._parsed.output.stream else ()
         response = self._response(speech)
@@ -103,21 +105,22 @@ class SpeechJob:
         upload_above: bytes of audio from which the file is uploaded as well, as if delivery were s3, if there is a
         bucket.
         """
-        bucket, clips = await self._prepare()
+        bucket = await self._prepare()
         sent_parts = sent_bytes = 0
         lock = self._resources.device_lock
-        for alone in (False, True):
-            try:
-                async with lock.exclusive() if alone else lock.shared(), self._part_stream(clips) as parts:
-                    while (part := await parts.next_part()) is not None:
-                        sent_parts += 1
-                        sent_bytes += len(part.data)
-                        yield part
-                break
-            except DeviceMemoryError:
-                if sent_parts or alone:
-                    raise
-                self._record.note(retried_alone=True)
+        async with self._resolved_clips() as clips:
+            for alone in (False, True):
+                try:
+                    async with lock.exclusive() if alone else lock.shared(), self._part_stream(clips) as parts:
+                        while (part := await parts.next_part()) is not None:
+                            sent_parts += 1
+                            sent_bytes += len(part.data)
+                            yield part
+                    break
+                except DeviceMemoryError:
+                    if sent_parts or alone:
+                        raise
+                    self._record.note(retried_alone=True)
         assert parts.speech is not None  # all parts came
         self._encode_seconds = parts.encode_seconds
         self._record.note(parts=sent_parts)
@@ -129,31 +132,30 @@ class SpeechJob:
         else:
             yield replace(self._response(parts.speech), parts=sent_parts)
 
-    async def _prepare(self) -> tuple[Bucket | None, Clips]:
-        """What a job needs before it can speak. A text that is too much is refused before any clip is fetched."""
+    async def _prepare(self) -> Bucket | None:
+        """Where to deliver. A text that is too much is refused here, before any clip is fetched."""
         if self._parsed.request.reference_sources:
             engine = self._resources.engine
             check = partial(check_text, max_piece_words=engine.max_piece_words)
             await self._in_thread(check, self._parsed.request, engine.max_context)
-        return await self._bucket(), await self._resolve_clips()
+        return await self._bucket()
 
     async def _bucket(self) -> Bucket | None:
         return await self._resources.delivery.bucket_for(self._parsed.output.delivery, self._s3_config)
 
-    async def _resolve_clips(self) -> Clips:
+    @asynccontextmanager
+    async def _resolved_clips(self) -> AsyncIterator[Clips]:
+        """The request's clips; their memory is accounted for until the block is left."""
         sources = self._parsed.request.reference_sources
         if not sources:
-            return {}
+            yield {}
+            return
         before = self._record.seconds
-        clips = await resolve(
-            sources,
-            self._resources.settings,
-            timeout_seconds=self._parsed.output.download_timeout,
-            threads=self._resources.threads,
-        )
-        self._clip_seconds = self._record.seconds - before
-        self._record.note(fetch_seconds=self._clip_seconds)
-        return clips
+        seconds = self._parsed.output.download_timeout
+        async with self._resources.clips.resolved(sources, timeout_seconds=seconds) as clips:
+            self._clip_seconds = self._record.seconds - before
+            self._record.note(fetch_seconds=self._clip_seconds)
+            yield clips
 
     async def _speak(self, clips: Clips, bucket: Bucket | None) -> SpeechResult:
         """The whole speech. Raises DeliveryError as soon as its result could not be delivered any more."""

@@ -22,6 +22,7 @@ from serverless.config.types import MAX_CONCURRENCY
 from serverless.delivery.deliver import Delivery
 from serverless.delivery.response import SpeechResponse, StreamEvent
 from serverless.payload.parse import parse_job
+from serverless.references.resolve import ClipResolver
 from serverless.references.voices import voice_library
 from serverless.service.boot import boot_engine
 from serverless.service.byte_budget import ByteBudget
@@ -67,6 +68,7 @@ class SpeechService:
         self._failure: HiggsError | None = None
         self._device_failed = False
         self.loading = False
+        self._clips = ClipResolver(settings)
         self._device_lock = SharedLock()
         self._observers: list[JobObserver] = []
         self._failure_observers: list[Callable[[], None]] = []
@@ -119,6 +121,7 @@ class SpeechService:
         Returns False when a thread of the engine's hangs and is left behind: the process is to end without waiting.
         """
         ended = self._engine is None or self._engine.close()
+        self._clips.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         return ended
 
@@ -324,7 +327,13 @@ class SpeechService:
             format=parsed.output.response_format,
         )
         shared = Resources(
-            self._engine, self.settings, self.model_name, self._delivery, self._threads, self._device_lock
+            self._engine,
+            self.settings,
+            self.model_name,
+            self._delivery,
+            self._clips,
+            self._threads,
+            self._device_lock,
         )
         return SpeechJob(parsed, shared, record, s3_config=s3_config, on_progress=on_progress)
 

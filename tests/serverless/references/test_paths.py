@@ -14,7 +14,7 @@ from higgs_core.contained_files import FileRefused, read_inside
 from higgs_core.errors import ReferenceAudioError
 from higgs_core.speech.request import ReferenceSource
 from serverless.config.settings import Settings
-from serverless.references.resolve import resolve
+from tests.helpers.clips import resolve
 from tests.helpers.paths import CLIP
 
 CAP = 1_000_000

@@ -16,8 +16,8 @@ import soundfile
 from higgs_core.errors import ReferenceAudioError, RequestError, SettingsError
 from higgs_core.speech.request import ReferenceSource
 from serverless.config.settings import Settings
-from serverless.references.resolve import resolve
 from serverless.references.voices import voice_library
+from tests.helpers.clips import resolve
 from tests.helpers.loopback import LOOPBACK, Connection, Server
 from tests.helpers.paths import CLIP
 from tests.helpers.patience import PATIENCE
