@@ -73,7 +73,7 @@ def test_the_requirements_are_what_the_code_imports() -> None:
     owners = importlib.metadata.packages_distributions()
     distributions = {owner.lower().replace("_", "-") for name in imported for owner in owners.get(name, [])}
     # Of these a requirement is itself made, and the version is that requirement's choice.
-    brought = {"starlette", "anyio", "urllib3", "yarl", "triton", "higgs-audio-serverless"}
+    brought = {"starlette", "anyio", "h11", "urllib3", "yarl", "triton", "higgs-audio-serverless"}
     assert distributions - brought == set(requirements("requirements-runpod.txt"))
 
 

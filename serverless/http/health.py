@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from higgs_core.errors import EngineStoppedError, ModelLoadError
+from higgs_core.errors import EngineStoppedError, HiggsError, ModelLoadError
 
 if TYPE_CHECKING:
     from serverless.service.service import SpeechService
@@ -23,9 +23,8 @@ router = APIRouter()
 async def ping(request: Request) -> Response:
     """Needs no key. An engine that failed after it was ready is reported too."""
     service: SpeechService = request.app.state.service
-    if (reason := why_unhealthy(service)) is not None:
-        code = ModelLoadError.code if service.load_error is not None else EngineStoppedError.code
-        return JSONResponse({"error": reason, "code": code}, status_code=500)
+    if (error := why_unhealthy(service)) is not None:
+        return JSONResponse({"error": error.message, "code": error.code}, status_code=500)
     if not service.ready:
         return Response(status_code=204)
     return JSONResponse({"status": "ready"})
@@ -39,9 +38,11 @@ async def ready(request: Request) -> Response:
     return Response(status_code=200 if service.ready and why_unhealthy(service) is None else 503)
 
 
-def why_unhealthy(service: SpeechService) -> str | None:
-    """The sentence that says why this process will never serve again; None while it does or may."""
-    return service.why_stopped if service.load_error is None else service.load_error
+def why_unhealthy(service: SpeechService) -> HiggsError | None:
+    """The error that says why this process will never serve again; None while it does or may."""
+    if service.load_error is not None:
+        return ModelLoadError(service.load_error)
+    return EngineStoppedError(service.why_stopped) if service.why_stopped is not None else None
 
 
 def health_app(service: SpeechService) -> FastAPI:

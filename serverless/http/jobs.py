@@ -26,12 +26,12 @@ class StartedJob:
 def require_ready(request: Request) -> None:
     """Refuse a job, before its body is read, while the model loads or after it failed to.
 
-    Raises HttpProblem (loading, model_not_loaded).
+    Raises HttpProblem (loading, model_not_loaded, engine_stopped).
     """
     service = request.app.state.service
     end_if_dead(request.app)
-    if (reason := why_unhealthy(service)) is not None:
-        raise HttpProblem("model_not_loaded", reason)
+    if (error := why_unhealthy(service)) is not None:
+        raise HttpProblem(error.code, error.message)
     if not service.ready:
         raise HttpProblem("loading", "The model is still loading.", hint="Try again when GET /ping answers 200.")
 
