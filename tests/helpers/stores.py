@@ -44,7 +44,7 @@ def read_body(connection: Connection) -> bytes:
     if connection.headers.get("expect") == "100-continue":
         connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = connection.head.partition("\r\n\r\n")[2].encode("latin-1")
-    while len(body) < int(connection.headers["content-length"]):
+    while len(body) < int(connection.headers.get("content-length", 0)):
         piece = connection.sock.recv(2**16)
         if not piece:
             raise OSError
