@@ -7,7 +7,8 @@ outages too. A renamed repository is found under each of its names.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -74,8 +75,19 @@ def _on_this_machine(wanted: Wanted, runpod_cache: Path) -> Path | None:
     return None
 
 
-def _snapshots(cache: Path, wanted: Wanted, *, any_revision: bool) -> Iterator[Path]:
-    """Snapshots in a cache: those of the wanted revision under each name, then, if asked for, every other one."""
+def _snapshots(cache: Path, wanted: Wanted, *, any_revision: bool) -> Iterable[Path]:
+    """Snapshots in a cache: those of the wanted revision under each name, then, if asked for, every other one.
+
+    None where this process may not look: a volume may belong to root alone.
+    """
+    try:
+        return _listed(cache, wanted, any_revision=any_revision)
+    except PermissionError:
+        log.warning("A cache of models on this machine cannot be read by the user %d; looking further", os.geteuid())
+        return ()
+
+
+def _listed(cache: Path, wanted: Wanted, *, any_revision: bool) -> Iterable[Path]:
     folders = [cache / f"models--{name.replace('/', '--')}" for name in wanted.names]
     folders = [spelled for folder in folders for spelled in (folder, folder.with_name(folder.name.lower()))]
     found = [snapshot for folder in folders for snapshot in _at_revision(folder, wanted.revision)]
@@ -83,7 +95,7 @@ def _snapshots(cache: Path, wanted: Wanted, *, any_revision: bool) -> Iterator[P
         found += [snapshot for folder in folders for snapshot in _at_revision(folder, None)]
         for folder in folders:
             found += sorted((folder / "snapshots").glob("*/"))
-    yield from dict.fromkeys(found)
+    return dict.fromkeys(found)
 
 
 def _at_revision(folder: Path, revision: str | None) -> list[Path]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -345,3 +349,34 @@ class TestHub:
     def test_a_name_that_the_hub_would_not_allow_is_refused(self, runpod: Path, hub: LoopbackHub) -> None:
         with pytest.raises(ModelLoadError, match="org/na me"):
             locate("org/na me", cache=runpod)
+
+
+@pytest.fixture
+def nobody() -> Iterator[int]:
+    """This process without rights, where it has any: root may read every folder."""
+    root, user = os.geteuid() == 0, 65_534
+    if root:
+        os.seteuid(user)
+    try:
+        yield os.geteuid()
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+class TestFoldersOfAnotherUser:
+    def test_a_cache_that_may_not_be_read_is_passed_over_and_the_log_says_so(
+        self, runpod: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, nobody: int
+    ) -> None:
+        """A volume may be root's alone, and the image's user is not root."""
+        locked = Path(tempfile.mkdtemp())
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(locked / "none"))
+        try:
+            snapshot(locked / "runpod", "org/name", COMMIT, *WHOLE)
+            (locked / "runpod").chmod(0)
+            with pytest.raises(ModelLoadError):
+                locate("org/name", cache=locked / "runpod")
+        finally:
+            (locked / "runpod").chmod(0o700)
+            shutil.rmtree(locked)
+        assert f"cannot be read by the user {nobody}; looking further" in caplog.text
