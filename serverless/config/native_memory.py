@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 _ARENAS = 2
@@ -18,6 +20,9 @@ _ARENAS = 2
 
 EVERY_JOBS = 16
 """Jobs after which freed memory is given back. It costs a few milliseconds, and some more to get the memory again."""
+
+QUIET_SECONDS = 1.0
+"""Without the end of a job, after which freed memory is given back too."""
 
 _M_ARENA_MAX = -8
 """glibc's number for `mallopt`, from its malloc.h."""
@@ -38,24 +43,24 @@ def give_back_freed_memory() -> None:
 
 
 class FreedMemory:
-    """An observer of jobs: freed memory is given back after every EVERY_JOBS of them, in a thread of its own."""
+    """An observer of jobs: freed memory is given back after EVERY_JOBS of them, and once no job has ended for
+    QUIET_SECONDS, in a thread of its own."""
 
     def __init__(self, give_back: Callable[[], None] = give_back_freed_memory) -> None:
         self._give_back = give_back
-        self._jobs = 0
-        self._due = threading.Event()
+        self._ended: queue.SimpleQueue[object] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="freed-memory", daemon=True).start()
 
     def __call__(self, outcome: object) -> None:
-        """A job has ended, in whatever way. Called by one thread; never blocks or fails."""
-        self._jobs += 1
-        if self._jobs % EVERY_JOBS == 0:
-            self._due.set()
+        """A job has ended, in whatever way. Never blocks."""
+        self._ended.put(None)
 
     def _run(self) -> None:
         while True:
-            self._due.wait()
-            self._due.clear()
+            self._ended.get()
+            with suppress(queue.Empty):
+                for _ in range(EVERY_JOBS - 1):
+                    self._ended.get(timeout=QUIET_SECONDS)
             self._give_back()
 
 

@@ -12,8 +12,13 @@ from typing import Self
 
 import psutil
 
+from serverless.config.native_memory import QUIET_SECONDS
+
 _SECONDS = 1.0
 """Between two looks."""
+
+_REST_SECONDS = 2 * QUIET_SECONDS
+_REST_PAUSE = 0.2
 
 
 @dataclass(frozen=True)
@@ -77,11 +82,13 @@ class Watch:
         return Sample.of(self._pid, seconds=time.monotonic() - self._began, jobs=self._jobs())
 
     def at_rest(self) -> Sample:
-        """A sample of an idle process, once what its last jobs held is closed: two looks find the same."""
+        """A sample of an idle process, once it has given back what its last jobs freed and closed what they held."""
+        until = time.monotonic() + _REST_SECONDS
         sample = self.look()
-        while not self._over.wait(0.2):
+        while not self._over.wait(_REST_PAUSE):
             last, sample = sample, self.look()
-            if (last.files, last.threads, last.children) == (sample.files, sample.threads, sample.children):
+            still = (last.files, last.threads, last.children) == (sample.files, sample.threads, sample.children)
+            if still and time.monotonic() > until:
                 break
         return sample
 

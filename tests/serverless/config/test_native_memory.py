@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from serverless.config import native_memory
 from serverless.config.native_memory import EVERY_JOBS, FreedMemory
 from tests.helpers.paths import ROOT
 from tests.helpers.patience import PATIENCE, wait_until
@@ -85,22 +86,37 @@ def test_what_was_freed_between_other_blocks_is_given_back() -> None:
     assert float(output_of(BLOCKS_BETWEEN_BLOCKS)) > 30
 
 
-def test_memory_is_given_back_after_every_so_many_jobs() -> None:
-    given = 0
-    running = threading.Event()
+class Given:
+    """Stands for malloc: every call of it is counted and lasts until it is let go on."""
 
-    def give_back() -> None:
-        nonlocal given
-        given += 1
-        running.wait(PATIENCE)
+    def __init__(self) -> None:
+        self.times = 0
+        self.go_on = threading.Semaphore(0)
 
-    jobs = FreedMemory(give_back)
-    for _ in range(EVERY_JOBS - 1):
-        jobs("cancelled")
-    assert given == 0
+    def __call__(self) -> None:
+        self.times += 1
+        assert self.go_on.acquire(timeout=PATIENCE)
+
+
+def test_memory_is_given_back_after_every_so_many_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_memory, "QUIET_SECONDS", PATIENCE)
+    given = Given()
+    jobs = FreedMemory(given)
+    for number in range(2 * EVERY_JOBS + 1):  # none of them waits for the call that is under way
+        jobs("finished" if number % 2 else "cancelled")
+    wait_until(lambda: given.times == 1)
+    given.go_on.release()
+    wait_until(lambda: given.times == 2)
+    given.go_on.release()
+    wait_until(lambda: jobs._ended.empty())
+    assert given.times == 2, "one job alone is not enough"
+
+
+def test_memory_is_given_back_once_it_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_memory, "QUIET_SECONDS", 0.01)
+    given = Given()
+    jobs = FreedMemory(given)
     jobs("finished")
-    wait_until(lambda: given == 1)
-    for _ in range(3 * EVERY_JOBS):  # while it is given back no job waits
-        jobs("finished")
-    running.set()
-    wait_until(lambda: given == 2)
+    wait_until(lambda: given.times == 1)
+    given.go_on.release()
+    assert jobs._ended.empty()
