@@ -99,7 +99,7 @@ class FfmpegPipe:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        self._reader.join()
+        self._reader.join(self._stalled_seconds)
         end_child(self._process)
 
     def _failed(self) -> DeliveryError:

@@ -305,9 +305,7 @@ def test_what_is_compressed_is_decoded_in_a_child_without_ffmpeg(
     assert len(children) == 1
 
 
-def test_a_child_that_was_taken_over_can_send_no_more_than_samples(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_child_that_was_taken_over_can_send_samples_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The child's program in place of libsndfile's: whatever it answers ends in a sentence."""
     from higgs_core.audio import sndfile_child
 
