@@ -76,8 +76,8 @@ class CountedPattern:
                 yield from self._match(rest, text, at + end - start, groups, flags)
         else:
             assert kind is op.AT, kind
-            assert value is op.AT_BOUNDARY, value
-            if _is_word(text, at - 1) != _is_word(text, at):
+            assert value in (op.AT_BOUNDARY, op.AT_BEGINNING), value
+            if at == 0 if value is op.AT_BEGINNING else _is_word(text, at - 1) != _is_word(text, at):
                 yield from self._match(rest, text, at, groups, flags)
 
     def _repeat(
