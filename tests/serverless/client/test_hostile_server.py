@@ -456,6 +456,8 @@ def test_ctrl_c_ends_cleanly_in_each_phase(tmp_path: Path, phase: str) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # What starts the tests in the background may ignore the signal, and a process inherits that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             wait_until(lambda: any(last in connection.path for connection in server.seen))
