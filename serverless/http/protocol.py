@@ -86,6 +86,7 @@ class BoundedProtocol(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.conn = StrictParser()
+        self.access_log = config.access_log  # uvicorn asks the logger, which others may have given a handler
         self.phase = Phase.REQUEST
         self.since = self.loop.time()
         self._open_connections = connections
