@@ -60,7 +60,7 @@ def of_items(items: list[dict[str, Any]]) -> Answer:
 def checked_audio(data: bytes, audio_format: str, samples: int | None) -> NDArray[np.float32] | None:
     """Decode a file. The audio of a lossless format, as long as the answer says; None of others."""
     if audio_format == "aac":
-        assert decode_audio(data, origin="answer").size > 0
+        assert decode_audio(data, origin="answer", min_seconds=0.0).size > 0
         return None
     audio = decoded(data, audio_format)
     assert np.isfinite(audio).all(), "samples are not finite"
