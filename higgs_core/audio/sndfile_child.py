@@ -28,7 +28,8 @@ class SndfileChild:
     """
 
     def __init__(self, data: bytes, *, seconds: float, cancel: CancelToken | None = None) -> None:
-        arguments = [sys.executable, "-I", "-S", sndfile_reader.__file__, *sys.path]
+        # -B: under its limit on files the child would leave bytecode that is cut off, for every later process to read.
+        arguments = [sys.executable, "-I", "-B", "-S", sndfile_reader.__file__, *sys.path]
         self._pieces = output_of(arguments, data, _LIMITS, seconds=seconds, cancel=cancel)
         try:
             self.header, self._rest = self._read_header()
