@@ -44,14 +44,14 @@ images() {
 clean_up() {
   images umount --all >/dev/null 2>&1 || true
   images rm --all >/dev/null 2>&1 || true
-  rm -rf "$store/base" "$store/work"
+  rm -rf "$store/base" "$store/build"
   if [ -z "$keep" ]; then
     images rmi --all --force >/dev/null 2>&1 || true
     rm -rf "$store"
   fi
 }
 trap clean_up EXIT
-mkdir -p "$store/work"
+mkdir -p "$store/build"
 
 # This machine's own way to the package servers, where it has one, for the build alone: of a mount nothing gets into a layer.
 apt_mounts=() pip_mounts=()
@@ -69,7 +69,7 @@ if ! images inspect --type image "$base" >/dev/null 2>&1; then
   rm -rf "$store/base"
   # python3-dev: Python.h for Triton's launchers, which the public base has.
   debootstrap --variant=minbase --include=python3,python3-dev,python3-pip,python3-venv,ca-certificates \
-    bookworm "$store/base" >"$store/work/debootstrap.log" 2>&1 || fail "$(tail -5 "$store/work/debootstrap.log")"
+    bookworm "$store/base" >"$store/build/debootstrap.log" 2>&1 || fail "$(tail -5 "$store/build/debootstrap.log")"
   for suite in "debian bookworm bookworm-updates" "debian-security bookworm-security"; do
     printf 'Types: deb\nURIs: http://deb.debian.org/%s\nSuites: %s\nComponents: main\nSigned-By: %s\n\n' \
       "${suite%% *}" "${suite#* }" /usr/share/keyrings/debian-archive-keyring.gpg
@@ -93,12 +93,12 @@ if ! images inspect --type image "$base" >/dev/null 2>&1; then
 fi
 
 step "image: every instruction of deploy/runpod/Dockerfile"
-sed "s|^FROM python:.*|FROM $base|" deploy/runpod/Dockerfile >"$store/work/Dockerfile"
+sed "s|^FROM python:.*|FROM $base|" deploy/runpod/Dockerfile >"$store/build/Dockerfile"
 # A token that must not be found in any layer afterwards.
 token="hf_$(od -An -N17 -tx1 /dev/urandom | tr -d ' \n')"
-printf %s "$token" >"$store/work/token"
-images build --file "$store/work/Dockerfile" --format docker --isolation chroot --network host --layers=false \
-  --pull-never --tag "$image" "${apt_mounts[@]}" "${pip_mounts[@]}" --secret "id=hf_token,src=$store/work/token" \
+printf %s "$token" >"$store/build/token"
+images build --file "$store/build/Dockerfile" --format docker --isolation chroot --network host --layers=false \
+  --pull-never --tag "$image" "${apt_mounts[@]}" "${pip_mounts[@]}" --secret "id=hf_token,src=$store/build/token" \
   --build-arg "TORCH_CUDA=${TORCH_CUDA:-cu130}" --build-arg "CODEC_ID=${CODEC_ID:-}" \
   --build-arg "GPU_CAPABILITIES=${CAPABILITIES:-86}" \
   --label "org.opencontainers.image.revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)" .
@@ -109,10 +109,10 @@ images images --format '{{.Name}} {{.Size}}'
 step "tests of what came out"
 container="$(images from --pull-never "$image")"
 rootfs="$(images mount "$container")"
-images inspect --type image "$image" >"$store/work/image.json"
+images inspect --type image "$image" >"$store/build/image.json"
 if [ -n "${IMAGE_LICENSES:-}" ]; then cp -r "$rootfs/licenses" "$IMAGE_LICENSES"; fi
 # The pieces that a registry would keep, each a folder: what one adds, a later one that deletes it does not take away.
-IMAGE_ROOTFS="$rootfs" IMAGE_CONFIG="$store/work/image.json" IMAGE_STORE="$store/images" IMAGE_TOKEN="$token" \
+IMAGE_ROOTFS="$rootfs" IMAGE_CONFIG="$store/build/image.json" IMAGE_STORE="$store/images" IMAGE_TOKEN="$token" \
   IMAGE_CAPABILITIES="${CAPABILITIES:-86}" \
   .venv/bin/python -m pytest -p no:cacheprovider -ra tests/image
 step "done"
