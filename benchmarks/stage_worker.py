@@ -118,7 +118,7 @@ def _out_of_memory(error: BaseException | None) -> bool:
         if isinstance(error, MemoryError) or any(words in str(error) for words in _WORDS_OF_MEMORY):
             return True
         if "torch" in sys.modules:
-            from higgs_core.device_memory import is_out_of_memory  # loads torch, which a stage may do without
+            from higgs_core.failures.device_memory import is_out_of_memory  # loads torch, which a stage may do without
 
             if is_out_of_memory(error):
                 return True

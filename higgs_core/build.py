@@ -16,9 +16,10 @@ from higgs_core.checkpoint.load import load_model
 from higgs_core.checkpoint.locate import locate
 from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.config import ModelConfig
-from higgs_core.cpu_threads import keep_to_quota
 from higgs_core.engine_config import AUTO, DTYPES, EngineConfig, NumberOrAuto
 from higgs_core.errors import ModelLoadError
+from higgs_core.failures.watchdog import Heartbeat
+from higgs_core.host.cpu_threads import keep_to_quota
 from higgs_core.kernels import ops_for
 from higgs_core.kernels.linear.quantized_weight import FP8, VALUE_DTYPES
 from higgs_core.kernels.linear.weight_tiles import FP8_MIN_CAPABILITY
@@ -40,7 +41,6 @@ from higgs_core.sampling.sampler import TextSampler
 from higgs_core.sampling.text_state import TextState, TextStepTail
 from higgs_core.sized_cache import memory_for_weights, sized_cache
 from higgs_core.stage_times import StageTimes
-from higgs_core.watchdog import Heartbeat
 
 log = logging.getLogger(__name__)
 

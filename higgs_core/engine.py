@@ -15,7 +15,8 @@ from higgs_core.codec.clip_encoder import ClipEncoder
 from higgs_core.codec.worker import CodecWorker
 from higgs_core.engine_config import AUTO, EngineConfig, NumberOrAuto, SecondsOrAuto
 from higgs_core.errors import EngineStoppedError, HiggsError, PromptTooLongError, RequestError
-from higgs_core.failure_latch import FailureLatch
+from higgs_core.failures.failure_latch import FailureLatch
+from higgs_core.failures.watchdog import Watchdog
 from higgs_core.params import GenerationParams, draw_seed
 from higgs_core.prompt.chatml import AudioContent, ChatMLSample, Message
 from higgs_core.prompt.layout import PromptLayout, lay_out
@@ -25,7 +26,6 @@ from higgs_core.runtime.handles import GenerationFuture
 from higgs_core.runtime.scheduler import Scheduler
 from higgs_core.runtime.streaming import AudioChunk, AudioStream, stream_lengths
 from higgs_core.stage_times import StageTimes
-from higgs_core.watchdog import Watchdog
 
 __all__ = ["AudioChunk", "AudioStream", "GenerationFuture", "GenerationResult", "HiggsAudioEngine"]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from higgs_core.cgroup import memory_left
 from higgs_core.config import ModelConfig
-from higgs_core.device_memory import is_out_of_memory
 from higgs_core.engine_config import AUTO, NumberOrAuto
 from higgs_core.errors import ModelLoadError
+from higgs_core.failures.device_memory import is_out_of_memory
+from higgs_core.host.cgroup import memory_left
 from higgs_core.memory_plan import SHORT_CONTEXT, DeviceMemory, MemoryPlan, plan_memory
 from higgs_core.model.kv_cache import KVCache
 from higgs_core.model.weights import DecoderWeights

@@ -20,8 +20,8 @@ from transformers.utils import logging as transformers_logging
 from higgs_core.codec.pieces import pieces
 from higgs_core.codec.snake import install_snake
 from higgs_core.codec.transformers_codec import HiggsAudioV2TokenizerModel
-from higgs_core.device_memory import is_out_of_memory
 from higgs_core.errors import ModelLoadError, RequestError
+from higgs_core.failures.device_memory import is_out_of_memory
 from higgs_core.rates import FRAME_SAMPLES, FRAMES_PER_SECOND, SAMPLING_RATE
 from higgs_core.repositories import CODEC
 

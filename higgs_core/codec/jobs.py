@@ -14,7 +14,7 @@ import torch
 
 from higgs_core.codec.audio_codec import MAX_DECODE_FRAMES
 from higgs_core.codec.pieces import Piece, pieces
-from higgs_core.resolving import resolve
+from higgs_core.failures.resolving import resolve
 
 MAX_PASSED_OVER = 4
 """Turns that less urgent work is passed over before it has one."""

@@ -8,11 +8,11 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from higgs_core.codec.audio_codec import free_cached_memory
-from higgs_core.device_failure import is_device_failure
-from higgs_core.device_memory import is_out_of_memory
 from higgs_core.errors import DeviceMemoryError, EngineStoppedError, HiggsError
-from higgs_core.failure_latch import FailureLatch
-from higgs_core.resolving import reject, resolve
+from higgs_core.failures.device_failure import is_device_failure
+from higgs_core.failures.device_memory import is_out_of_memory
+from higgs_core.failures.failure_latch import FailureLatch
+from higgs_core.failures.resolving import reject, resolve
 
 log = logging.getLogger(__name__)
 

@@ -22,11 +22,11 @@ from higgs_core.codec.audio_codec import AudioCodec
 from higgs_core.codec.decode_graph import DecodeGraphs
 from higgs_core.codec.jobs import DecodeJob, JobQueue, Task, Urgency
 from higgs_core.codec.settling import STOPPED, settle
-from higgs_core.device_memory import is_out_of_memory
 from higgs_core.errors import EngineStoppedError
-from higgs_core.failure_latch import FailureLatch
-from higgs_core.resolving import reject
-from higgs_core.watchdog import Heartbeat, Watched
+from higgs_core.failures.device_memory import is_out_of_memory
+from higgs_core.failures.failure_latch import FailureLatch
+from higgs_core.failures.resolving import reject
+from higgs_core.failures.watchdog import Heartbeat, Watched
 
 log = logging.getLogger(__name__)
 

@@ -14,15 +14,15 @@ from contextlib import suppress
 
 import torch
 
-from higgs_core.device_memory import is_out_of_memory
 from higgs_core.errors import DeviceMemoryError, HiggsError
+from higgs_core.failures.device_memory import is_out_of_memory
+from higgs_core.failures.watchdog import Heartbeat
 from higgs_core.runtime.decode_step import DecodeStep
 from higgs_core.runtime.generation import Generation
 from higgs_core.runtime.prefill import Chunk, Prefill
 from higgs_core.runtime.prefix_cache import PrefixCache
 from higgs_core.runtime.slots import Slots
 from higgs_core.runtime.text_step import TextStep
-from higgs_core.watchdog import Heartbeat
 
 log = logging.getLogger(__name__)
 

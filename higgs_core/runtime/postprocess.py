@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 
+from higgs_core.failures.watchdog import Heartbeat
 from higgs_core.model.decoder import Decoder
 from higgs_core.prompt.stop_strings import ends_text
 from higgs_core.prompt.tokenizer import HiggsTokenizer
@@ -16,7 +17,6 @@ from higgs_core.runtime.generation import FinishReason, Generation, Status
 from higgs_core.runtime.slots import Slots
 from higgs_core.runtime.step_output import StepOutputs
 from higgs_core.sampling.decode_state import IDLE, SEGMENT_ENDED
-from higgs_core.watchdog import Heartbeat
 
 
 class Postprocess:

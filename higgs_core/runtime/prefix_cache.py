@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 
-from higgs_core.device_memory import is_out_of_memory
+from higgs_core.failures.device_memory import is_out_of_memory
 from higgs_core.model.kv_cache import KVCache, StoredPositions
 from higgs_core.prompt.layout import Prompt
 

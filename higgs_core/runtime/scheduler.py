@@ -16,17 +16,17 @@ from contextlib import suppress
 
 import torch
 
-from higgs_core.device_memory import is_out_of_memory
 from higgs_core.errors import BusyError, EngineStoppedError, GenerationCancelled, HiggsError
-from higgs_core.failure_latch import FailureLatch
-from higgs_core.resolving import reject, resolve
+from higgs_core.failures.device_memory import is_out_of_memory
+from higgs_core.failures.failure_latch import FailureLatch
+from higgs_core.failures.resolving import reject, resolve
+from higgs_core.failures.watchdog import Heartbeat, Watched
 from higgs_core.runtime.device import engine_stream
 from higgs_core.runtime.device_work import DeviceWork
 from higgs_core.runtime.generation import Generation, Status
 from higgs_core.runtime.postprocess import Postprocess
 from higgs_core.runtime.reservation import Reservation
 from higgs_core.runtime.slots import Slots
-from higgs_core.watchdog import Heartbeat, Watched
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from higgs_core.device_memory import is_out_of_memory
+from higgs_core.failures.device_memory import is_out_of_memory
 from higgs_core.graph_capture import capturing
 from higgs_core.kernels.checks.self_check_inputs import RandomInputs
 from higgs_core.kernels.linear.quantized_weight import QuantizedWeight

@@ -16,12 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from higgs_core import GenerationParams, GenerationResult, HiggsAudioEngine
 from higgs_core.engine import GenerationFuture
 from higgs_core.errors import DeviceMemoryError, EngineStoppedError
+from higgs_core.failures.watchdog import Heartbeat
 from higgs_core.model.kv_cache import KVCache
 from higgs_core.model.prompt_span import PromptSpan
 from higgs_core.runtime.device_work import DeviceWork
 from higgs_core.runtime.text_step import TextStep
 from higgs_core.sampling.text_state import TEXT_LANES
-from higgs_core.watchdog import Heartbeat
 from tests.golden import CASES, GoldenCase
 from tests.helpers.patience import PATIENCE
 

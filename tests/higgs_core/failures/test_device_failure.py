@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from higgs_core.device_failure import is_device_failure
+from higgs_core.failures.device_failure import is_device_failure
 
 POISONED = [
     torch.AcceleratorError("CUDA error: device-side assert triggered"),

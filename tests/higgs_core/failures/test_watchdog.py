@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from higgs_core.errors import EngineStoppedError
-from higgs_core.failure_latch import FailureLatch
-from higgs_core.watchdog import WARM_UP_FACTOR, Heartbeat, Watchdog, Watched
+from higgs_core.failures.failure_latch import FailureLatch
+from higgs_core.failures.watchdog import WARM_UP_FACTOR, Heartbeat, Watchdog, Watched
 from tests.helpers.patience import PATIENCE
 
 LIMIT = 40.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from higgs_core.device_memory import is_out_of_memory
+from higgs_core.failures.device_memory import is_out_of_memory
 
 _MESSAGES = (
     "CUDA error",  # torch: an illegal access, a failed assertion, a launch that failed, a lost device

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from higgs_core import sized_cache
-from higgs_core.cgroup import cpu_quota, memory_left
-from higgs_core.cpu_threads import keep_to_quota
+from higgs_core.host.cgroup import cpu_quota, memory_left
+from higgs_core.host.cpu_threads import keep_to_quota
 
 GIB = 1 << 30
 NO_LIMIT_V1 = 9223372036854771712
@@ -129,7 +129,7 @@ class TestThreads:
         assert torch.get_num_threads() == threads
 
     def test_without_a_quota_torch_decides(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("higgs_core.cpu_threads.cpu_quota", lambda: None)
+        monkeypatch.setattr("higgs_core.host.cpu_threads.cpu_quota", lambda: None)
         keep_to_quota()
         assert torch.get_num_threads() == 4
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from higgs_core.errors import EngineStoppedError
-from higgs_core.failure_latch import FailureLatch
+from higgs_core.failures.failure_latch import FailureLatch
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import os
 
 import torch
 
-from higgs_core.cgroup import cpu_quota
+from higgs_core.host.cgroup import cpu_quota
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from higgs_core.device_memory import is_out_of_memory
+from higgs_core.failures.device_memory import is_out_of_memory
 
 
 @pytest.mark.parametrize(
