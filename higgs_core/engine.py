@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,15 +13,16 @@ from higgs_core.built_in import BuiltIn
 from higgs_core.codec.clip_encoder import ClipEncoder
 from higgs_core.codec.worker import CodecWorker
 from higgs_core.engine_config import AUTO, EngineConfig, NumberOrAuto, SecondsOrAuto
-from higgs_core.errors import EngineStoppedError, HiggsError, PromptTooLongError, RequestError
+from higgs_core.errors import EngineStoppedError, HiggsError, RequestError
 from higgs_core.failures.failure_latch import FailureLatch
 from higgs_core.failures.watchdog import Watchdog
-from higgs_core.params import GenerationParams, draw_seed
-from higgs_core.prompt.chatml import AudioContent, ChatMLSample, Message
-from higgs_core.prompt.layout import PromptLayout, lay_out
-from higgs_core.rates import FRAMES_PER_SECOND, SAMPLING_RATE
-from higgs_core.runtime.generation import Generation, GenerationResult, Timeline
+from higgs_core.params import GenerationParams
+from higgs_core.prompt.chatml import ChatMLSample, Message
+from higgs_core.rates import SAMPLING_RATE
+from higgs_core.runtime.generation import GenerationResult
 from higgs_core.runtime.handles import GenerationFuture
+from higgs_core.runtime.preparation import Preparation
+from higgs_core.runtime.results import Results
 from higgs_core.runtime.scheduler import Scheduler
 from higgs_core.runtime.streaming import AudioChunk, AudioStream, stream_lengths
 from higgs_core.stage_times import StageTimes
@@ -33,7 +33,6 @@ CLOSE_SECONDS = 30.0
 """How long `close` waits for each thread. One that is still in a call then is left behind."""
 
 _HANG_SECONDS = {"cuda": 120.0, "cpu": 3600.0}  # of the slowest machine: a CPU may prefill for minutes
-_MIN_STEPS = 16  # that a prompt must leave room for in the context, unless fewer were asked for
 
 
 class HiggsAudioEngine:
@@ -51,7 +50,14 @@ class HiggsAudioEngine:
         self._parts = parts
         self._failure = FailureLatch()
         self._codec = CodecWorker(parts.codec, parts.device, self._failure) if parts.codec is not None else None
-        self._encode_clip = ClipEncoder(self._codec, parts.config.num_codebooks, self._codes_per_codebook - 1)
+        self._preparation = Preparation(
+            parts.config,
+            parts.tokenizer,
+            ClipEncoder(self._codec, parts.config.num_codebooks, self._codes_per_codebook - 1),
+            max_context=self.max_context,
+            writes_text=parts.weights.text_head is not None,
+        )
+        self._results = Results(self._codec, parts.tokenizer, self._codes_per_codebook)
         self._scheduler = Scheduler(
             parts.slots,
             parts.work,
@@ -182,10 +188,10 @@ class HiggsAudioEngine:
         Raises RequestError, PromptTooLongError, BusyError, EngineStoppedError.
         """
         with self._scheduler.reserve() as place:
-            generation = self._prepare(sample, params or GenerationParams())
+            generation = self._preparation.prepare(sample, params or GenerationParams())
             future = GenerationFuture(generation, self._scheduler.cancel)
             place.submit(generation)
-        generation.finished.add_done_callback(lambda _: self._deliver(generation, future))
+        generation.finished.add_done_callback(lambda _: self._results.deliver(generation, future))
         return future
 
     def stream(self, sample: ChatMLSample, params: GenerationParams | None = None) -> AudioStream:
@@ -196,13 +202,13 @@ class HiggsAudioEngine:
         if self._codec is None:
             raise RequestError("This engine has no audio tokenizer, so it cannot stream audio; load it with one.")
         with self._scheduler.reserve() as place:
-            generation = self._prepare(sample, params or GenerationParams())
+            generation = self._preparation.prepare(sample, params or GenerationParams())
             stream = AudioStream(
                 generation,
                 self._codec.decode,
                 self._codes_per_codebook,
                 self._scheduler.cancel,
-                self._result,
+                self._results.result,
                 self._codec.captured_lengths,
             )
             generation.on_columns = stream.on_columns
@@ -255,85 +261,3 @@ class HiggsAudioEngine:
     @property
     def _codes_per_codebook(self) -> int:
         return self._parts.config.stream_bos  # real codes come before the two stream tokens
-
-    def _prepare(self, sample: ChatMLSample, params: GenerationParams) -> Generation:
-        """Check that the prompt fits, and build it. Slow: clips are decoded and encoded here.
-
-        Raises RequestError and PromptTooLongError.
-        """
-        timeline = Timeline()
-        parts = self._parts
-        if not params.force_audio_gen and parts.weights.text_head is None:
-            raise RequestError(
-                "force_audio_gen is false, but this checkpoint has no text head; allowed is true.",
-                field="force_audio_gen",
-            )
-        started = time.perf_counter()
-        layout = lay_out(sample, parts.tokenizer, parts.config, force_audio=params.force_audio_gen)
-        clips = [self._encode_clip.loaded(clip) for clip in layout.clips]
-        self._check_length(layout, clips, params)  # first: encoding takes time and the device's memory
-        prompt = layout.prompt(map(self._encode_clip, clips))
-        timeline.reference = time.perf_counter() - started
-        seed = draw_seed() if params.seed is None else params.seed
-        return Generation(prompt, params, seed, Future(), timeline)
-
-    def _check_length(self, layout: PromptLayout, clips: Sequence[AudioContent], params: GenerationParams) -> None:
-        """Raises PromptTooLongError."""
-        frames = [self._encode_clip.frames(clip) for clip in clips]
-        text, audio = layout.text_positions, layout.clip_positions(frames)
-        if self.max_context - text - audio >= min(_MIN_STEPS, params.max_new_tokens):
-            return
-        seconds = sum(frames) / FRAMES_PER_SECOND
-        raise PromptTooLongError(
-            f"The prompt takes {text + audio} positions and the context has {self.max_context}: {text} of text "
-            f"and {audio} of clips ({len(clips)} with {seconds:.1f} s, {FRAMES_PER_SECOND} positions a second); "
-            "shorten the text or use fewer or shorter references."
-        )
-
-    def _deliver(self, generation: Generation, future: GenerationFuture) -> None:
-        """Called when a generation has ended: have the codec decode its segments, then resolve the future.
-
-        A future's callback raises into a log at best, so whatever fails is told to whoever waits.
-        """
-        try:
-            self._decode_and_settle(generation, future)
-        except Exception as error:
-            future.fail(error)
-        except BaseException:
-            future.fail(EngineStoppedError("The engine's thread was ended; this worker is being replaced."))
-            raise
-
-    def _decode_and_settle(self, generation: Generation, future: GenerationFuture) -> None:
-        error = generation.finished.exception()
-        if error is not None:
-            future.fail(error)
-            return
-        if self._codec is None:
-            future.settle(lambda: self._result(generation, None, 0.0, None))
-            return
-        started = time.perf_counter()
-        audio = self._codec.decode_joined([segment.codes(self._codes_per_codebook) for segment in generation.segments])
-
-        def decoded(done: Future[np.ndarray]) -> None:
-            now = time.perf_counter()
-            future.settle(lambda: self._result(generation, done.result(), now - started, now))
-
-        audio.add_done_callback(decoded)
-
-    def _result(
-        self, generation: Generation, audio: np.ndarray | None, codec_seconds: float, first_audio: float | None
-    ) -> GenerationResult:
-        assert generation.finish_reason is not None
-        return GenerationResult(
-            audio=audio,
-            sampling_rate=SAMPLING_RATE,
-            audio_codes=[segment.codes(self._codes_per_codebook) for segment in generation.segments],
-            delayed_audio_columns=[segment.delayed() for segment in generation.segments],
-            text=self._parts.tokenizer.decode(generation.text_token_ids),
-            text_token_ids=list(generation.text_token_ids),
-            prompt_token_ids=list(generation.prompt.token_ids),
-            usage=generation.usage(),
-            finish_reason=generation.finish_reason,
-            seed=generation.seed,
-            timings=generation.timeline.seconds(codec_seconds, first_audio),
-        )

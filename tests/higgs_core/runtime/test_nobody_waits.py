@@ -19,6 +19,7 @@ from higgs_core.codec.worker import CodecWorker
 from higgs_core.engine import GenerationFuture
 from higgs_core.errors import EngineStoppedError, GenerationCancelled, HiggsError
 from higgs_core.runtime.generation import Segment
+from higgs_core.runtime.results import Results
 from higgs_core.runtime.streaming import AudioStream, ChunkPlan
 from tests.helpers.patience import PATIENCE, wait_until
 
@@ -40,7 +41,7 @@ def raising(error: BaseException) -> Any:
     return broken
 
 
-WHOLE: list[tuple[Any, str]] = [(CodecWorker, "decode_joined"), (Segment, "codes"), (HiggsAudioEngine, "_result")]
+WHOLE: list[tuple[Any, str]] = [(CodecWorker, "decode_joined"), (Segment, "codes"), (Results, "result")]
 
 
 @pytest.mark.parametrize(("owner", "name"), WHOLE, ids=[name for _, name in WHOLE])
@@ -170,9 +171,9 @@ def test_a_cancel_after_the_end_is_forgotten(engine: HiggsAudioEngine) -> None:
 def test_places_in_the_queue_survive_every_way_out() -> None:
     """Refusals, defects in building a prompt, a closed engine: the count of reserved places ends at none."""
     engine = HiggsAudioEngine.from_pretrained("tiny", device="cpu", max_batch_size=1, max_context=512, max_waiting=2)
-    prepare = engine._prepare
+    prepare = engine._preparation.prepare
     for error in (KeyError("defect"), SystemExit(), MemoryError()):
-        engine._prepare = raising(error)  # type: ignore[method-assign]
+        engine._preparation.prepare = raising(error)  # type: ignore[method-assign]
         for ask in (engine.submit, engine.stream):
             with pytest.raises(type(error)):
                 ask(HELLO, SHORT)
@@ -183,7 +184,7 @@ def test_places_in_the_queue_survive_every_way_out() -> None:
         assert go_on.wait(PATIENCE)
         return prepare(*arguments)
 
-    engine._prepare = slow  # type: ignore[method-assign]
+    engine._preparation.prepare = slow  # type: ignore[method-assign]
     with ThreadPoolExecutor(1) as pool:
         late = pool.submit(engine.submit, HELLO, SHORT)
         assert in_prepare.wait(PATIENCE)
