@@ -341,6 +341,18 @@ def test_a_child_that_was_taken_over_can_send_samples_alone(monkeypatch: pytest.
     assert len(decode_audio(flac, origin="clip")) == 24_000
 
 
+def test_a_child_writes_no_bytecode(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Under the child's limit on files it would be cut off, for every later process to read."""
+    packages = Path(soundfile.__file__).parent
+    for module in ("soundfile.py", "_soundfile.py"):
+        shutil.copy(packages / module, tmp_path)
+    (tmp_path / "_soundfile_data").symlink_to(packages / "_soundfile_data")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    flac = encode_audio(np.ones(24_000, np.float32) / 2, "flac")
+    assert len(decode_audio(flac, origin="clip")) == 24_000
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["_soundfile.py", "_soundfile_data", "soundfile.py"]
+
+
 def test_no_descriptor_is_left_behind() -> None:
     flac = encode_audio(np.ones(24_000, np.float32) / 2, "flac")
     decode_audio(flac, origin="clip")
