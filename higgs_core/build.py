@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from higgs_core.built_in import BUILT_IN, BuiltIn
 from higgs_core.checkpoint.built_in_files import built_in_folders
+from higgs_core.checkpoint.identity import CheckpointIdentity, folder_digest
 from higgs_core.checkpoint.load import load_model
 from higgs_core.checkpoint.locate import locate
 from higgs_core.codec.audio_codec import AudioCodec
@@ -47,13 +48,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A checkpoint in memory. codec: None when only codes are wanted.  built_in: which one it is, if it is one."""
+    """A checkpoint in memory. codec: None when only codes are wanted.  built_in: which one it is, if it is one.
+
+    identity: tells it from other checkpoints; blank for one that does not come from files.
+    """
 
     config: ModelConfig
     weights: DecoderWeights
     tokenizer: HiggsTokenizer
     codec: AudioCodec | None
     built_in: BuiltIn | None = None
+    identity: CheckpointIdentity = field(default_factory=CheckpointIdentity)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +83,7 @@ class EngineParts:
     codec: AudioCodec | None
     device: torch.device
     built_in: BuiltIn | None
+    identity: CheckpointIdentity
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,8 @@ def _load(
     if folders.codec is not None:
         with times.stage("codec"):
             codec = AudioCodec.from_folder(folders.codec, device, kernels=config.kernels)
-    return LoadedModel(model_config, weights, tokenizer, codec, built_in)
+    identity = CheckpointIdentity(folder_digest(folders.model), folder_digest(folders.codec))
+    return LoadedModel(model_config, weights, tokenizer, codec, built_in, identity)
 
 
 def build_parts(
@@ -209,6 +216,7 @@ def build_parts(
         codec=codec,
         device=device,
         built_in=model.built_in,
+        identity=model.identity,
     )
 
 

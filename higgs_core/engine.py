@@ -10,6 +10,7 @@ import torch
 
 from higgs_core.build import EngineParts, load_parts
 from higgs_core.built_in import BuiltIn
+from higgs_core.checkpoint.identity import CheckpointIdentity
 from higgs_core.codec.clip_encoder import ClipEncoder
 from higgs_core.codec.worker import CodecWorker
 from higgs_core.engine_config import AUTO, EngineConfig, NumberOrAuto, SecondsOrAuto
@@ -17,7 +18,7 @@ from higgs_core.errors import EngineStoppedError, HiggsError, RequestError
 from higgs_core.failures.failure_latch import FailureLatch
 from higgs_core.failures.watchdog import Watchdog
 from higgs_core.params import GenerationParams
-from higgs_core.prompt.chatml import ChatMLSample, Message
+from higgs_core.prompt.chatml import AudioContent, ChatMLSample, Message
 from higgs_core.rates import SAMPLING_RATE
 from higgs_core.runtime.generation import GenerationResult
 from higgs_core.runtime.handles import GenerationFuture
@@ -50,10 +51,11 @@ class HiggsAudioEngine:
         self._parts = parts
         self._failure = FailureLatch()
         self._codec = CodecWorker(parts.codec, parts.device, self._failure) if parts.codec is not None else None
+        self._encode_clip = ClipEncoder(self._codec, parts.config.num_codebooks, self._codes_per_codebook - 1)
         self._preparation = Preparation(
             parts.config,
             parts.tokenizer,
-            ClipEncoder(self._codec, parts.config.num_codebooks, self._codes_per_codebook - 1),
+            self._encode_clip,
             max_context=self.max_context,
             writes_text=parts.weights.text_head is not None,
         )
@@ -148,6 +150,11 @@ class HiggsAudioEngine:
         return self._parts.built_in
 
     @property
+    def identity(self) -> CheckpointIdentity:
+        """Tells its model and its codec from others, so that codes may be kept for a later engine."""
+        return self._parts.identity
+
+    @property
     def healthy(self) -> bool:
         return self._scheduler.healthy and (self._codec is None or self._codec.healthy)
 
@@ -177,6 +184,22 @@ class HiggsAudioEngine:
     def count_tokens(self, text: str) -> int:
         """How many positions of the context a text takes. Raises RequestError for text that is not Unicode."""
         return len(self._parts.tokenizer.encode(text))
+
+    def encode(self, clip: AudioContent) -> np.ndarray:
+        """A clip's codes, int64 [8, T]; codes themselves are checked. Blocking.
+
+        Raises RequestError for codes of another shape or range, ReferenceAudioError, EngineStoppedError.
+        """
+        return self._encode_clip(clip).numpy()
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """The audio of codes, integers [8, T]: float32 [T * 960]. Blocking.
+
+        Raises RequestError for codes of another shape or range, or without a codec, and EngineStoppedError.
+        """
+        if self._codec is None:
+            raise RequestError("This engine has no audio tokenizer, so it cannot decode codes; load it with one.")
+        return self._codec.decode_joined([self.encode(AudioContent(codes=codes))]).result()
 
     def generate(self, sample: ChatMLSample, params: GenerationParams | None = None) -> GenerationResult:
         """Generate and wait. Raises what `submit` raises, and what went wrong on the way."""

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
 
 from higgs_core.errors import RequestError
 from higgs_core.params import GenerationParams
@@ -21,9 +24,10 @@ MAX_RETRIES = 3
 
 @dataclass(frozen=True)
 class ReferenceSource:
-    """Where one reference clip comes from: exactly one of url, base64, path and voice is set.
+    """Where one reference clip comes from: exactly one of url, base64, path, voice and codes is set.
 
     origin: the payload's name for it ("references[0]"), for error messages.
+    codes: integers [8, T], undelayed; sources of one request differ in their origin.
     speaker_tag: "SPEAKER0" without brackets, or None.
     """
 
@@ -32,6 +36,7 @@ class ReferenceSource:
     base64: str | None = None
     path: str | None = None
     voice: Voice | None = None
+    codes: NDArray[Any] | None = field(default=None, compare=False)
     transcript: str | None = None
     speaker_tag: str | None = None
     file_extension: str | None = None

@@ -30,6 +30,7 @@ class SpeechResult:
     usage: summed over everything that was generated.  finish_reason: "length" if any piece was cut off.
     seed: makes the same speech again, sent with the number of retries that this one had.
     timings: seconds, summed; first_audio is the first piece's.  retried_pieces: how many were generated again.
+    faulty_pieces: how many stayed faulty.
     """
 
     audio: NDArray[np.float32]
@@ -44,6 +45,7 @@ class SpeechResult:
     pieces: tuple[SpokenPiece, ...]
     warnings: tuple[str, ...]
     retried_pieces: int = 0
+    faulty_pieces: int = 0
 
 
 def joined(pieces: Sequence[FinishedPiece], *, seed: int, warnings: tuple[str, ...]) -> SpeechResult:
@@ -65,6 +67,7 @@ def joined(pieces: Sequence[FinishedPiece], *, seed: int, warnings: tuple[str, .
         pieces=_places(pieces),
         warnings=warnings,
         retried_pieces=sum(len(piece.attempts) > 1 for piece in pieces),
+        faulty_pieces=sum(bool(attempt.faults) for attempt in kept),
     )
 
 

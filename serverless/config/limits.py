@@ -54,6 +54,8 @@ class Limits(BaseModel):
         500_000_000, ge=1_000_000, le=100_000_000_000, description="1000000 to 100000000000"
     )
     max_download_timeout: float = Field(300.0, gt=0, le=3600, description="above 0 and at most 3600")
+    # Voices that were added over HTTP.
+    max_saved_voices: int = Field(256, ge=0, le=10_000, description="0 to 10000")
     max_redirects: int = Field(3, ge=0, le=10, description="0 to 10")
     # Results; the platform drops anything larger.
     max_inline_bytes: int = Field(18_000_000, ge=1_000, le=19_000_000, description="1000 to 19000000")

@@ -48,6 +48,7 @@ from serverless.config.types import (
     Folders,
     LogLevel,
     Mode,
+    Names,
     OptionalFloat,
     ResponseFormat,
     WebAddress,
@@ -119,6 +120,7 @@ class Settings(Limits):
         (Path("/runpod-volume"),), description=f"absolute folders with {os.pathsep} between them, or blank for none"
     )
     voices_dir: Folder | None = Field(None, description="an absolute folder")
+    voices_at_boot: Names = Field((), description="names of voices with commas between them, or all")
     bucket_endpoint_url: WebAddress | None = Field(
         None, validation_alias="BUCKET_ENDPOINT_URL", description="an http(s) address without user, query or fragment"
     )

@@ -43,6 +43,12 @@ def _folders(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(os.pathsep) if part.strip())
 
 
+def _names(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError("not absolute")
@@ -78,4 +84,5 @@ Mode = Annotated[Literal["queue", "http"], BeforeValidator(_lower)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_level)]
 Folder = Annotated[Path, AfterValidator(_absolute)]
 Folders = Annotated[tuple[Folder, ...], BeforeValidator(_folders)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]

@@ -14,7 +14,7 @@ from higgs_core.errors import HiggsError
 from higgs_core.rates import SAMPLING_RATE
 from serverless.delivery.response import AudioPart, SpeechResponse
 
-TIMING_NAMES = ("queue", "reference", "prefill", "first_audio", "decode", "codec", "encode", "total")
+TIMING_NAMES = ("queue", "voice", "reference", "prefill", "first_audio", "decode", "codec", "encode", "total")
 
 Json = dict[str, Any]
 

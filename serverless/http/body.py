@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,6 +23,7 @@ BYTES_PER_SECOND = 4096
 """The least that a sender has to reach on average, once the first GRACE_SECONDS are over."""
 
 _TOKENS_AROUND_A_SCRIPT = 20_000
+_TOKENS_OF_A_SECOND = 8 * 25  # of clips that come as codes
 _TOKENS_OF_A_CHARACTER = 5  # in a dialogue each may be a turn of its own: {"speaker": "A", "text": "x"},
 
 
@@ -51,7 +53,11 @@ class JsonBodies:
         self._limit = settings.max_request_bytes
         self._seconds = settings.max_body_seconds
         self._grace_seconds = grace_seconds
-        self._max_tokens = _TOKENS_AROUND_A_SCRIPT + _TOKENS_OF_A_CHARACTER * settings.max_script_characters
+        self._max_tokens = (
+            _TOKENS_AROUND_A_SCRIPT
+            + _TOKENS_OF_A_CHARACTER * settings.max_script_characters
+            + math.ceil(_TOKENS_OF_A_SECOND * settings.max_total_reference_seconds)
+        )
         self.budget = ByteBudget(max(settings.max_bodies_bytes, settings.max_request_bytes))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="json")
 

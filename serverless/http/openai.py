@@ -117,9 +117,9 @@ async def model(request: Request, model: str) -> dict[str, Any]:
 async def voices(request: Request) -> dict[str, Any]:
     """The voice library; "default" leaves the voice to the model."""
     require_ready(request)
-    library = request.app.state.service.voices
-    described = [{"id": name, "object": "voice", "transcript": voice.transcript} for name, voice in library.items()]
-    return {"object": "list", "voices": ["default", *library], "data": described}
+    listed = await request.app.state.service.voices.listed()
+    described = [{"id": facts.id, "object": "voice", "transcript": facts.transcript} for facts in listed]
+    return {"object": "list", "voices": [facts.id for facts in listed], "data": described[1:]}
 
 
 def _model(request: Request) -> dict[str, Any]:

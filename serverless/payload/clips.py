@@ -10,13 +10,16 @@ from higgs_core.speech.request import ReferenceSource
 from higgs_core.speech.voices import DEFAULT_VOICE, Voice
 from serverless.payload.field_table import ParseContext
 from serverless.payload.request_fields import ClipFields, ReferenceFields, RequestFields
+from serverless.voices.shipped import shipped_designs
 
-# OpenAI's clients must send one of these, whether or not the library has a voice of that name.
-OPENAI_VOICES = frozenset(
-    {"alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse"}
-)
 # Field of a reference object -> field of ReferenceSource, in order of priority.
-CLIP_SOURCES = {"audio_url": "url", "audio_base64": "base64", "path": "path", "voice": "voice"}
+CLIP_SOURCES = {
+    "audio_url": "url",
+    "audio_base64": "base64",
+    "path": "path",
+    "voice": "voice",
+    "audio_tokens": "codes",
+}
 _LIST_SOURCES = {"reference_audio_urls": "url", "reference_audio_base64": "base64", "reference_audio_paths": "path"}
 _LIST_WORDS = ("reference_transcripts", "reference_speaker_tags", "reference_file_extensions")
 
@@ -24,16 +27,15 @@ ClipAndWords = tuple[ReferenceSource, str | None]
 """A clip, and the transcript that the client sent for it or None. The clip itself may have the voice library's."""
 
 
-def chosen_voice(name: str | None, path: str, context: ParseContext, *, origin: str) -> Voice | None:
+def chosen_voice(name: str | None, context: ParseContext, *, origin: str) -> Voice | None:
     """The library's voice of that name; None when the model is to choose.
 
-    Raises RequestError, with some names that exist, for a name that is not in the library.
+    Raises RequestError, with the nearest spelling and some names that exist, for a name that is not in the library.
     """
     if name is None or name.lower() == DEFAULT_VOICE:
         return None
-    if name.lower() in OPENAI_VOICES and name not in context.voices:
-        context.warn(f"{path}: this worker has no voice {name.lower()!r}, so the model chooses the voice.")
-        return None
+    if name not in context.voices and name.lower() in shipped_designs():
+        name = name.lower()  # OpenAI's names, which some clients write with a capital
     return context.voices.find(name, field=origin)
 
 
@@ -45,14 +47,15 @@ def clip_of(fields: ClipFields, context: ParseContext, *, tag: str | None = None
     sources = [name for name in CLIP_SOURCES if name in fields.given]
     if not sources:
         raise RequestError(
-            f"{fields.at} names no clip; give one of audio_url, audio_base64, path and voice.", field=fields.at
+            f"{fields.at} names no clip; give one of audio_url, audio_base64, path, voice and audio_tokens.",
+            field=fields.at,
         )
     used, *ignored = sources
     for name in ignored:
         context.warn_ignored(fields.path_given(name), fields.path_given(used))
     where, transcript = fields.values[used], fields.transcript
     if used == "voice":
-        voice = chosen_voice(where, fields.path_given(used), context, origin=fields.at)
+        voice = chosen_voice(where, context, origin=fields.at)
         if voice is None:
             return None
         where, transcript = voice, transcript or voice.transcript
@@ -80,7 +83,7 @@ def clips_of(request: RequestFields, context: ParseContext) -> tuple[ClipAndWord
     if "speakers" in request.given:
         _ignore(request, ["voice"], "speakers", context)
         return ()
-    voice = chosen_voice(request.voice, "voice", context, origin="voice")
+    voice = chosen_voice(request.voice, context, origin="voice")
     if voice is None:
         return ()
     tag = request.script_speaker_tag

@@ -35,8 +35,6 @@ def to_job_input(route: object, body: object) -> dict[str, Any]:
     job_input = dict(body)
     for name in _NOT_JOB_FIELDS:
         job_input.pop(name, None)
-    if isinstance(voice := body.get("voice"), Mapping):  # a voice of one's own comes as {"id": name}
-        job_input["voice"] = voice.get("id")
     if is_blank(body.get("response_format")):
         job_input["response_format"] = DEFAULT_FORMAT
     return job_input

@@ -25,6 +25,7 @@ from serverless.payload.openai import to_job_input
 from serverless.payload.request_fields import Delivery, EnvelopeFields, RequestFields
 from serverless.payload.speakers import SpeakerMap, path_of_speaker, speakers_of
 from serverless.payload.value_readers import JsonObject, Refused
+from serverless.voices.shipped import shipped_library
 
 _NOTHING_TO_SPEAK = "Request must include a 'script'/'prompt' or pre-built 'messages'."
 # Fields that say how a script becomes messages; they have no effect on messages that the client sent.
@@ -77,13 +78,13 @@ class ParsedJob:
 def parse_job(job_input: object, settings: Settings, *, voices: VoiceLibrary | None = None) -> ParsedJob:
     """Read the `input` of a job, or OpenAI's passthrough in its place.
 
-    voices: the voice library, by default one without voices. Every voice that the request names is in it, and its
-    transcript is filled in where the client gave none; "default", and a name of OpenAI's that is not in the library,
-    leave the voice to the model. Warnings name every field that had no effect.
+    voices: the voice library, by default what ships. Every voice that the request names is in it, and its transcript
+    is filled in where the client gave none; "default" leaves the voice to the model. Warnings name every field that had
+    no effect.
 
     Raises RequestError: one sentence with field, value and what is allowed.
     """
-    context = ParseContext(settings, VoiceLibrary() if voices is None else voices)
+    context = ParseContext(settings, shipped_library() if voices is None else voices)
     fields = RequestFields(_body(job_input, context), context)
     turns = parse_turns(fields, context)
     clips_and_words = clips_of(fields, context)

@@ -21,6 +21,7 @@ from higgs_core.params import (
 from higgs_core.prompt.chatml import Role
 from higgs_core.speech.request import MAX_RETRIES, SpeechRequest
 from higgs_core.text.chunking import ChunkMethod
+from serverless.payload.code_readers import audio_codes
 from serverless.payload.field_table import Field, Table
 from serverless.payload.text_readers import (
     anything,
@@ -34,12 +35,14 @@ from serverless.payload.text_readers import (
     text,
     turn_entries,
     verbatim,
+    voice_name,
 )
 from serverless.payload.value_readers import (
     are_blank_entries,
     audio_format,
     choice,
     integer,
+    is_blank_entry,
     is_blank_list,
     is_empty,
     is_null,
@@ -63,7 +66,6 @@ CHUNK_METHODS: dict[str, ChunkMethod] = {
 
 url = line(8192)
 path = line(4096)
-voice_name = line(128)
 extension = line(16)
 
 
@@ -73,12 +75,13 @@ def never_blank(value: object) -> bool:
 
 
 class ClipFields(Table):
-    """One clip: where it comes from (the first of the four wins) and the words that are spoken in it."""
+    """One clip: where it comes from (the first of the five wins) and the words that are spoken in it."""
 
     audio_url = Field(url, "url", default=None)
     audio_base64 = Field(encoded_audio, "base64", "raw_audio", default=None)
     path = Field(path, "audio_path", default=None)
-    voice = Field(voice_name, default=None)
+    voice = Field(voice_name, default=None, blank=is_blank_entry)
+    audio_tokens = Field(audio_codes, "generated_audio_tokens", default=None, blank=is_null)
     transcript = Field(text, "text", "prompt", default=None)
     file_extension = Field(extension, "extension", default=None)
 
@@ -153,7 +156,7 @@ class RequestFields(Table):
     reference_file_extensions = Field(
         one_or_more(extension), "reference_file_extension", default=None, blank=is_blank_list
     )
-    voice = Field(voice_name, default=None)
+    voice = Field(voice_name, default=None, blank=is_blank_entry)
     speakers = Field(speaker_entries, default=None, blank=is_empty)
     ref_audio_in_system_message = Field(switch, default=SpeechRequest.ref_audio_in_system_message)
 

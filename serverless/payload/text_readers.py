@@ -45,6 +45,14 @@ def line(limit: int) -> Reader[str]:
     return read
 
 
+def voice_name(value: object, settings: Settings) -> str:
+    """A voice's name; OpenAI's clients send one of their own as {"id": name}."""
+    return _voice_line(value.get("id") if isinstance(value, Mapping) else value, settings)
+
+
+_voice_line = line(128)
+
+
 def speaker_tag(value: object, settings: Settings) -> str:
     """A speaker's name without brackets; [speaker0] is SPEAKER0."""
     allowed = f"a name such as SPEAKER0, of at most {MAX_TAG_CHARACTERS} characters and without brackets inside"

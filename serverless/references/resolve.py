@@ -1,4 +1,4 @@
-"""Reference clips from URLs, base64, files and the voice library, decoded and checked.
+"""Reference clips from URLs, base64, files, codes and the voice library, decoded and checked.
 
 The limits are in `Settings`. Why a URL was refused is logged, and not told to the client.
 """
@@ -9,9 +9,10 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,9 @@ from higgs_core.audio.decode import decode_audio
 from higgs_core.cancellation import CancelToken
 from higgs_core.errors import BusyError, ReferenceAudioError
 from higgs_core.prompt.chatml import AudioContent
-from higgs_core.rates import SAMPLING_RATE
+from higgs_core.rates import FRAMES_PER_SECOND, SAMPLING_RATE
 from higgs_core.speech.request import Clips, ReferenceSource
+from higgs_core.speech.voices import Voice
 from serverless.config.settings import Settings
 from serverless.network.fetch_guard import FetchGuard, FetchRefused, operators_guard
 from serverless.payload.field_names import loggable
@@ -33,6 +35,8 @@ from serverless.references.memory_budget import MemoryBudget, Share
 _log = logging.getLogger(__name__)
 
 Decode = Callable[[CancelToken], NDArray[np.float32]]
+VoiceCodes = Mapping[Voice, NDArray[Any]]
+"""Integers [8, T] of each voice of the library that a request names."""
 
 _BYTES_PER_SECOND = SAMPLING_RATE * 4
 
@@ -59,9 +63,13 @@ class ClipResolver:
         self._decoder.close()
 
     @asynccontextmanager
-    async def resolved(self, sources: Sequence[ReferenceSource], *, timeout_seconds: float) -> AsyncIterator[Clips]:
-        """The audio of every source, float32 [N] at 24 kHz; its memory is accounted for until the block is left.
+    async def resolved(
+        self, sources: Sequence[ReferenceSource], *, timeout_seconds: float, voices: VoiceCodes | None = None
+    ) -> AsyncIterator[Clips]:
+        """The audio of every source, float32 [N] at 24 kHz, or its codes where those are there; the memory of what is
+        decoded is accounted for until the block is left.
 
+        voices: the codes of the voices that the sources name.
         timeout_seconds: how long all downloads together may take. Waiting, downloads and decoding together have this
         time too, or the worker's default where that is longer.
         Cancelling gives up every fetch and ends the child process that decodes; nothing is waited for.
@@ -70,9 +78,11 @@ class ClipResolver:
         last too long together; BusyError where other requests' clips left no room until the deadline.
         """
         with self._memory.share() as share:
-            yield await self._resolve(sources, share, timeout_seconds)
+            yield await self._resolve(sources, share, timeout_seconds, voices or {})
 
-    async def _resolve(self, sources: Sequence[ReferenceSource], share: Share, timeout_seconds: float) -> Clips:
+    async def _resolve(
+        self, sources: Sequence[ReferenceSource], share: Share, timeout_seconds: float, voices: VoiceCodes
+    ) -> Clips:
         deadline = time.monotonic() + max(timeout_seconds, self._settings.download_timeout)
         clips: dict[ReferenceSource, AudioContent] = {}
         fetched: dict[str, NDArray[np.float32]] = {}
@@ -88,17 +98,16 @@ class ClipResolver:
                         decode = partial(_decoded, source, data, self._settings)
                         fetched[source.url] = await self._in_thread(source, decode, share, deadline)
                         downloads.used(source.url)
-                    waveform = fetched[source.url]
+                    clip = AudioContent(waveform=fetched[source.url])
                 elif source.base64 is not None or source.path is not None:
                     decode = partial(_loaded, source, self._settings)
-                    waveform = await self._in_thread(source, decode, share, deadline)
+                    clip = AudioContent(waveform=await self._in_thread(source, decode, share, deadline))
                 else:
-                    assert source.voice is not None  # one of the four is there
-                    waveform = source.voice.waveform
-                seconds += len(waveform) / SAMPLING_RATE
+                    clip = AudioContent(codes=source.codes if source.voice is None else voices[source.voice])
+                seconds += _seconds_of(clip)
                 if seconds > self._settings.max_total_reference_seconds:
                     raise _too_long_together(source, seconds, self._settings)
-                clips[source] = AudioContent(waveform=waveform)
+                clips[source] = clip
         return clips
 
     async def _body(
@@ -136,6 +145,13 @@ class ClipResolver:
             ) from None
         share.give_back(most - waveform.nbytes)
         return waveform
+
+
+def _seconds_of(clip: AudioContent) -> float:
+    if clip.waveform is not None:
+        return len(clip.waveform) / SAMPLING_RATE
+    assert clip.codes is not None
+    return float(clip.codes.shape[1] / FRAMES_PER_SECOND)
 
 
 def _loaded(source: ReferenceSource, settings: Settings, cancel: CancelToken) -> NDArray[np.float32]:

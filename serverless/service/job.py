@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from serverless.references.resolve import ClipResolver
     from serverless.service.job_record import JobRecord
     from serverless.service.shared_lock import SharedLock
+    from serverless.voices.library import LivingLibrary, ReadyVoices
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class Resources:
     settings: Settings
     model_name: str
     delivery: Delivery
+    voices: LivingLibrary
     clips: ClipResolver
     threads: Executor
     device_lock: SharedLock
@@ -74,6 +76,8 @@ class SpeechJob:
         self._s3_config = s3_config
         self._on_progress = _in_loop(on_progress)
         self._format = FORMATS[parsed.output.response_format]
+        self._voice_seconds: float | None = None
+        self._voice_warnings: tuple[str, ...] = ()
         self._clip_seconds = self._encode_seconds = 0.0
         self._spoken_from = 0.0  # seconds after the job came in
 
@@ -150,12 +154,26 @@ class SpeechJob:
         if not sources:
             yield {}
             return
+        voices = await self._ready_voices()
         before = self._record.seconds
         seconds = self._parsed.output.download_timeout
-        async with self._resources.clips.resolved(sources, timeout_seconds=seconds) as clips:
+        async with self._resources.clips.resolved(sources, timeout_seconds=seconds, voices=voices.codes) as clips:
             self._clip_seconds = self._record.seconds - before
             self._record.note(fetch_seconds=self._clip_seconds)
             yield clips
+
+    async def _ready_voices(self) -> ReadyVoices:
+        """The codes of the library's voices. One that nobody has used yet is made first, and the time that it takes is
+        this job's; what is generated for it is not, as all later requests have it too."""
+        before = self._record.seconds
+        sources = self._parsed.request.reference_sources
+        voices = dict.fromkeys(source.voice for source in sources if source.voice is not None)
+        ready = await self._resources.voices.ready(voices)
+        self._voice_warnings = ready.warnings
+        if ready.made:
+            self._voice_seconds = self._record.seconds - before
+            self._record.note(voice_seconds=self._voice_seconds)
+        return ready
 
     async def _speak(self, clips: Clips, bucket: Bucket | None) -> SpeechResult:
         """The whole speech. Raises DeliveryError as soon as its result could not be delivered any more."""
@@ -201,7 +219,7 @@ class SpeechJob:
             audio_format=self._format,
             model=self._resources.model_name,
             timings=self._timings(speech),
-            warnings=(*self._parsed.warnings, *speech.warnings, *notice),
+            warnings=(*self._parsed.warnings, *self._voice_warnings, *speech.warnings, *notice),
         )
         timings = timings_json(response)
         self._record.note(
@@ -219,6 +237,8 @@ class SpeechJob:
         for name, before in (("reference", self._clip_seconds), ("first_audio", self._spoken_from)):
             if name in timings:
                 timings[name] += before
+        if self._voice_seconds is not None:
+            timings["voice"] = self._voice_seconds
         return {**timings, "encode": self._encode_seconds, "total": self._record.seconds}
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:

@@ -7,39 +7,34 @@ task is cancelled) cancels the generation. What comes back is typed; the entry p
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from higgs_core.engine_config import AUTO, USUAL_SLOTS
-from higgs_core.errors import BusyError, GenerationCancelled, HiggsError, ModelLoadError, SettingsError
-from higgs_core.repositories import reported_name
+from higgs_core.errors import BusyError, GenerationCancelled, HiggsError
 from higgs_core.speech.progress import OnProgress
 from serverless.config.types import MAX_CONCURRENCY
 from serverless.delivery.deliver import Delivery
 from serverless.delivery.response import SpeechResponse, StreamEvent
 from serverless.payload.parse import parse_job
 from serverless.references.resolve import ClipResolver
-from serverless.references.voices import voice_library
 from serverless.service.boot import boot_engine
 from serverless.service.byte_budget import ByteBudget
+from serverless.service.engine_host import EngineHost, public_name
 from serverless.service.job import Resources, SpeechJob
 from serverless.service.job_record import JobRecord
 from serverless.service.shared_lock import SharedLock
 from serverless.service.time_stretch import check_speed
 from serverless.service.unread_events import UnreadEvents
+from serverless.voices.library import LivingLibrary
 
 if TYPE_CHECKING:
     from higgs_core.built_in import BuiltIn
     from higgs_core.engine import HiggsAudioEngine
-    from higgs_core.speech.voices import VoiceLibrary
     from serverless.config.settings import Settings
     from serverless.payload.parse import ParsedJob
-
-logger = logging.getLogger(__name__)
 
 JobObserver = Callable[[SpeechResponse | str], None]
 """Told how each job ended: its response, or the code of its error ("cancelled" among them)."""
@@ -63,15 +58,12 @@ class SpeechService:
 
     def __init__(self, settings: Settings, *, boot: Callable[[Settings], HiggsAudioEngine] = boot_engine) -> None:
         self.settings = settings
-        self._boot = boot
-        self._engine: HiggsAudioEngine | None = None
-        self._failure: HiggsError | None = None
-        self._device_failed = False
-        self.loading = False
+        self.voices = LivingLibrary(settings)
+        """The voices that requests may name, and what manages them."""
+        self._host = EngineHost(settings, self.voices, boot)
         self._clips = ClipResolver(settings)
         self._device_lock = SharedLock()
         self._observers: list[JobObserver] = []
-        self._failure_observers: list[Callable[[], None]] = []
         self._in_flight = 0
         self.unread = ByteBudget(settings.max_unread_bytes)
         """Audio that was generated and that its readers have not taken yet."""
@@ -84,43 +76,14 @@ class SpeechService:
 
     def load(self) -> None:
         """Load and warm up the engine. Blocking. A failure is logged with its remedy, remembered and not raised."""
-        self.loading = True
-        try:
-            logger.info("%d voices in the library", len(self.voices))
-            engine = self._boot(self.settings)
-            engine.on_failure(self._tell_failure)
-            self._engine = engine
-            return
-        except SettingsError as error:
-            logger.error("%s", error.message)  # for the operator only: it names folders
-            self._failure = ModelLoadError("The worker is configured wrongly.", hint="The start of its log says how.")
-        except HiggsError as error:
-            logger.error("%s %s", error.message, error.hint or "")
-            self._failure = ModelLoadError(self._without_folders(error.message), hint=error.hint)
-        except Exception as error:
-            # No request has come yet, so unlike later the exception's own words may go into the log.
-            logger.exception("loading the model failed: %s", error)
-            self._failure = ModelLoadError(
-                f"The model could not be loaded ({type(error).__name__}).",
-                hint="The start of the worker's log says where.",
-            )
-        finally:
-            self.loading = False
-
-    def _without_folders(self, sentence: str) -> str:
-        """The sentence as a client may read it: the operator's folders by their last names."""
-        settings = self.settings
-        for checkpoint in (settings.model_id, settings.audio_tokenizer_id, settings.tokenizer_id):
-            if checkpoint:
-                sentence = sentence.replace(checkpoint, public_name(checkpoint))
-        return sentence
+        self._host.load()
 
     def close(self) -> bool:
         """Stop the engine; whatever still runs ends with an error.
 
         Returns False when a thread of the engine's hangs and is left behind: the process is to end without waiting.
         """
-        ended = self._engine is None or self._engine.close()
+        ended = self._host.close()
         self._clips.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         return ended
@@ -131,33 +94,30 @@ class SpeechService:
 
     def observe_failure(self, observer: Callable[[], None]) -> None:
         """Call `observer` when the engine fails for good, from any thread: no job may be there to hear of it."""
-        self._failure_observers.append(observer)
+        self._host.observe_failure(observer)
 
-    def _tell_failure(self, _: HiggsError) -> None:
-        for observer in self._failure_observers:
-            observer()
+    @property
+    def loading(self) -> bool:
+        return self._host.loading
 
     @property
     def ready(self) -> bool:
-        return self._engine is not None and not self.must_recycle
+        return self._host.ready
 
     @property
     def load_error(self) -> str | None:
         """The sentence that says why there is no engine, once loading has failed."""
-        return self._failure.message if self._failure else None
+        return self._host.load_error
 
     @property
     def must_recycle(self) -> bool:
         """Whether only a new process helps: the engine's thread has ended or its device has failed."""
-        return self._device_failed or (self._engine is not None and not self._engine.healthy)
+        return self._host.must_recycle
 
     @property
     def why_stopped(self) -> str | None:
         """The sentence that says why the process has to be replaced; None while it does not have to be."""
-        if not self.must_recycle:
-            return None
-        failure = self._engine.failure if self._engine is not None else None
-        return failure.message if failure is not None else "The engine has stopped; the worker is being replaced."
+        return self._host.why_stopped
 
     @property
     def model_name(self) -> str:
@@ -167,14 +127,14 @@ class SpeechService:
     @property
     def built_in(self) -> BuiltIn | None:
         """Which built-in checkpoint it has loaded, if it is one."""
-        return self._engine.built_in if self._engine is not None else None
+        return self._host.engine.built_in if self._host.engine is not None else None
 
     @property
     def max_concurrency(self) -> int:
         """Requests that are decoded together: the engine's slots; until it is loaded, what was asked for, or the usual
         number."""
-        if self._engine is not None:
-            return self._engine.max_batch_size
+        if self._host.engine is not None:
+            return self._host.engine.max_batch_size
         wanted = self.settings.max_concurrency
         return USUAL_SLOTS if wanted == AUTO else wanted
 
@@ -193,14 +153,9 @@ class SpeechService:
         """Whether a job that came now would be refused."""
         return self._in_flight >= self.capacity
 
-    @property
-    def voices(self) -> VoiceLibrary:
-        """The voices that requests may name. Raises SettingsError when the library is broken."""
-        return voice_library(self.settings)
-
     def stats(self) -> dict[str, Any]:
         """The engine's counters, and `in_flight`."""
-        return {"in_flight": self._in_flight, **(self._engine.stats() if self._engine is not None else {})}
+        return {"in_flight": self._in_flight, **(self._host.engine.stats() if self._host.engine is not None else {})}
 
     # -- Jobs ---------------------------------------------------------------------------------------------------------
 
@@ -299,7 +254,7 @@ class SpeechService:
                     self._in_flight -= 1
                     outcome = record.response or outcome
         except HiggsError as error:
-            self._device_failed |= error.recycle_worker
+            self._host.device_failed |= error.recycle_worker
             outcome = error.code
             raise
         except Exception:
@@ -316,10 +271,7 @@ class SpeechService:
         s3_config: Mapping[str, Any] | None,
         on_progress: OnProgress | None,
     ) -> SpeechJob:
-        if self._failure is not None:
-            raise self._failure.with_traceback(None)
-        if self._engine is None:
-            raise ModelLoadError("The model is still being loaded.", hint="Try again in a minute.")
+        engine = self._host.for_jobs()
         parsed = await asyncio.get_running_loop().run_in_executor(self._threads, self._parse, job_input)
         record.note(
             characters=len(parsed.script_echo or ""),
@@ -327,10 +279,11 @@ class SpeechService:
             format=parsed.output.response_format,
         )
         shared = Resources(
-            self._engine,
+            engine,
             self.settings,
             self.model_name,
             self._delivery,
+            self.voices,
             self._clips,
             self._threads,
             self._device_lock,
@@ -339,12 +292,6 @@ class SpeechService:
 
     def _parse(self, job_input: Any) -> ParsedJob:
         """In a thread, for a large input takes its time."""
-        parsed = parse_job(job_input, self.settings, voices=self.voices)
+        parsed = parse_job(job_input, self.settings, voices=self.voices.snapshot())
         check_speed(parsed.output.speed)
         return parsed
-
-
-def public_name(checkpoint: str) -> str:
-    """A checkpoint as clients may know it: a hub id by the one name of its repository, a folder by its last name."""
-    path = Path(checkpoint).expanduser()
-    return path.name if path.is_absolute() else reported_name(checkpoint)

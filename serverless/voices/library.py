@@ -1,0 +1,269 @@
+"""The living library: the voices that requests name, with their codes made once; and voices added, shown and removed.
+
+Its coroutines may be awaited in any event loop; what blocks runs in threads of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from higgs_core.audio import to_pcm16
+from higgs_core.errors import HiggsError, ModelLoadError, RequestError, SettingsError
+from higgs_core.params import MAX_SEED, draw_seed
+from higgs_core.speech.voices import NAME_RULE, Voice, VoiceDesign, VoiceLibrary, is_voice_name, nearest
+from serverless.voices.calibration import CALIBRATION_SENTENCE
+from serverless.voices.catalogue import Catalogue, KnownVoice
+from serverless.voices.facts import Source, VoiceFacts
+from serverless.voices.making import VoiceMaker
+from serverless.voices.voice_file import (
+    MAX_CONSENT_CHARACTERS,
+    MAX_DESCRIPTION_CHARACTERS,
+    MAX_TRANSCRIPT_CHARACTERS,
+    VoiceRecord,
+)
+
+if TYPE_CHECKING:
+    from higgs_core.engine import HiggsAudioEngine
+    from serverless.config.settings import Settings
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+ALL = "all"
+_FILE_THREADS = 2
+_IN_MEMORY = "No writable voice folder is set, so the voice {} lasts until this worker ends."
+
+
+@dataclass(frozen=True)
+class ReadyVoices:
+    """codes: integers [8, T] of each voice.  made: whether any of them had to be waited for."""
+
+    codes: Mapping[Voice, NDArray[Any]]
+    warnings: tuple[str, ...] = ()
+    made: bool = False
+
+
+@dataclass(frozen=True)
+class AddedVoice:
+    """A voice that was added. warnings: what is to be known about it."""
+
+    facts: VoiceFacts
+    warnings: tuple[str, ...]
+
+
+class LivingLibrary:
+    """`open` first, then `attach` an engine; until then no voice can be made."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._catalogue = Catalogue(settings, clock=clock, now=now)
+        self._threads = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="voice-files")
+        self._maker: VoiceMaker | None = None
+
+    # -- Life ---------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Read the folder. Blocking. Raises SettingsError for a broken one, and for a name of voices_at_boot that is no
+        voice."""
+        self._catalogue.open()
+        library = self.snapshot()
+        for name in self._settings.voices_at_boot:
+            if name not in library and name != ALL:
+                near = nearest(name, library)
+                meant = f"did you mean {near}?" if near else f"allowed are voices of the library, and {ALL}."
+                raise SettingsError(f"HIGGS_AUDIO_VOICES_AT_BOOT names {name[:64]!r}, which is no voice; {meant}")
+
+    def attach(self, engine: HiggsAudioEngine) -> None:
+        """Make voices with this engine from now on, those that are wanted at boot before this returns."""
+        self._catalogue.attach(engine.identity)
+        self._maker = VoiceMaker(engine, self._catalogue)
+        wanted = self._settings.voices_at_boot
+        for name, voice in self.snapshot().items():
+            if name in wanted or ALL in wanted:
+                try:
+                    self._maker.begin(voice).result()
+                except HiggsError as error:
+                    _log.warning("The voice %s was not made at boot: %s", name, error.message)
+
+    def close(self) -> None:
+        """Give up what is being made."""
+        if self._maker is not None:
+            self._maker.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # -- For requests -------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> VoiceLibrary:
+        """The voices that a request may name now. Blocking, as it may look at the folder."""
+        return self._catalogue.current().library
+
+    async def ready(self, voices: Iterable[Voice]) -> ReadyVoices:
+        """The codes of voices of a snapshot, made now where they were not.
+
+        However many ask, a voice is made once; whoever is cancelled leaves it to the others.
+        Raises HiggsError, such as NoAudioError for a voice that does not sound.
+        """
+        codes: dict[Voice, NDArray[Any]] = {}
+        warnings: list[str] = []
+        made = False
+        for voice in voices:
+            known = self._catalogue.known_as(voice)
+            if known is None or known.codes is None:
+                made = True
+                known = await asyncio.wrap_future(self._made_by().begin(voice))
+            assert known.codes is not None
+            codes[voice] = known.codes
+            warnings += known.warnings
+        return ReadyVoices(codes, tuple(warnings), made)
+
+    # -- For people who manage them -----------------------------------------------------------------------------------
+
+    async def listed(self) -> tuple[VoiceFacts, ...]:
+        """Every voice, first the one that leaves the choice to the model."""
+        return await self._in_thread(self._catalogue.listed)
+
+    async def get(self, name: str) -> VoiceFacts:
+        """Raises VoiceNotFoundError."""
+        found = {facts.id: facts for facts in await self.listed()}
+        if name in found:
+            return found[name]
+        return (await self._in_thread(self._catalogue.find, name)).facts
+
+    async def preview(self, name: str) -> NDArray[np.float32]:
+        """What the voice sounds like: float32 [N] at 24 kHz. A voice that was not made yet is made first.
+
+        Raises VoiceNotFoundError, and HiggsError where it cannot be made.
+        """
+        known = await self._in_thread(self._catalogue.find, name)
+        if known.voice.waveform is not None:
+            return known.voice.waveform
+        if known.codes is None:
+            known = await asyncio.wrap_future(self._made_by().begin(known.voice))
+        return await self._in_thread(self._audio_of, known)
+
+    async def add_design(self, name: str, description: str, seed: int | None = None) -> AddedVoice:
+        """A voice from a description, made at once. seed: None draws one.
+
+        Raises RequestError for what is not allowed, VoiceExistsError, TooManyVoicesError, NoAudioError.
+        """
+        _check_name(name)
+        description = _checked("description", description, MAX_DESCRIPTION_CHARACTERS)
+        if seed is not None and not 0 <= seed <= MAX_SEED:
+            raise RequestError(f"seed is {seed}; allowed is 0 to {MAX_SEED}.", field="seed")
+        design = VoiceDesign(description, draw_seed() if seed is None else seed)
+        with_engine = self._made_by()
+        call = partial(self._add_design, with_engine, name, design)
+        return await asyncio.wrap_future(with_engine.begin_alone(call))
+
+    async def add_clip(
+        self,
+        name: str,
+        waveform: NDArray[np.float32],
+        transcript: str,
+        *,
+        consent: str | None = None,
+        description: str | None = None,
+    ) -> AddedVoice:
+        """A voice from a clip that was decoded, checked and prepared: float32 [N], mono, 24 kHz.
+
+        Raises RequestError for what is not allowed, VoiceExistsError, TooManyVoicesError.
+        """
+        _check_name(name)
+        transcript = _checked("ref_text", transcript, MAX_TRANSCRIPT_CHARACTERS)
+        if consent is not None:
+            consent = _checked("consent", consent, MAX_CONSENT_CHARACTERS)
+        if description is not None:
+            description = _checked("speaker_description", description, MAX_DESCRIPTION_CHARACTERS)
+        with_engine = self._made_by()
+
+        def add() -> AddedVoice:
+            with self._catalogue.reserved(name):
+                codes = with_engine.encode(waveform)
+                record = self._record(name, "uploaded", transcript, codes, to_pcm16(waveform))
+                return self._added(replace(record, consent=consent, description=description))
+
+        return await asyncio.wrap_future(with_engine.begin_alone(add))
+
+    async def add_saved(self, name: str, codes: NDArray[Any], transcript: str) -> AddedVoice:
+        """A voice from the codes of a result, integers [8, T], and the words spoken in them.
+
+        Raises RequestError for what is not allowed, VoiceExistsError, TooManyVoicesError.
+        """
+        _check_name(name)
+        transcript = _checked("transcript", transcript, MAX_TRANSCRIPT_CHARACTERS)
+        with_engine = self._made_by()
+
+        def add() -> AddedVoice:
+            with self._catalogue.reserved(name):
+                audio = with_engine.decode(codes)
+                return self._added(self._record(name, "saved", transcript, codes.astype(np.int16), audio))
+
+        return await asyncio.wrap_future(with_engine.begin_alone(add))
+
+    async def remove(self, name: str) -> None:
+        """Raises VoiceNotFoundError, and VoiceFixedError for a voice that is not an added one."""
+        await self._in_thread(self._catalogue.remove, name)
+
+    def _add_design(self, maker: VoiceMaker, name: str, design: VoiceDesign) -> AddedVoice:
+        with self._catalogue.reserved(name):
+            spoken = maker.speak(name, design)
+            record = self._record(name, "designed", CALIBRATION_SENTENCE, spoken.codes, spoken.audio)
+            record = replace(record, description=design.description, seed=design.seed)
+            return self._added(record, spoken.warnings)
+
+    def _record(
+        self, name: str, source: Source, transcript: str, codes: NDArray[np.int16], audio: NDArray[np.int16]
+    ) -> VoiceRecord:
+        identity = self._made_by().identity
+        return VoiceRecord(name, source, transcript, codes, audio, identity.model, identity.codec, self._catalogue.now)
+
+    def _added(self, record: VoiceRecord, warnings: tuple[str, ...] = ()) -> AddedVoice:
+        known, kept = self._catalogue.add(record, complete=not warnings)
+        known.warnings = warnings
+        return AddedVoice(known.facts, warnings if kept else (*warnings, _IN_MEMORY.format(record.name)))
+
+    def _audio_of(self, known: KnownVoice) -> NDArray[np.float32]:
+        assert known.codes is not None
+        audio = known.record.audio if known.record is not None else None
+        if audio is None:
+            audio = self._catalogue.audio_on_disk(known)
+        if audio is None:
+            audio = self._made_by().decode(known.codes)
+        return audio.astype(np.float32) / np.float32(32768)
+
+    def _made_by(self) -> VoiceMaker:
+        """Raises ModelLoadError before an engine is there."""
+        if self._maker is None:
+            raise ModelLoadError("The model is still being loaded.", hint="Try again in a minute.")
+        return self._maker
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *arguments))
+
+
+def _check_name(name: str) -> None:
+    if not is_voice_name(name):
+        raise RequestError("name is not allowed.", field="name", hint=f"{NAME_RULE[0].upper()}{NAME_RULE[1:]}.")
+
+
+def _checked(field: str, text: str, limit: int) -> str:
+    words = text.strip()
+    if not 0 < len(words) <= limit:
+        raise RequestError(f"{field} has {len(words)} characters; allowed is 1 to {limit}.", field=field)
+    return words
