@@ -48,6 +48,7 @@ SLOW = (
     "serverless/test_hung_processes.py",
     "serverless/service/test_slow_readers.py",
     "serverless/test_local_run.py",
+    "serverless/voices/test_library.py",
     "soak/test_soak.py",
     "serverless/test_nothing_in_the_log.py",
     "test_imports.py",

@@ -97,6 +97,11 @@ class SpeechService:
         self._host.observe_failure(observer)
 
     @property
+    def engine(self) -> HiggsAudioEngine | None:
+        """The engine, once it is loaded."""
+        return self._host.engine
+
+    @property
     def loading(self) -> bool:
         return self._host.loading
 
@@ -127,14 +132,14 @@ class SpeechService:
     @property
     def built_in(self) -> BuiltIn | None:
         """Which built-in checkpoint it has loaded, if it is one."""
-        return self._host.engine.built_in if self._host.engine is not None else None
+        return self.engine.built_in if self.engine is not None else None
 
     @property
     def max_concurrency(self) -> int:
         """Requests that are decoded together: the engine's slots; until it is loaded, what was asked for, or the usual
         number."""
-        if self._host.engine is not None:
-            return self._host.engine.max_batch_size
+        if self.engine is not None:
+            return self.engine.max_batch_size
         wanted = self.settings.max_concurrency
         return USUAL_SLOTS if wanted == AUTO else wanted
 
@@ -155,7 +160,7 @@ class SpeechService:
 
     def stats(self) -> dict[str, Any]:
         """The engine's counters, and `in_flight`."""
-        return {"in_flight": self._in_flight, **(self._host.engine.stats() if self._host.engine is not None else {})}
+        return {"in_flight": self._in_flight, **(self.engine.stats() if self.engine is not None else {})}
 
     # -- Jobs ---------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from higgs_core.audio import to_pcm16
+from higgs_core.audio.silence import SilenceMeter
 from higgs_core.errors import NoAudioError
 from higgs_core.params import GenerationParams
 from higgs_core.speech.request import Speaker, SpeechRequest
@@ -64,7 +65,9 @@ def speak_design(engine: HiggsAudioEngine, name: str, design: VoiceDesign, cance
         result = speak(engine, request, {}, cancel=cancel)
     except NoAudioError:
         raise _no_sound(name) from None
-    if not len(result.audio) or not result.audio_codes:
+    meter = SilenceMeter()
+    meter.add(result.audio)
+    if not meter.sounding_frames:
         raise _no_sound(name)
     warnings: tuple[str, ...] = ()
     if result.faulty_pieces and not noise:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from higgs_core.audio import to_pcm16
 from higgs_core.errors import HiggsError, ModelLoadError, RequestError, SettingsError
 from higgs_core.params import MAX_SEED, draw_seed
+from higgs_core.rates import FRAMES_PER_SECOND, SAMPLING_RATE
 from higgs_core.speech.voices import NAME_RULE, Voice, VoiceDesign, VoiceLibrary, is_voice_name, nearest
 from serverless.voices.calibration import CALIBRATION_SENTENCE
 from serverless.voices.catalogue import Catalogue, KnownVoice
@@ -190,6 +191,7 @@ class LivingLibrary:
             consent = _checked("consent", consent, MAX_CONSENT_CHARACTERS)
         if description is not None:
             description = _checked("speaker_description", description, MAX_DESCRIPTION_CHARACTERS)
+        self._check_seconds("audio_sample", len(waveform) / SAMPLING_RATE)
         with_engine = self._made_by()
 
         def add() -> AddedVoice:
@@ -207,6 +209,7 @@ class LivingLibrary:
         """
         _check_name(name)
         transcript = _checked("transcript", transcript, MAX_TRANSCRIPT_CHARACTERS)
+        self._check_seconds("audio_tokens", codes.shape[-1] / FRAMES_PER_SECOND)
         with_engine = self._made_by()
 
         def add() -> AddedVoice:
@@ -232,6 +235,15 @@ class LivingLibrary:
     ) -> VoiceRecord:
         identity = self._made_by().identity
         return VoiceRecord(name, source, transcript, codes, audio, identity.model, identity.codec, self._catalogue.now)
+
+    def _check_seconds(self, field: str, seconds: float) -> None:
+        least, most = self._settings.min_reference_seconds, self._settings.max_reference_seconds
+        if not least <= seconds <= most:
+            raise RequestError(
+                f"{field} lasts {seconds:.1f} s; allowed is {least:g} to {most:g} s.",
+                field=field,
+                hint="3 to 30 seconds of one voice are best.",
+            )
 
     def _added(self, record: VoiceRecord, warnings: tuple[str, ...] = ()) -> AddedVoice:
         known, kept = self._catalogue.add(record, complete=not warnings)

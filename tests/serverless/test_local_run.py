@@ -22,7 +22,7 @@ from serverless import local_run
 from serverless.config.settings import Settings
 from serverless.local.assets import PLACEHOLDER, allow, loopback_open, names_only_assets, served, with_address
 from serverless.payload.parse import parse_job
-from serverless.references.voices import voice_library
+from serverless.voices.library import LivingLibrary
 from tests.helpers.http_stub import Request, answering
 from tests.helpers.paths import ASSETS, ROOT
 from tests.helpers.patience import PATIENCE
@@ -276,8 +276,10 @@ def test_every_documented_shape_is_among_the_test_inputs() -> None:
 def test_every_test_input_may_speak_its_whole_text() -> None:
     """Whatever they state is enough for the slowest voice, so that make run cuts no sentence off."""
     settings = Settings(voices_dir=ASSETS)
+    library = LivingLibrary(settings)
+    library.open()
     for file in sorted((ROOT / "test_inputs").glob("*.json")):
-        request = parse_job(json.loads(file.read_text())["input"], settings, voices=voice_library(settings)).request
+        request = parse_job(json.loads(file.read_text())["input"], settings, voices=library.snapshot()).request
         length = speech_length(request.script or "")
         assert length is None or request.params.max_new_tokens >= length.most, file.name
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from higgs_core.errors import RequestError
-from higgs_core.speech.voices import VoiceLibrary
-from tests.helpers.paths import CLIP
+from higgs_core.speech.voices import Voice, VoiceLibrary
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> VoiceLibrary:
-    folder = tmp_path_factory.mktemp("outer") / "voices"
-    folder.mkdir()
-    for clip in (folder / "anna.wav", folder.parent / "secret.wav"):
-        clip.write_bytes(CLIP.read_bytes())
-        clip.with_suffix(".txt").write_text("The birch canoe slid on the smooth planks.")
-    return VoiceLibrary.from_folder(folder)
+def library() -> VoiceLibrary:
+    return VoiceLibrary({"anna": Voice("anna", "Words.", codes=np.zeros((8, 1), np.int16))})
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_ping_and_ready_say_loading_then_ready() -> None:
         assert requests.get(f"{running.url}/ready", timeout=PATIENCE).status_code == 200
 
         # the same engine, dead: no more 200, and the app asks to be replaced
-        running.service._engine.close()  # type: ignore[union-attr]
+        running.service.engine.close()  # type: ignore[union-attr]
         assert requests.get(f"{running.url}/ping", timeout=PATIENCE).status_code == 500
         assert requests.get(f"{running.url}/ready", timeout=PATIENCE).status_code == 503
         assert running.generate({"script": "Too late."}).status_code == 503

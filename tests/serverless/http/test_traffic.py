@@ -160,7 +160,7 @@ def test_an_engine_that_dies_in_mid_stream_is_no_whole_file(path: str, body: dic
             assert answer.status_code == 200
             pieces = answer.iter_content(None)
             next(pieces)
-            doomed.service._engine.close()  # type: ignore[union-attr]
+            doomed.service.engine.close()  # type: ignore[union-attr]
             if answer.headers["Content-Type"] == "audio/pcm":
                 with pytest.raises(requests.exceptions.ChunkedEncodingError):
                     list(pieces)

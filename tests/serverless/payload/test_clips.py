@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from higgs_core.errors import RequestError
 from higgs_core.speech.request import ReferenceSource
 from serverless.config.settings import Settings
-from serverless.payload.clips import OPENAI_VOICES
 from serverless.payload.parse import parse_job
+from serverless.voices.calibration import CALIBRATION_SENTENCE
+from serverless.voices.shipped import shipped_designs, shipped_library
 from tests.helpers.parsing import ANNA_AND_BOB, library, parsed, refusal
 
 URL = "https://example.com/a.wav"
@@ -157,7 +159,10 @@ def test_a_blank_entry_among_others_is_left_out_and_named() -> None:
 def test_a_reference_without_a_clip_is_an_error_that_names_it() -> None:
     error = refusal({"script": "x", "references": [{"url": URL}, {"transcript": "words", "audio": "AAAA"}]})
     assert error.field == "references[1]"
-    assert error.message == "references[1] names no clip; give one of audio_url, audio_base64, path and voice."
+    assert (
+        error.message
+        == "references[1] names no clip; give one of audio_url, audio_base64, path, voice and audio_tokens."
+    )
 
 
 def test_words_without_any_clip_are_named() -> None:
@@ -254,11 +259,13 @@ def test_the_default_voice_is_the_models_choice(name: str) -> None:
     assert clips(references=[{"voice": name}]) == ()
 
 
-@pytest.mark.parametrize("name", sorted(OPENAI_VOICES))
-def test_a_voice_of_openai_is_the_models_choice_with_a_warning(name: str) -> None:
-    job = parsed(voice=name)
-    assert job.request.references == ()
-    assert job.warnings == (f"voice: this worker has no voice '{name}', so the model chooses the voice.",)
+@pytest.mark.parametrize("name", sorted(shipped_designs()))
+def test_a_voice_of_openai_is_one_that_ships(name: str) -> None:
+    for spelling in (name, name.capitalize(), name.upper()):
+        (clip,) = clips(voice=spelling, voices=shipped_library())
+        assert clip.voice is not None
+        assert (clip.voice.name, clip.voice.design) == (name, shipped_designs()[name])
+        assert clip.transcript == clip.voice.transcript == CALIBRATION_SENTENCE
 
 
 def test_a_library_voice_of_the_same_name_wins_over_openais() -> None:
@@ -283,6 +290,56 @@ def test_a_name_that_is_not_in_the_library_is_refused_wherever_it_stands(job_inp
     error = refusal({"script": "Hello.", **job_input})
     assert error.message == f"{field}: there is no voice carla."
     assert (error.field, error.hint) == (field, "Use default or one of anna, bob.")
+
+
+def test_the_nearest_spelling_is_named() -> None:
+    with pytest.raises(RequestError) as failure:
+        parsed(voice="Shimer", voices=shipped_library())
+    assert failure.value.message == "voice: there is no voice Shimer."
+    assert (failure.value.hint or "").startswith("Did you mean shimmer? Use default or one of alloy, ash, ")
+
+
+CODES = [[row * 100 + at for at in range(30)] for row in range(8)]
+
+
+@pytest.mark.parametrize("name", ["audio_tokens", "generated_audio_tokens"])
+def test_codes_are_a_clip_in_every_shape(name: str) -> None:
+    clip = {name: CODES, "transcript": "Words."}
+    in_message = parsed(messages=[{"role": "user", "content": [{"type": "audio", **clip}, "Hello."]}]).request.messages
+    assert in_message is not None
+    (speaker,) = parsed(speakers={"SPEAKER0": clip}).request.speakers
+    (listed,) = clips(references=[clip])
+    for source in (listed, speaker.reference, in_message[0].parts[0]):
+        assert isinstance(source, ReferenceSource)
+        assert source.codes is not None
+        assert source.codes.tolist() == CODES
+        assert source.transcript == "Words."
+
+
+@pytest.mark.parametrize(
+    ("codes", "field"),
+    [
+        ([], ""),
+        ({}, ""),
+        ("12", ""),
+        (CODES[:7], ""),
+        ([*CODES, CODES[0]], ""),
+        ([[]] * 8, "[0]"),
+        ([*CODES[:7], CODES[0][:29]], "[7]"),
+        ([*CODES[:7], "x" * 30], "[7]"),
+        ([[0] * 1501] * 8, "[0]"),
+        ([*CODES[:7], [0] * 29 + [1024]], "[7]"),
+        ([*CODES[:7], [0] * 29 + [-1]], "[7]"),
+        ([*CODES[:7], [0] * 29 + [1.0]], "[7]"),
+        ([*CODES[:7], [0] * 29 + [True]], "[7]"),
+        ([*CODES[:7], [0] * 29 + [None]], "[7]"),
+        ([*CODES[:7], [0] * 29 + [10**400]], "[7]"),
+    ],
+)
+def test_codes_of_another_shape_or_range_are_refused(codes: Any, field: str) -> None:
+    error = refusal({"script": "x", "references": [{"audio_tokens": codes}]})
+    assert error.field == f"references[0].audio_tokens{field}"
+    assert "from 0 to 1023" in error.message
 
 
 def test_a_name_that_is_ignored_need_not_exist() -> None:

@@ -16,7 +16,6 @@ import pytest
 from higgs_core.audio import encode_audio
 from higgs_core.errors import BusyError, ReferenceAudioError
 from higgs_core.speech.request import ReferenceSource
-from higgs_core.speech.voices import Voice
 from serverless.config.settings import Settings
 from serverless.references import clip_decoder, downloads
 from serverless.references.resolve import ClipResolver
@@ -249,9 +248,9 @@ def test_the_clips_of_a_request_together_have_a_limit_of_seconds() -> None:
         "references[2] brings the clips of this request to 9.2 s; allowed is 9 s for all of them together."
     )
     assert failure.value.field == "references[2]"
-    voice = Voice("anna", "Words.", np.zeros(24_000 * 8, np.float32))
+    codes = np.zeros((8, 25 * 8), np.int16)
     with pytest.raises(ReferenceAudioError, match=r"to 11\.1 s"):
-        asyncio.run(main([clips[0], ReferenceSource("voice", voice=voice)]))
+        asyncio.run(main([clips[0], ReferenceSource("voice", codes=codes)]))
 
 
 def test_without_ffmpeg_only_what_needs_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

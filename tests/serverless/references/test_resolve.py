@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from higgs_core.errors import ReferenceAudioError, RequestError, SettingsError
-from higgs_core.speech.request import ReferenceSource
+from higgs_core.errors import ReferenceAudioError
+from higgs_core.speech.request import Clips, ReferenceSource
+from higgs_core.speech.voices import Voice
 from serverless.config.settings import Settings
-from serverless.references.voices import voice_library
+from serverless.references.resolve import ClipResolver
 from tests.helpers.clips import resolve
 from tests.helpers.loopback import LOOPBACK, Connection, Server
 from tests.helpers.paths import CLIP
@@ -41,13 +41,6 @@ def refusal(settings: Settings = SETTINGS, **source: Any) -> ReferenceAudioError
         clip(settings, **source)
     assert failure.value.field == "references[0]"
     return failure.value
-
-
-@pytest.fixture
-def voices_dir(tmp_path: Path) -> Path:
-    (tmp_path / "anna.wav").write_bytes(DATA)
-    (tmp_path / "config.json").write_text(json.dumps({"anna": {"transcript": WORDS, "audio_file": "anna.wav"}}))
-    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -197,23 +190,31 @@ def test_no_sources_need_nothing() -> None:
     assert asyncio.run(resolve([], Settings(), timeout_seconds=1)) == {}
 
 
-# -- Voices -----------------------------------------------------------------------------------------------------------
+# -- Codes ------------------------------------------------------------------------------------------------------------
+
+CODES = np.arange(8 * 50, dtype=np.int16).reshape(8, 50)
 
 
-def test_a_voice_is_the_librarys_clip(voices_dir: Path) -> None:
-    library = voice_library(Settings(voices_dir=voices_dir))
-    np.testing.assert_array_equal(clip(voice=library["anna"]), SAMPLES)
-    assert clip(voice=library["anna"]) is clip(voice=library["anna"])
-    with pytest.raises(RequestError, match="there is no voice bob") as failure:
-        library.find("bob")
-    assert failure.value.hint == "Use default or one of anna."
+def test_codes_of_a_request_and_of_a_voice_stay_codes() -> None:
+    voice = Voice("anna", "Words.", codes=CODES)
+    sent = ReferenceSource("references[0]", codes=CODES + 1)
+    named = ReferenceSource("voice", voice=voice)
+
+    async def clips() -> Clips:
+        resolver = ClipResolver(SETTINGS)
+        try:
+            async with resolver.resolved([sent, named], timeout_seconds=1, voices={voice: CODES}) as found:
+                return found
+        finally:
+            resolver.close()
+
+    found = asyncio.run(clips())
+    np.testing.assert_array_equal(found[sent].codes, CODES + 1)
+    assert found[named].codes is CODES
 
 
-def test_the_library_is_read_once_and_a_broken_one_is_refused(voices_dir: Path) -> None:
-    assert voice_library(Settings()) == {}
-    settings = Settings(voices_dir=voices_dir)
-    library = voice_library(settings)
-    (voices_dir / "anna.wav").unlink()
-    assert voice_library(settings) is library
-    with pytest.raises(SettingsError, match="voice 'anna'"):
-        voice_library(Settings(voices_dir=voices_dir, max_reference_seconds=50))
+def test_codes_count_towards_the_seconds_of_all_clips() -> None:
+    settings = Settings(max_total_reference_seconds=3)
+    sources = [ReferenceSource(f"references[{at}]", codes=CODES) for at in range(2)]
+    with pytest.raises(ReferenceAudioError, match=r"references\[1\] brings the clips of this request to 4.0 s"):
+        asyncio.run(resolve(sources, settings, timeout_seconds=1))

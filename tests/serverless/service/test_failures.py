@@ -47,8 +47,8 @@ def break_device(service: SpeechService) -> None:
     def failing(*_: object) -> None:
         raise RuntimeError(POISONED)
 
-    assert service._engine is not None
-    service._engine._parts.runner.run = failing  # type: ignore[method-assign]
+    assert service.engine is not None
+    service.engine._parts.runner.run = failing  # type: ignore[method-assign]
 
 
 def test_the_failure_is_told_although_no_job_is_there_to_hear_of_it(own: SpeechService) -> None:
@@ -145,8 +145,8 @@ def test_what_ends_the_thread_of_a_stream_is_that_streams_error(
 
 
 def part_stream(service: SpeechService, threads: ThreadPoolExecutor) -> PartStream:
-    parsed = parse_job({**JOB, "stream": True}, service.settings, voices=service.voices)
-    engine: Any = service._engine
+    parsed = parse_job({**JOB, "stream": True}, service.settings, voices=service.voices.snapshot())
+    engine: Any = service.engine
     return PartStream(engine, parsed, {}, threads=threads, max_part_bytes=1000, on_progress=None)
 
 
@@ -207,8 +207,8 @@ def test_the_limit_of_a_hang_reaches_the_engine(monkeypatch: pytest.MonkeyPatch)
     service = SpeechService(Settings(model_id="tiny", device="cpu", max_concurrency=1, hang_seconds=77.0))
     service.load()
     try:
-        assert service._engine is not None
-        assert service._engine._watchdog._limit == 77.0
+        assert service.engine is not None
+        assert service.engine._watchdog._limit == 77.0
     finally:
         assert service.close()
     assert Settings(model_id="tiny").engine_config(progress=False).hang_seconds == "auto"

@@ -1,0 +1,84 @@
+"""Engines and clocks to watch a living library with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from higgs_core.checkpoint.identity import CheckpointIdentity
+from higgs_core.prompt.chatml import AudioContent
+from serverless.voices.calibration import CALIBRATION_SENTENCE
+from tests.helpers.simulated_engine import SimulatedEngine, text_of
+
+
+@dataclass
+class Clock:
+    seconds: float = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class WatchedEngine:
+    """The real engine, which outlives the service. It counts the voices that it makes and keeps the codes of every clip
+    that it is given.
+
+    before_making: called, in the thread that makes it, ahead of every voice; may wait or raise.
+    identity: in place of its own.
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        *,
+        before_making: Callable[[], None] = lambda: None,
+        identity: CheckpointIdentity | None = None,
+    ) -> None:
+        self._engine = engine
+        self._before_making = before_making
+        self._lock = threading.Lock()
+        self.identity = identity or engine.identity
+        self.made = 0
+        self.encoded = 0
+        self.given: list[list[list[int]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def submit(self, sample: Any, params: Any) -> Any:
+        self._look_at(sample)
+        return self._engine.submit(sample, params)
+
+    def stream(self, sample: Any, params: Any) -> Any:
+        self._look_at(sample)
+        return self._engine.stream(sample, params)
+
+    def encode(self, clip: AudioContent) -> Any:
+        with self._lock:
+            self.encoded += 1
+        return self._engine.encode(clip)
+
+    def close(self) -> bool:
+        """The next test needs it."""
+        return True
+
+    def _look_at(self, sample: Any) -> None:
+        if text_of(sample).strip() == CALIBRATION_SENTENCE:
+            with self._lock:
+                self.made += 1
+            self._before_making()
+        parts = [part for message in sample.messages for part in message.parts]
+        with self._lock:
+            self.given += [
+                part.codes.tolist() for part in parts if isinstance(part, AudioContent) and part.codes is not None
+            ]
+
+
+@dataclass
+class SpeakingEngine(SimulatedEngine):
+    """A simulated engine for a library: with an identity, and no checkpoint that is built in."""
+
+    identity: CheckpointIdentity = field(default_factory=lambda: CheckpointIdentity("model", "codec"))
+    built_in: None = None
