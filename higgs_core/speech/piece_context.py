@@ -1,10 +1,13 @@
-"""The earlier pieces that stand in the prompt of the next: the last few, and every speaker's first for its voice."""
+"""The earlier pieces that stand in the prompt of the next: the last few, and every speaker's first for its voice.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
@@ -25,6 +28,9 @@ class PieceContext:
     size: how many of the last ones are kept; None keeps all, 0 none.
     keep_first: keep the first piece of every speaker too. Where no reference clip gives the voice, it would otherwise
     change from piece to piece.
+
+    A context that several requests share must have one of them at a time: each works on a copy, and the shared one
+    takes over what the copy holds when the request is complete.
     """
 
     def __init__(self, size: int | None, *, keep_first: bool) -> None:
@@ -32,6 +38,16 @@ class PieceContext:
         self._keep_first = keep_first and size != 0
         self._speakers: set[str] = set()
         self._entries: list[_Entry] = []
+
+    def copy(self) -> Self:
+        """The same pieces, to which others can be added without a change here."""
+        twin = type(self)(self._size, keep_first=self._keep_first)
+        twin.take_over(self)
+        return twin
+
+    def take_over(self, other: PieceContext) -> None:
+        """Hold the pieces that `other` holds, and no others."""
+        self._speakers, self._entries = set(other._speakers), list(other._entries)
 
     def add(self, turn: Message, codes: NDArray[Any]) -> None:
         """turn: the words, with the speaker tags in force.  codes: int64 [8, T], complete frames."""

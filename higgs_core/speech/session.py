@@ -47,6 +47,11 @@ def _derived(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) & MAX_SEED
 
 
+def new_context(request: SpeechRequest) -> PieceContext:
+    """An empty context of the size that the request asks for, and for requests like it that are to share it."""
+    return PieceContext(request.generation_chunk_buffer_size, keep_first=not request.reference_sources)
+
+
 class SpeechSession:
     """A request, piece by piece: while `has_next`, generate `sample` with `params` and `add` the result.
 
@@ -54,6 +59,8 @@ class SpeechSession:
     again.
     max_context: the engine's positions for prompt and speech; earlier pieces stand in the prompt as far as they fit.
     max_piece_words: the most words of a piece unless the request says how many it wants.
+    context: of earlier requests, whose pieces stand before this one's first. It takes in this one's when the result is
+    there, so a request that fails or is cancelled leaves it as it was; None for a context of the request's own.
     Raises RequestError when there is nothing to speak or a clip is missing.
     """
 
@@ -65,14 +72,15 @@ class SpeechSession:
         count_tokens: CountTokens,
         *,
         max_piece_words: int = MAX_PIECE_WORDS,
+        context: PieceContext | None = None,
     ) -> None:
         self.request = request
         self._max_context = max_context
         self._count_tokens = cache(count_tokens)  # the same turns stand before every piece
         self._plan = plan_speech(request, clips, max_context, count_tokens, max_piece_words=max_piece_words)
         self._seed = draw_seed() if request.params.seed is None else request.params.seed
-        has_clips = bool(request.reference_sources)
-        self._context = PieceContext(request.generation_chunk_buffer_size, keep_first=not has_clips)
+        self._shared_context = context
+        self._context = new_context(request) if context is None else context.copy()
         self._attempts: list[Attempt] = []  # of the next piece
         self._finished: list[FinishedPiece] = []
         self._first_with_less_context: int | None = None
@@ -158,7 +166,7 @@ class SpeechSession:
         return kept.audio
 
     def result(self) -> SpeechResult:
-        """Raises NoAudioError when no piece has a complete frame."""
+        """Everything; a shared context has the request's pieces then. Raises NoAudioError without a complete frame."""
         warnings = [
             *self._plan.warnings,
             *warnings_about(self._finished, trim=self.request.trim, max_context=self._max_context),
@@ -169,4 +177,7 @@ class SpeechSession:
                 f"From piece {self._first_with_less_context} on, fewer earlier pieces than "
                 f"generation_chunk_buffer_size={wanted} were kept as context, because more would not fit."
             )
-        return joined(self._finished, seed=self._seed, warnings=tuple(warnings))
+        result = joined(self._finished, seed=self._seed, warnings=tuple(warnings))
+        if self._shared_context is not None:
+            self._shared_context.take_over(self._context)
+        return result

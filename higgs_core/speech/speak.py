@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from higgs_core.cancellation import CancelToken
 from higgs_core.errors import BusyError, DeviceMemoryError, GenerationCancelled
+from higgs_core.speech.piece_context import PieceContext
 from higgs_core.speech.progress import OnProgress, ProgressTracker
 from higgs_core.speech.request import Clips, SpeechRequest
 from higgs_core.speech.result import SpeechResult
@@ -49,17 +50,19 @@ def speak(
     *,
     cancel: CancelToken | None = None,
     on_progress: OnProgress | None = None,
+    context: PieceContext | None = None,
     check_samples: Callable[[int], None] | None = None,
 ) -> SpeechResult:
     """Speak the whole request and wait for it. clips: the audio of each of its reference sources.
 
     cancel: stops the generation within a few decode steps when another thread cancels it.
     on_progress: called in this thread while it waits.
+    context: what earlier requests spoke and this one continues, see SpeechSession.
     check_samples: called in this thread with the samples so far, after each piece. What it raises ends the request.
     Raises what the engine raises, RequestError for a request without words, GenerationCancelled, and NoAudioError when
     the model left every piece without audio.
     """
-    session = _session(engine, request, clips)
+    session = _session(engine, request, clips, context)
     interval = None if on_progress is None else _PROGRESS_SECONDS
 
     def generate(sample: ChatMLSample, params: GenerationParams) -> _WholeGeneration:
@@ -81,6 +84,7 @@ def stream_speech(
     *,
     cancel: CancelToken | None = None,
     on_progress: OnProgress | None = None,
+    context: PieceContext | None = None,
     speed: float = 1.0,
     live: bool = True,
     clock: Clock = time.monotonic,
@@ -91,18 +95,26 @@ def stream_speech(
     been sent. The first piece is sent from its first sound on. A later one is held until it is known to be good, while
     the client still has enough to play. A request that sends `retries` has every piece held to its end, whatever the
     clock says, so that its stream equals `speak`'s result.
+    context: what earlier requests spoke and this one continues, see SpeechSession.
     speed: how much faster than it was spoken the audio is played.  clock: seconds, monotonic.
     live: False where nothing is played before the end; then too every piece is held to its end.
     Closing the iterator stops the generation, as `cancel` does from another thread. Raises as `speak` does.
     """
-    session = _session(engine, request, clips)
+    session = _session(engine, request, clips, context)
     client = ClientBuffer(speed, clock, live=live and request.retries is None)
     return _chunks(session, engine.stream, client, cancel, on_progress)
 
 
-def _session(engine: HiggsAudioEngine, request: SpeechRequest, clips: Clips) -> SpeechSession:
+def _session(
+    engine: HiggsAudioEngine, request: SpeechRequest, clips: Clips, context: PieceContext | None
+) -> SpeechSession:
     return SpeechSession(
-        request, clips, engine.max_context, engine.count_tokens, max_piece_words=engine.max_piece_words
+        request,
+        clips,
+        engine.max_context,
+        engine.count_tokens,
+        max_piece_words=engine.max_piece_words,
+        context=context,
     )
 
 

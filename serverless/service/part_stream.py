@@ -12,6 +12,7 @@ from higgs_core.audio import FORMATS, StreamEncoder
 from higgs_core.cancellation import CancelToken
 from higgs_core.errors import EngineStoppedError
 from higgs_core.rates import SAMPLING_RATE
+from higgs_core.speech.piece_context import PieceContext
 from higgs_core.speech.progress import OnProgress
 from higgs_core.speech.request import Clips
 from higgs_core.speech.result import SpeechResult
@@ -31,6 +32,7 @@ _ENDED = "The thread of this stream was ended; this worker is being replaced."
 class PartStream:
     """One request's speech in parts of at most `max_part_bytes`, in an `async with` block; leaving it cancels the rest.
 
+    context: what earlier requests spoke and this one continues, see SpeechSession.
     After the last part `speech` is the result and `encode_seconds` the time that encoding took.
     """
 
@@ -43,6 +45,7 @@ class PartStream:
         threads: Executor,
         max_part_bytes: int,
         on_progress: OnProgress | None,
+        context: PieceContext | None = None,
     ) -> None:
         self._engine = engine
         self._request = parsed.request
@@ -52,6 +55,7 @@ class PartStream:
         self._threads = threads
         self._max_part_bytes = max_part_bytes
         self._on_progress = on_progress
+        self._context = context
         self._cancel = CancelToken()
         self._loop = asyncio.get_running_loop()
         # Not bounded: a reader slower than the model costs the memory of one encoded utterance, never a slot.
@@ -102,6 +106,7 @@ class PartStream:
             self._clips,
             cancel=self._cancel,
             on_progress=self._on_progress,
+            context=self._context,
             speed=self._output.speed,
             live=self._format.streams,
         )
