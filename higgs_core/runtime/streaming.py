@@ -142,6 +142,11 @@ class AudioStream:
         """Columns generated so far; 25 make a second of audio."""
         return self._generation.columns_generated
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is generated any more; some of the audio may still have to be taken."""
+        return self._generation.finished.done()
+
     def close(self) -> None:
         """Stop generating; the slot is free a few steps later."""
         if self.result is None:

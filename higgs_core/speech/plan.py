@@ -5,18 +5,20 @@ Clips were fetched and decoded before; nothing is generated here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from higgs_core.errors import RequestError
 from higgs_core.prompt.chatml import Message, TextContent
 from higgs_core.prompt.size import CountTokens, most_positions
-from higgs_core.rates import FRAMES_PER_SECOND
+from higgs_core.rates import FRAMES_PER_SECOND, SAMPLING_RATE
 from higgs_core.speech.request import Clips, RequestMessage, SpeechRequest, clip_of
 from higgs_core.speech.system_turn import system_turn_of
+from higgs_core.speech.voice_pins import ANYBODY, unpinned_speakers
 from higgs_core.text.chunking import count_words, cut, written_words
 from higgs_core.text.normalize import normalize
-from higgs_core.text.speaker_tags import bracketed, carry_tags, leading_tag, speaker_tags, with_tag
+from higgs_core.text.pauses import PausedScript, split_at_pauses
+from higgs_core.text.speaker_tags import bracketed, carry_tags, leading_tag, reference_tags, speaker_tags, with_tag
 from higgs_core.text.speech_length import (
     MAX_PIECE_WORDS,
     USUAL_COLUMNS_PER_WORD,
@@ -30,6 +32,7 @@ from higgs_core.text.speech_length import (
 # few steps wants the beginning of the text, not many pieces of a few words each.
 _FEWEST_WORDS = 10
 _FEWEST_WORDS_OF_SENT_STEPS = 30
+_NAMED_MARKS = 8  # in warnings, of those that look like pauses
 
 LEAST_STEPS = 9
 """Decode steps without which there is no frame: the synthetic column, and 8 codebooks that lag a column each."""
@@ -47,6 +50,7 @@ class Piece:
     words: its length in words that take equally long to say, at least 1.
     length: the frames that it may take; None where the text does not say.
     cap: its decode steps.  cap_from: who set them, the client, the text or the worker's ceiling.
+    pause_samples: silence before it, which the script asked for.
     """
 
     text: str
@@ -55,6 +59,7 @@ class Piece:
     length: SpeechLength | None
     cap: int
     cap_from: CapFrom
+    pause_samples: int = 0
 
     @property
     def usual_columns(self) -> float:
@@ -64,11 +69,17 @@ class Piece:
 
 @dataclass(frozen=True)
 class SpeechPlan:
-    """base_turns: the turns before every piece.  warnings: about fields that could not take effect."""
+    """base_turns: the turns before every piece.  warnings: about fields that could not take effect.
+
+    parallel: the pieces are spoken at the same time, none of them after another.
+    pause_samples_at_end: silence after the last piece, which the script asked for.
+    """
 
     base_turns: tuple[Message, ...]
     pieces: tuple[Piece, ...]
     warnings: tuple[str, ...]
+    pause_samples_at_end: int = 0
+    parallel: bool = False
 
 
 def plan_speech(
@@ -95,17 +106,29 @@ def plan_speech(
     if request.messages is not None:
         return _plan_messages(request, request.messages, clips)
     script, tag = _script(request), request.script_speaker_tag
-    tags = speaker_tags(with_tag(script, tag))
+    first_text, *_ = texts = [passage.text for passage in script.passages]
+    tags = speaker_tags(with_tag("\n".join(texts), tag))
     system_turn = system_turn_of(request, clips, tags)
     base_turns = [system_turn] if system_turn else []
     base_turns += _reference_turns(request, clips, tagged=bool(tags))
     room = max_context - sum(most_positions(turn, count_tokens) for turn in base_turns)
     pieces = _pieces(script, request, room, max_piece_words)
-    warnings = []
-    own_tag = leading_tag(script)
+    warnings = [
+        f"script has {mark}, which is read as text; a pause is written [pause 1.5s]."
+        for mark in script.unread[:_NAMED_MARKS]
+    ]
+    own_tag = leading_tag(first_text)
     if own_tag and tag and bracketed(tag) != f"[{own_tag}]":
         warnings.append(f"script_speaker_tag was not used: the script starts with a tag of its own, [{own_tag}].")
-    return SpeechPlan(tuple(base_turns), pieces, tuple(warnings))
+    parallel = request.chunk_parallel
+    if parallel and (unpinned := unpinned_speakers(request, (piece.turn for piece in pieces), tagged=bool(tags))):
+        parallel = False
+        named = "the voice" if unpinned == (ANYBODY,) else f"the voice of {', '.join(filter(None, unpinned))}"
+        warnings.append(
+            f"chunk_parallel was not used: no clip, codes or library voice give {named}, so each piece follows the one "
+            "before it."
+        )
+    return SpeechPlan(tuple(base_turns), pieces, tuple(warnings), _samples(script.pause_at_end), parallel)
 
 
 def check_text(request: SpeechRequest, max_context: int, *, max_piece_words: int = MAX_PIECE_WORDS) -> None:
@@ -114,69 +137,82 @@ def check_text(request: SpeechRequest, max_context: int, *, max_piece_words: int
         _pieces(_script(request), request, max_context, max_piece_words)
 
 
-def _script(request: SpeechRequest) -> str:
-    """The script with the text rules applied."""
+def _script(request: SpeechRequest) -> PausedScript:
+    """The script, divided at its pauses, with the text rules applied to each passage."""
     sent = request.script or ""
-    script = normalize(sent) if request.normalize else sent
-    if not script.strip():
+    script = split_at_pauses(sent)
+    if request.normalize:
+        passages = tuple(replace(passage, text=normalize(passage.text)) for passage in script.passages)
+        script = replace(script, passages=passages)
+    if not any(passage.text.strip() for passage in script.passages):
+        held = "pauses" if script.pause_seconds else "white space and brackets"
         raise RequestError(
-            "script has nothing to speak: it holds only white space and brackets.",
+            f"script has nothing to speak: it holds only {held}.",
             field="script",
             hint="Send words, or normalize: false to have the text taken as it is.",
         )
     if request.limits is not None:
-        request.limits.check_characters(len(sent), len(script))
+        request.limits.check_characters(len(sent), sum(len(passage.text) for passage in script.passages))
     return script
 
 
-def _pieces(script: str, request: SpeechRequest, room: int, max_words: int) -> tuple[Piece, ...]:
+def _pieces(script: PausedScript, request: SpeechRequest, room: int, max_words: int) -> tuple[Piece, ...]:
     """room: the positions that the turns before a piece leave."""
     limits = request.limits
-    texts = _cut(script, request, min(request.params.max_new_tokens, room), max_words)
+    steps = min(request.params.max_new_tokens, room)
+    texts: list[str] = []
+    pauses: list[int] = []
+    for passage in script.passages:
+        cut_passage = _cut(passage.text, request, steps, max_words)
+        texts += cut_passage
+        pauses += [_samples(passage.pause_before)] + [0] * (len(cut_passage) - 1)
     if limits is not None:
         limits.check_pieces(len(texts))
     pieces = tuple(
-        _piece(text, Message("user", tagged_text), request)
-        for text, tagged_text in zip(texts, carry_tags(texts, request.script_speaker_tag), strict=True)
+        _piece(text, Message("user", tagged_text), request, pause)
+        for text, tagged_text, pause in zip(texts, carry_tags(texts, request.script_speaker_tag), pauses, strict=True)
     )
     if limits is not None:
-        limits.check_audio_seconds(sum(piece.usual_columns for piece in pieces) / FRAMES_PER_SECOND)
+        spoken = sum(piece.usual_columns for piece in pieces) / FRAMES_PER_SECOND
+        limits.check_audio_seconds(spoken + script.pause_seconds)
     return pieces
 
 
-def _cut(script: str, request: SpeechRequest, steps: int, most_words: int) -> list[str]:
+def _samples(seconds: float) -> int:
+    return round(seconds * SAMPLING_RATE)
+
+
+def _cut(text: str, request: SpeechRequest, steps: int, most_words: int) -> list[str]:
     """Pieces of as many words as the client asks for, else of as many as the slowest voice speaks in the steps."""
     method, turns, words = request.chunk_method, request.chunk_max_num_turns, request.chunk_max_word_num
     if words is not None:
-        return cut(script, method, words, turns, measure=written_words)
+        return cut(text, method, words, turns, measure=written_words)
     at_least = _FEWEST_WORDS if request.cap_follows_text else _FEWEST_WORDS_OF_SENT_STEPS
     fitting = words_that_fit(steps, at_least=at_least, at_most=most_words)
-    return cut(script, method, fitting, turns, measure=timed_words, inside_words=True)
+    return cut(text, method, fitting, turns, measure=timed_words, inside_words=True)
 
 
-def _piece(text: str, turn: Message, request: SpeechRequest) -> Piece:
+def _piece(text: str, turn: Message, request: SpeechRequest, pause_samples: int = 0) -> Piece:
     # A model that may write text first decides itself what it speaks, so the script says nothing about the length.
     length = speech_length(text) if request.params.force_audio_gen else None
     cap = request.params.max_new_tokens
     cap_from: CapFrom = "ceiling" if request.cap_follows_text else "client"
     if request.cap_follows_text and length is not None and length.most <= cap:
         cap, cap_from = length.most, "text"
-    return Piece(text, turn, max(count_words(text, timed_words), 1.0), length, cap, cap_from)
+    return Piece(text, turn, max(count_words(text, timed_words), 1.0), length, cap, cap_from, pause_samples)
 
 
 def _reference_turns(request: SpeechRequest, clips: Clips, *, tagged: bool) -> list[Message]:
     """For each clip its words as the user's turn and its audio as the assistant's; none if the system turn has them.
 
-    tagged: the script names its speakers. Several clips that name none are then SPEAKER0, SPEAKER1, … in their order;
-    in an untagged script they are several clips of the one voice.
+    tagged: the script names its speakers, see `reference_tags`.
     """
     if request.ref_audio_in_system_message and request.messages is None:
         return []
-    numbered = tagged and len(request.references) > 1 and not any(source.speaker_tag for source in request.references)
+    tags = reference_tags([source.speaker_tag for source in request.references], tagged=tagged)
     turns = []
-    for index, source in enumerate(request.references):
+    for index, (source, tag) in enumerate(zip(request.references, tags, strict=True)):
         words = source.transcript or f"Reference sample {index + 1}."
-        tag = f"SPEAKER{index}" if numbered else source.speaker_tag
         turns += [Message("user", with_tag(words, tag)), Message("assistant", clip_of(source, clips))]
     return turns
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from higgs_core.rates import FRAMES_PER_SECOND, SAMPLING_RATE
@@ -30,11 +30,12 @@ class ProgressTracker:
         self._on_progress = on_progress
         self._reported = Progress(0.0, 0.0)
 
-    def report(self, columns: int = 0) -> None:
-        """columns: generated so far of the next piece."""
+    def report(self, columns: Sequence[int] = ()) -> None:
+        """columns: generated so far of the next pieces."""
         if self._on_progress is None:
             return
-        running_seconds = max(columns - _COLUMNS_WITHOUT_SOUND, 0) / FRAMES_PER_SECOND
+        running = sum(max(so_far - _COLUMNS_WITHOUT_SOUND, 0) for so_far in columns)
+        running_seconds = running / FRAMES_PER_SECOND
         progress = Progress(
             max(self._session.share(columns), self._reported.share),
             max(self._session.samples / SAMPLING_RATE + running_seconds, self._reported.audio_seconds),

@@ -77,6 +77,8 @@ class SpeechRequest:
     system_prompt: None means no system turn; the default has been filled in by the parser.
     system_prompt_is_default: the parser filled it in, so a better-suited built-in prompt may replace it.
     chunk_max_word_num: None lets a piece hold as many words as the slowest voice speaks within its decode steps.
+    chunk_parallel: speak the pieces at the same time, each without earlier ones as context, where every speaker has a
+    clip.
     cap_follows_text: a piece gets the decode steps that its text may need, `params.max_new_tokens` at the most; the
     client who sends max_new_tokens gets just those for every piece.
     retries: how often a piece that went wrong is generated again, the best generation being kept; None is once, and
@@ -99,6 +101,7 @@ class SpeechRequest:
     chunk_max_word_num: int | None = None
     chunk_max_num_turns: int = 1
     generation_chunk_buffer_size: int | None = 2
+    chunk_parallel: bool = False
     params: GenerationParams = field(default_factory=GenerationParams)
     cap_follows_text: bool = True
     retries: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,12 @@ class SpokenPiece:
 class SpeechResult:
     """A spoken request, its pieces joined.
 
-    audio: float32 [N].  audio_codes: int64 [8, T], one a segment of audio, all pieces in order.
+    audio: float32 [N].  audio_codes: int64 [8, T], one a segment of audio, all pieces in order, without pauses.
     usage: summed over everything that was generated.  finish_reason: "length" if any piece was cut off.
     seed: makes the same speech again, sent with the number of retries that this one had.
     timings: seconds, summed; first_audio is the first piece's.  retried_pieces: how many were generated again.
     faulty_pieces: how many stayed faulty.
+    pauses: start and end, in samples, of the silence that the script asked for, in order.
     """
 
     audio: NDArray[np.float32]
@@ -46,17 +47,27 @@ class SpeechResult:
     warnings: tuple[str, ...]
     retried_pieces: int = 0
     faulty_pieces: int = 0
+    pauses: tuple[tuple[int, int], ...] = ()
 
 
-def joined(pieces: Sequence[FinishedPiece], *, seed: int, warnings: tuple[str, ...]) -> SpeechResult:
-    """The pieces one after the other. Raises NoAudioError when none has a complete frame."""
+def joined(
+    pieces: Sequence[FinishedPiece], pause_samples_at_end: int, *, seed: int, warnings: tuple[str, ...]
+) -> SpeechResult:
+    """The pieces and the pauses one after the other. Raises NoAudioError when no piece has a complete frame."""
     kept = [piece.kept for piece in pieces]
     attempts = [attempt.result for piece in pieces for attempt in piece.attempts]
     if not any(len(attempt.audio) for attempt in kept):
         raise NoAudioError("Model did not return audio tokens.")
+    rate = kept[0].result.sampling_rate
+    spans = list(_spans(pieces))
+    audio = np.zeros(spans[-1][1] + pause_samples_at_end, np.float32)
+    for (start, stop), attempt in zip(spans, kept, strict=True):
+        audio[start:stop] = attempt.audio
+    starts, ends = [start for start, _ in spans], [0, *(stop for _, stop in spans)]
+    gaps = zip(ends, [*starts, len(audio)], strict=True)
     return SpeechResult(
-        audio=np.concatenate([attempt.audio for attempt in kept]),
-        sampling_rate=kept[0].result.sampling_rate,
+        audio=audio,
+        sampling_rate=rate,
         audio_codes=[codes for attempt in kept for codes in attempt.codes],
         text="".join(attempt.result.text for attempt in kept),
         text_token_ids=[token for attempt in kept for token in attempt.result.text_token_ids],
@@ -64,10 +75,14 @@ def joined(pieces: Sequence[FinishedPiece], *, seed: int, warnings: tuple[str, .
         finish_reason="length" if any(attempt.result.finish_reason == "length" for attempt in kept) else "stop",
         seed=seed,
         timings=_summed(attempt.timings for attempt in attempts) | _first_audio(pieces[0]),
-        pieces=_places(pieces),
+        pieces=tuple(
+            SpokenPiece(piece.piece.text, start / rate, stop / rate)
+            for piece, (start, stop) in zip(pieces, spans, strict=True)
+        ),
         warnings=warnings,
         retried_pieces=sum(len(piece.attempts) > 1 for piece in pieces),
         faulty_pieces=sum(bool(attempt.faults) for attempt in kept),
+        pauses=tuple((start, stop) for start, stop in gaps if stop > start),
     )
 
 
@@ -79,14 +94,13 @@ def _first_audio(first: FinishedPiece) -> dict[str, float]:
     return {"first_audio": sum(timings.get("total", 0.0) for timings in before) + last["first_audio"]}
 
 
-def _places(pieces: Sequence[FinishedPiece]) -> tuple[SpokenPiece, ...]:
-    places = []
-    start = 0
+def _spans(pieces: Sequence[FinishedPiece]) -> Iterator[tuple[int, int]]:
+    """Start and end of every piece, in samples."""
+    end = 0
     for finished in pieces:
-        end, rate = start + len(finished.kept.audio), finished.kept.result.sampling_rate
-        places.append(SpokenPiece(finished.piece.text, start / rate, end / rate))
-        start = end
-    return tuple(places)
+        start = end + finished.piece.pause_samples
+        end = start + len(finished.kept.audio)
+        yield start, end
 
 
 def _summed(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -42,9 +42,13 @@ class ClientBuffer:
 
     def add(self, seconds: float) -> None:
         """Note audio that is sent now."""
+        self.add_pause(seconds / self._speed)
+
+    def add_pause(self, seconds: float) -> None:
+        """Note silence that is sent now, which lasts as long at any speed."""
         if self._began is None:
             self._began = self._clock()
-        self._sent += seconds / self._speed
+        self._sent += seconds
 
     @property
     def seconds(self) -> float:

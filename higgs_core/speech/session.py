@@ -7,6 +7,7 @@ again and is never context.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -101,17 +102,35 @@ class SpeechSession:
 
     @property
     def samples(self) -> int:
-        """Length of the audio so far."""
-        return sum(len(piece.kept.audio) for piece in self._finished)
+        """Length of the audio so far, with its pauses."""
+        return sum(piece.piece.pause_samples + len(piece.kept.audio) for piece in self._finished)
+
+    @property
+    def pause_samples(self) -> int:
+        """Silence before the next piece, or after the last one."""
+        return self._piece.pause_samples if self.has_next else self._plan.pause_samples_at_end
+
+    @property
+    def text(self) -> str:
+        """What the next piece says."""
+        return self._piece.text
+
+    @property
+    def pieces_ahead(self) -> int:
+        """How many pieces may be generated beside the next one, before it is finished."""
+        return len(self._plan.pieces) - len(self._finished) - 1 if self._plan.parallel and self.has_next else 0
 
     @property
     def _piece(self) -> Piece:
         """The next piece."""
         return self._plan.pieces[len(self._finished)]
 
-    def sample(self) -> ChatMLSample:
-        """The prompt of the next piece. Earlier pieces leave the context until it fits."""
-        base_turns, piece = self._plan.base_turns, self._piece
+    def sample(self, ahead: int = 0) -> ChatMLSample:
+        """The prompt of the next piece, or of the one that comes so many pieces after it. Earlier pieces leave the
+        context until it fits; where pieces are spoken at the same time, none of them is another's context."""
+        base_turns, piece = self._plan.base_turns, self._plan.pieces[len(self._finished) + ahead]
+        if self._plan.parallel:
+            return ChatMLSample([*base_turns, piece.turn], shared_turns=len(base_turns))
         steps = piece.cap if piece.length is None else min(piece.cap, piece.length.most)  # of a slow voice
         while True:
             turns = [*base_turns, *self._context, piece.turn]
@@ -124,17 +143,21 @@ class SpeechSession:
     def _positions(self, turns: list[Message]) -> int:
         return sum(most_positions(turn, self._count_tokens) for turn in turns)
 
-    def params(self) -> GenerationParams:
-        """How the next piece is sampled: with a seed of this generation alone, and the piece's own cap."""
-        seed = retry_seed(piece_seed(self._seed, len(self._finished)), len(self._attempts))
-        return replace(self.request.params, max_new_tokens=self._piece.cap, seed=seed)
+    def params(self, ahead: int = 0) -> GenerationParams:
+        """How that piece is sampled: with a seed of this generation alone, and the piece's own cap."""
+        at = len(self._finished) + ahead
+        seed = retry_seed(piece_seed(self._seed, at), 0 if ahead else len(self._attempts))
+        return replace(self.request.params, max_new_tokens=self._plan.pieces[at].cap, seed=seed)
 
-    def share(self, columns: int) -> float:
-        """How much of the request is done, 0 to 1, when the next piece has this many columns."""
+    def share(self, columns: Sequence[int]) -> float:
+        """How much of the request is done, 0 to 1, when the next pieces have this many columns each."""
         if not self.has_next:
             return 1.0
-        piece = self._piece
-        running = piece.words * min(columns / piece.usual_columns, _MOST_OF_A_PIECE)
+        next_pieces = self._plan.pieces[len(self._finished) :]
+        running = sum(
+            piece.words * min(so_far / piece.usual_columns, _MOST_OF_A_PIECE)
+            for piece, so_far in zip(next_pieces, columns, strict=False)
+        )
         done = sum(finished.piece.words for finished in self._finished)
         return (done + running) / sum(piece.words for piece in self._plan.pieces)
 
@@ -177,7 +200,8 @@ class SpeechSession:
                 f"From piece {self._first_with_less_context} on, fewer earlier pieces than "
                 f"generation_chunk_buffer_size={wanted} were kept as context, because more would not fit."
             )
-        result = joined(self._finished, seed=self._seed, warnings=tuple(warnings))
+        pause = self._plan.pause_samples_at_end
+        result = joined(self._finished, pause, seed=self._seed, warnings=tuple(warnings))
         if self._shared_context is not None:
             self._shared_context.take_over(self._context)
         return result

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,32 +14,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from higgs_core.cancellation import CancelToken
-from higgs_core.errors import BusyError, DeviceMemoryError, GenerationCancelled
+from higgs_core.rates import SAMPLING_RATE
+from higgs_core.speech.generations import TOO_MUCH_AT_ONCE, Generations, Slots
 from higgs_core.speech.piece_context import PieceContext
 from higgs_core.speech.progress import OnProgress, ProgressTracker
 from higgs_core.speech.request import Clips, SpeechRequest
 from higgs_core.speech.result import SpeechResult
 from higgs_core.speech.send_buffer import ClientBuffer, Clock, SendBuffer
 from higgs_core.speech.session import SpeechSession
+from higgs_core.speech.whole_generation import WholeGeneration
 
 if TYPE_CHECKING:
-    from higgs_core.engine import AudioStream, GenerationFuture, GenerationResult, HiggsAudioEngine
+    from higgs_core.engine import AudioStream, HiggsAudioEngine
     from higgs_core.params import GenerationParams
     from higgs_core.prompt.chatml import ChatMLSample
 
-_PROGRESS_SECONDS = 0.1  # how often progress is reported while a whole generation is waited for
+_WAIT_SECONDS = 0.1  # how often progress is reported, and pieces ahead are started, while a generation is waited for
 _NO_AUDIO = np.zeros(0, np.float32)
-# What may keep a piece from being generated a second time, while its first generation is there and can be kept.
-_TOO_MUCH_AT_ONCE = (BusyError, DeviceMemoryError)
 
 
 @dataclass(frozen=True, eq=False)
 class SpeechChunk:
-    """audio: float32 [n]; start_sample: where it stands in the whole. The last chunk is empty and has the result."""
+    """audio: float32 [n]; start_sample: where it stands in the whole. The last chunk is empty and has the result.
+
+    text: what the piece says that begins with this audio, None inside a piece.
+    is_pause: silence that the script asked for, which lasts as long at any speed.
+    """
 
     audio: NDArray[np.float32]
     start_sample: int
     result: SpeechResult | None
+    text: str | None = None
+    is_pause: bool = False
 
 
 def speak(
@@ -63,13 +68,13 @@ def speak(
     the model left every piece without audio.
     """
     session = _session(engine, request, clips, context)
-    interval = None if on_progress is None else _PROGRESS_SECONDS
+    interval = _WAIT_SECONDS if on_progress is not None or session.pieces_ahead else None
 
-    def generate(sample: ChatMLSample, params: GenerationParams) -> _WholeGeneration:
-        return _WholeGeneration(engine.submit(sample, params), interval)
+    def generate(sample: ChatMLSample, params: GenerationParams) -> WholeGeneration:
+        return WholeGeneration(engine.submit(sample, params), interval)
 
     last = None
-    for last in _chunks(session, generate, ClientBuffer(live=False), cancel, on_progress):
+    for last in _chunks(session, generate, engine, ClientBuffer(live=False), cancel, on_progress):
         if check_samples is not None and last.result is None:
             check_samples(session.samples)
     assert last is not None
@@ -102,7 +107,7 @@ def stream_speech(
     """
     session = _session(engine, request, clips, context)
     client = ClientBuffer(speed, clock, live=live and request.retries is None)
-    return _chunks(session, engine.stream, client, cancel, on_progress)
+    return _chunks(session, engine.stream, engine, client, cancel, on_progress)
 
 
 def _session(
@@ -120,7 +125,8 @@ def _session(
 
 def _chunks(
     session: SpeechSession,
-    generate: Callable[[ChatMLSample, GenerationParams], AudioStream | _WholeGeneration],
+    start: Callable[[ChatMLSample, GenerationParams], AudioStream | WholeGeneration],
+    slots: Slots,
     client: ClientBuffer,
     cancel: CancelToken | None,
     on_progress: OnProgress | None,
@@ -129,66 +135,41 @@ def _chunks(
     cancel = cancel or CancelToken()
     progress = ProgressTracker(session, on_progress)
     sent = 0  # samples
-    while session.has_next:
-        cancel.raise_if_cancelled()
-        buffer = SendBuffer(client, until_checked=session.request.retry_limit > 0, trim=session.request.trim)
-        try:
-            with generate(session.sample(), session.params()) as generation, cancel.on_cancel(generation.close):
-                for chunk in generation:
-                    cancel.raise_if_cancelled()
-                    progress.report(generation.columns_generated)
-                    if len(audio := buffer.add(chunk.audio)):
-                        yield SpeechChunk(audio, sent, None)
-                        sent += len(audio)
-            assert generation.result is not None  # it has ended, and not in an error
-            kept = session.add(generation.result, sent=buffer.has_sent)
-        except _TOO_MUCH_AT_ONCE:
-            if buffer.has_sent or not session.has_attempt:
-                raise
-            kept = session.keep_best()
-        progress.report()
-        if kept is not None and len(rest := buffer.rest_of(kept)):
-            yield SpeechChunk(rest, sent, None)
-            sent += len(rest)
+    with Generations(session, start, slots, cancel) as generations:
+        while session.has_next:
+            cancel.raise_if_cancelled()
+            buffer = SendBuffer(client, until_checked=session.request.retry_limit > 0, trim=session.request.trim)
+            text: str | None = session.text
+            try:
+                with generations.next() as generation:
+                    # The engine works meanwhile, and has taken the piece: what it refuses is refused before any audio.
+                    if session.pause_samples and not session.has_attempt:
+                        yield _pause(session, client, sent)
+                        sent += session.pause_samples
+                    for chunk in generation:
+                        cancel.raise_if_cancelled()
+                        generations.start_ahead()
+                        progress.report(generations.columns)
+                        if len(audio := buffer.add(chunk.audio)):
+                            yield SpeechChunk(audio, sent, None, text)
+                            sent, text = sent + len(audio), None
+                assert generation.result is not None  # it has ended, and not in an error
+                kept = session.add(generation.result, sent=buffer.has_sent)
+            except TOO_MUCH_AT_ONCE:
+                if buffer.has_sent or not session.has_attempt:
+                    raise
+                kept = session.keep_best()
+            progress.report()
+            if kept is not None and len(rest := buffer.rest_of(kept)):
+                yield SpeechChunk(rest, sent, None, text)
+                sent += len(rest)
+        if session.pause_samples:
+            yield _pause(session, client, sent)
+            sent += session.pause_samples
     yield SpeechChunk(_NO_AUDIO, sent, session.result())
 
 
-class _WholeGeneration:
-    """A generation that is waited for, with the interface of an AudioStream: its chunks are empty.
-
-    interval: seconds from one chunk to the next, None for no chunk at all.
-    """
-
-    def __init__(self, future: GenerationFuture, interval: float | None) -> None:
-        self._future = future
-        self._interval = interval
-        self.result: GenerationResult | None = None
-
-    def __iter__(self) -> Iterator[SpeechChunk]:
-        """Raises what the generation raised, GenerationCancelled if it was cancelled."""
-        while not self._is_over():
-            yield SpeechChunk(_NO_AUDIO, 0, None)
-        self.result = self._future.result()
-
-    def _is_over(self) -> bool:
-        try:
-            self._future.exception(self._interval)
-        except TimeoutError:
-            return False
-        except CancelledError:
-            raise GenerationCancelled("The request was cancelled.") from None
-        return True
-
-    @property
-    def columns_generated(self) -> int:
-        return self._future.columns_generated
-
-    def close(self) -> None:
-        """Stop generating; nothing happens once the result is there."""
-        self._future.cancel()
-
-    def __enter__(self) -> _WholeGeneration:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+def _pause(session: SpeechSession, client: ClientBuffer, start_sample: int) -> SpeechChunk:
+    """The silence before the next piece, or after the last."""
+    client.add_pause(session.pause_samples / SAMPLING_RATE)
+    return SpeechChunk(np.zeros(session.pause_samples, np.float32), start_sample, None, is_pause=True)

@@ -55,14 +55,20 @@ def _scene_voices(request: SpeechRequest, clips: Clips) -> list[SceneVoice]:
         elif speaker.description:
             voices.append(SceneVoice(speaker.tag, speaker.description))
     if request.ref_audio_in_system_message:
-        tags = [bracketed(source.speaker_tag)[1:-1] if source.speaker_tag else None for source in request.references]
-        taken = {voice.tag for voice in voices} | set(tags)
-        free = (tag for tag in map("SPEAKER{}".format, range(len(taken) + len(tags))) if tag not in taken)
+        tags = tags_in_scene(request)
         voices += [
-            SceneVoice(tag or next(free), clip_of(source, clips))
-            for tag, source in zip(tags, request.references, strict=True)
+            SceneVoice(tag, clip_of(source, clips)) for tag, source in zip(tags, request.references, strict=True)
         ]
     return voices
+
+
+def tags_in_scene(request: SpeechRequest) -> list[str]:
+    """The speakers of the references where they stand in the scene block: one without a tag has the next free one."""
+    tags = [bracketed(source.speaker_tag)[1:-1] if source.speaker_tag else None for source in request.references]
+    described = {speaker.tag for speaker in request.speakers if speaker.reference is not None or speaker.description}
+    taken = described | set(tags)
+    free = (tag for tag in map("SPEAKER{}".format, range(len(taken) + len(tags))) if tag not in taken)
+    return [tag or next(free) for tag in tags]
 
 
 def default_voices(tags: Sequence[str]) -> list[SceneVoice]:

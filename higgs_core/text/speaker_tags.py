@@ -46,6 +46,17 @@ def dialogue_to_script(turns: Iterable[Turn]) -> str:
     return "\n".join(with_tag(turn.text.strip(), turn.speaker) for turn in turns)
 
 
+def reference_tags(given: Sequence[str | None], *, tagged: bool) -> list[str | None]:
+    """The speakers of clips that stand in turns, from the tags that the clips bring.
+
+    tagged: the script names its speakers. Several clips that name none are then SPEAKER0, SPEAKER1, … in their order;
+    in an untagged script they are several clips of the one voice.
+    """
+    if tagged and len(given) > 1 and not any(given):
+        return [f"SPEAKER{index}" for index in range(len(given))]
+    return [tag or None for tag in given]
+
+
 def carry_tags(pieces: Sequence[str], first_tag: str | None = None) -> list[str]:
     """Pieces of one script, each starting with the tag in force where it was cut.
 

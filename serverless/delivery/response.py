@@ -31,12 +31,14 @@ class AudioPart:
     """A part of the encoded file while it is generated; the data of all parts joined is the file.
 
     start_seconds: where in the audio the samples begin that were encoded since the part before.
+    text: what the pieces of the script say that begin in this part, None where none begins.
     """
 
     index: int
     data: bytes
     start_seconds: float
     audio_format: AudioFormat
+    text: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

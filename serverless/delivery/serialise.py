@@ -77,8 +77,10 @@ def timings_json(response: SpeechResponse) -> dict[str, float]:
 
 
 def part_json(part: AudioPart) -> Json:
-    """One item of a stream that is not the last."""
+    """One item of a stream that is not the last; `text` where the audio of a piece of the script begins in it."""
+    text = {} if part.text is None else {"text": part.text}
     return {
+        **text,
         "index": part.index,
         "is_final": False,
         "start_seconds": round(part.start_seconds, 4),

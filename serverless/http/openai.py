@@ -84,7 +84,8 @@ async def _events(job: StartedJob) -> AsyncGenerator[bytes]:
 
 def _event_of(event: AudioPart | SpeechResponse) -> bytes:
     if isinstance(event, AudioPart):
-        return _event({"type": "speech.audio.delta", "audio": base64.b64encode(event.data).decode("ascii")})
+        text = {} if event.text is None else {"text": event.text}
+        return _event({"type": "speech.audio.delta", "audio": base64.b64encode(event.data).decode("ascii"), **text})
     usage = event.speech.usage
     counts = {
         "input_tokens": usage.get("prompt_tokens", 0),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
@@ -18,6 +20,7 @@ from higgs_core.speech.request import Clips
 from higgs_core.speech.result import SpeechResult
 from higgs_core.speech.speak import stream_speech
 from serverless.delivery.response import AudioPart
+from serverless.service.piece_texts import PieceTexts
 from serverless.service.time_stretch import time_stretched_chunks
 
 if TYPE_CHECKING:
@@ -114,31 +117,38 @@ class PartStream:
         samples_at_once = max(self._max_part_bytes // WIDEST_SAMPLE_BYTES, 1)
         part_start = 0  # the first sample that was encoded since the part before
         part_begun = False
+        texts = PieceTexts(self._output.speed)
+        part_texts: list[str] = []
         try:
-            for chunk in time_stretched_chunks(chunks, self._output.speed):
+            for chunk in time_stretched_chunks(texts.noted(chunks), self._output.speed):
                 if chunk.result is not None:
                     self.speech = chunk.result
-                for first in range(0, len(chunk.audio), samples_at_once):
+                start = chunk.start_sample
+                for first, last in texts.cut(start, start + len(chunk.audio), samples_at_once):
+                    part_texts += texts.take(first)
                     if not part_begun:
-                        part_start, part_begun = chunk.start_sample + first, True
+                        part_start, part_begun = first, True
                     before = time.perf_counter()
-                    data = encoder.write(chunk.audio[first : first + samples_at_once])
+                    data = encoder.write(chunk.audio[first - start : last - start])
                     self.encode_seconds += time.perf_counter() - before
                     if data:
-                        self._put_parts(data, part_start)
-                        part_begun = False
+                        self._put_parts(data, part_start, part_texts)
+                        part_begun, part_texts = False, []
             before = time.perf_counter()
             data = encoder.finish()
             self.encode_seconds += time.perf_counter() - before
-            self._put_parts(data, part_start)
+            self._put_parts(data, part_start, part_texts + texts.take(math.inf))
         finally:
             encoder.close()
 
-    def _put_parts(self, data: bytes, start_sample: int) -> None:
+    def _put_parts(self, data: bytes, start_sample: int, texts: Sequence[str]) -> None:
+        """texts: of the pieces that begin in the data; the first part of it tells them."""
+        text = " ".join(texts) if texts else None
         for first in range(0, len(data), self._max_part_bytes):
             part = data[first : first + self._max_part_bytes]
-            self._put(AudioPart(self._parts, part, start_sample / SAMPLING_RATE, self._format))
+            self._put(AudioPart(self._parts, part, start_sample / SAMPLING_RATE, self._format, text))
             self._parts += 1
+            text = None
 
     def _put(self, item: AudioPart | BaseException | None) -> None:
         with suppress(RuntimeError):  # the loop is closed, and whoever waited went with it

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,15 +85,26 @@ def check_speed(speed: float) -> None:
 
 
 def time_stretched(result: SpeechResult, speed: float) -> SpeechResult:
-    """The result with its audio and the times of its pieces at `speed`. Blocking. Raises as TimeStretch does."""
+    """The result with its audio and the times of its pieces at `speed`; a pause lasts as long as before.
+
+    Blocking. Raises as TimeStretch does.
+    """
     if speed == 1:
         return result
+    starts = [0, *(stop for _, stop in result.pauses)]
+    ends = [*(start for start, _ in result.pauses), len(result.audio)]
+    passages = [_stretched_passage(result.audio[start:end], speed) for start, end in zip(starts, ends, strict=True)]
+    return _with_passages(result, passages)
+
+
+def _stretched_passage(audio: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
+    if not len(audio):
+        return audio
     stream = TimeStretch(speed)
     try:
-        audio = np.concatenate([stream.write(result.audio), stream.finish()])
+        return np.concatenate([stream.write(audio), stream.finish()])
     finally:
         stream.close()
-    return _with_audio(result, audio, speed)
 
 
 def time_stretched_chunks(chunks: Iterator[SpeechChunk], speed: float) -> Iterator[SpeechChunk]:
@@ -102,29 +113,54 @@ def time_stretched_chunks(chunks: Iterator[SpeechChunk], speed: float) -> Iterat
 
 
 def _stretched(chunks: Iterator[SpeechChunk], speed: float) -> Iterator[SpeechChunk]:
-    stream = TimeStretch(speed)
-    stretched: list[NDArray[np.float32]] = []
+    """A passage between two pauses is stretched by itself, so that a pause stays silence of the same length."""
+    stream: TimeStretch | None = None
+    passages: list[list[NDArray[np.float32]]] = [[]]
     start = 0
     try:
         for chunk in chunks:
-            audio = stream.finish() if chunk.result is not None else stream.write(chunk.audio)
-            stretched.append(audio)
+            ends_passage = chunk.is_pause or chunk.result is not None
+            audio = _NONE
+            if not ends_passage and len(chunk.audio):
+                stream = stream or TimeStretch(speed)
+                audio = stream.write(chunk.audio)
+            elif ends_passage and stream is not None:
+                audio = stream.finish()
+                stream.close()
+                stream = None
+            passages[-1].append(audio)
             if len(audio):
                 yield SpeechChunk(audio, start, None)
-            start += len(audio)
+                start += len(audio)
+            if chunk.is_pause:
+                passages.append([])
+                yield replace(chunk, start_sample=start)
+                start += len(chunk.audio)
             if chunk.result is not None:
-                result = _with_audio(chunk.result, np.concatenate(stretched), speed)
-                yield SpeechChunk(np.zeros(0, np.float32), start, result)
+                result = _with_passages(chunk.result, [np.concatenate([_NONE, *parts]) for parts in passages])
+                yield SpeechChunk(_NONE, start, result)
     finally:
-        stream.close()
+        if stream is not None:
+            stream.close()
         close = getattr(chunks, "close", None)
         if close is not None:
             close()
 
 
-def _with_audio(result: SpeechResult, audio: NDArray[Any], speed: float) -> SpeechResult:
+def _with_passages(result: SpeechResult, passages: Sequence[NDArray[np.float32]]) -> SpeechResult:
+    """The result with what stands between its pauses, and at either end, replaced by the stretched passages."""
+    parts = [passages[0]]
+    for (start, stop), passage in zip(result.pauses, passages[1:], strict=True):
+        parts += [np.zeros(stop - start, np.float32), passage]
+    edges_before = [0, *chain.from_iterable(result.pauses), len(result.audio)]
+    edges = [0, *accumulate(len(part) for part in parts)]
+
+    def moved(seconds: float) -> float:
+        return float(np.interp(seconds * result.sampling_rate, edges_before, edges)) / result.sampling_rate
+
     pieces = tuple(
-        replace(piece, start_seconds=piece.start_seconds / speed, end_seconds=piece.end_seconds / speed)
+        replace(piece, start_seconds=moved(piece.start_seconds), end_seconds=moved(piece.end_seconds))
         for piece in result.pieces
     )
-    return replace(result, audio=audio, pieces=pieces)
+    pauses = tuple(zip(edges[1::2], edges[2::2], strict=False))
+    return replace(result, audio=np.concatenate(parts), pieces=pieces, pauses=pauses)

@@ -97,8 +97,13 @@ class SimulatedEngine:
     seconds_per_frame: float = 0.004
     max_context: int = 8192
     max_piece_words: int = MAX_PIECE_WORDS
+    max_batch_size: int = 8
     asked: list[tuple[ChatMLSample, GenerationParams]] = field(default_factory=list)
     seconds: float = 0.0
+
+    def stats(self) -> dict[str, int]:
+        """Never busy: what is asked for is there at once."""
+        return {"active": 0, "waiting": 0}
 
     def clock(self) -> float:
         return self.seconds
@@ -156,6 +161,7 @@ class SimulatedStream:
         self._made = made
         self._chunks = self._cut()
         self.columns_generated = 0
+        self.has_ended = True
         self.result: GenerationResult | None = None
 
     def _cut(self) -> Iterator[AudioChunk]:

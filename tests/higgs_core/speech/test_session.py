@@ -397,11 +397,11 @@ def test_an_engine_without_a_codec_cannot_speak() -> None:
 
 def test_progress_grows_to_one_and_a_guess_stays_below_the_next_piece() -> None:
     session = new_session(2, seed=None)
-    shares = [session.share(columns) for columns in (0, 5, 20, 40, 10_000)]
+    shares = [session.share([columns]) for columns in (0, 5, 20, 40, 10_000)]
     session.add(result())
-    shares += [session.share(columns) for columns in (0, 5, 10_000)]
+    shares += [session.share([columns]) for columns in (0, 5, 10_000)]
     session.add(result())
-    shares.append(session.share(0))
+    shares.append(session.share([]))
     assert shares == sorted(shares)
     assert shares[0] == 0
     assert shares[4] < shares[5] == 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,7 +42,9 @@ def test_the_length_changes_and_the_pitch_does_not(speed: float) -> None:
     changed = time_stretched(result_of(tone(4)), speed)
     assert len(changed.audio) / RATE == pytest.approx(4 / speed, abs=0.12)
     assert pitch(changed.audio) == pytest.approx(300, abs=6)
-    assert [piece.end_seconds for piece in changed.pieces] == [pytest.approx(2 / speed), pytest.approx(4 / speed)]
+    first, last = changed.pieces
+    assert last.end_seconds == pytest.approx(len(changed.audio) / RATE)
+    assert first.end_seconds == last.start_seconds == pytest.approx(last.end_seconds / 2)
 
 
 @needs_ffmpeg
@@ -55,6 +58,50 @@ def test_chunks_joined_are_the_whole(speed: float) -> None:
     assert [chunk.result is not None for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     assert chunks[-1].result is not None
     np.testing.assert_array_equal(chunks[-1].result.audio, whole.audio)
+
+
+def paused() -> SpeechResult:
+    """A second of pause, a second of one tone, 1.5 s of pause, half a second of another tone, and a short pause."""
+    audio = np.concatenate([np.zeros(RATE), tone(1), np.zeros(36_000), tone(0.5, 440), np.zeros(2_400)])
+    pauses = ((0, 24_000), (48_000, 84_000), (96_000, 98_400))
+    pieces = (SpokenPiece("a", 1.0, 2.0), SpokenPiece("b", 3.5, 4.0))
+    return SpeechResult(audio.astype(np.float32), RATE, [], "", [], {}, "stop", 1, {}, pieces, (), pauses=pauses)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("speed", [0.5, 1.7])
+def test_a_pause_lasts_as_long_at_any_speed_and_stays_exact_silence(speed: float) -> None:
+    changed = time_stretched(paused(), speed)
+    assert [stop - start for start, stop in changed.pauses] == [24_000, 36_000, 2_400]
+    for start, stop in changed.pauses:
+        assert not changed.audio[start:stop].any()
+    (_, begin), (end, again), (last, whole) = changed.pauses
+    assert [(piece.start_seconds * RATE, piece.end_seconds * RATE) for piece in changed.pieces] == [
+        pytest.approx((begin, end)),
+        pytest.approx((again, last)),
+    ]
+    assert whole == len(changed.audio)
+    assert end - begin == pytest.approx(24_000 / speed, abs=2_400)
+    assert last - again == pytest.approx(12_000 / speed, abs=2_400)
+
+
+@needs_ffmpeg
+def test_a_stream_with_pauses_is_the_whole_answer() -> None:
+    result, speed = paused(), 1.7
+
+    def chunks() -> Iterator[SpeechChunk]:
+        edges = [0, 24_000, 31_000, 48_000, 84_000, 96_000, 98_400]
+        for start, end in itertools.pairwise(edges):
+            yield SpeechChunk(result.audio[start:end], start, None, is_pause=(start, end) in result.pauses)
+        yield SpeechChunk(result.audio[:0], len(result.audio), result)
+
+    whole, stream = time_stretched(result, speed), list(time_stretched_chunks(chunks(), speed))
+    np.testing.assert_array_equal(np.concatenate([chunk.audio for chunk in stream]), whole.audio)
+    assert [(c.start_sample, c.start_sample + len(c.audio)) for c in stream if c.is_pause] == list(whole.pauses)
+    assert [chunk.start_sample for chunk in stream[1:]] == list(np.cumsum([len(c.audio) for c in stream])[:-1])
+    assert stream[-1].result is not None
+    np.testing.assert_array_equal(stream[-1].result.audio, whole.audio)
+    assert stream[-1].result.pieces == whole.pieces
 
 
 def chunked(audio: NDArray[np.float32], step: int) -> Iterator[SpeechChunk]:
