@@ -15,6 +15,7 @@ from higgs_core.prompt.chatml import TextContent
 from higgs_core.speech.request import ReferenceSource, RequestMessage, Speaker, SpeechRequest
 from higgs_core.speech.voices import VoiceLibrary
 from higgs_core.speech.work_limits import WorkLimits
+from higgs_core.text.pauses import has_pause
 from higgs_core.text.speaker_tags import speaker_tags, with_tag
 from serverless.config.settings import Settings
 from serverless.payload.clips import clips_of
@@ -22,7 +23,9 @@ from serverless.payload.dialogue import parse_turns, script_of
 from serverless.payload.field_table import ParseContext
 from serverless.payload.messages import parse_messages
 from serverless.payload.openai import to_job_input
+from serverless.payload.presets import PRESETS
 from serverless.payload.request_fields import Delivery, EnvelopeFields, RequestFields
+from serverless.payload.speaker_names import warn_of_misspelt_speakers
 from serverless.payload.speakers import SpeakerMap, path_of_speaker, speakers_of
 from serverless.payload.value_readers import JsonObject, Refused
 from serverless.voices.shipped import shipped_library
@@ -39,6 +42,7 @@ _ONLY_FOR_SCRIPTS = (
     "chunk_max_word_num",
     "chunk_max_num_turns",
     "generation_chunk_buffer_size",
+    "chunk_parallel",
 )
 
 
@@ -90,8 +94,8 @@ def parse_job(job_input: object, settings: Settings, *, voices: VoiceLibrary | N
     clips_and_words = clips_of(fields, context)
     clips = tuple(clip for clip, _ in clips_and_words)
 
-    in_use = [*speaker_tags(fields.script or ""), *(clip.speaker_tag for clip in clips if clip.speaker_tag)]
-    speaker_map = SpeakerMap(fields, turns, in_use, context)
+    clip_speakers = [clip.speaker_tag for clip in clips if clip.speaker_tag]
+    speaker_map = SpeakerMap(fields, turns, clip_speakers, context)
     clips = tuple(
         replace(clip, speaker_tag=clip.speaker_tag and speaker_map.tag_of(clip.speaker_tag)) for clip in clips
     )
@@ -103,6 +107,7 @@ def parse_job(job_input: object, settings: Settings, *, voices: VoiceLibrary | N
         request = _from_messages(fields, clips, script, tag, context)
     elif script is not None:
         _warn_of_silent_speakers(script, tag, speaker_map, context)
+        warn_of_misspelt_speakers(script, speaker_map.names, context)
         request = _from_script(fields, clips, speakers, script, tag, context)
     else:
         raise RequestError(_NOTHING_TO_SPEAK, field="script", hint=" ".join(context.warnings[:3]) or None)
@@ -163,6 +168,7 @@ def _from_script(
         chunk_max_word_num=fields.chunk_max_word_num,
         chunk_max_num_turns=fields.chunk_max_num_turns,
         generation_chunk_buffer_size=fields.generation_chunk_buffer_size,
+        chunk_parallel=fields.chunk_parallel,
         params=_params(fields),
         limits=WorkLimits(settings.max_script_characters, settings.max_pieces, settings.max_audio_seconds),
     )
@@ -186,18 +192,24 @@ def _from_messages(
         unused.append("script_speaker_tag")
     for name in unused:
         context.warn_ignored(fields.given[name], "messages")
+    texts = (part.text for message in messages for part in message.parts if isinstance(part, TextContent))
+    if any(map(has_pause, texts)):
+        context.warn("A pause tag in messages is read as text; send script or dialogue to have pauses.")
     return SpeechRequest(messages=messages, references=clips, params=_params(fields))
 
 
 def _params(fields: RequestFields) -> GenerationParams:
-    window = fields.ras_win_len
+    """A field that the request gives wins over its preset, and the preset over the worker's settings."""
+    preset = {name: value for name, value in PRESETS[fields.preset].items() if name not in fields.given}
+    sampling = fields.values | preset
+    window = sampling["ras_win_len"]
     return GenerationParams(
         max_new_tokens=fields.max_new_tokens,
-        temperature=fields.temperature,
-        top_p=fields.top_p,
-        top_k=fields.top_k,
+        temperature=sampling["temperature"],
+        top_p=sampling["top_p"],
+        top_k=sampling["top_k"],
         ras_win_len=window if window is not None and window > 0 else None,
-        ras_win_max_num_repeat=fields.ras_win_max_num_repeat,
+        ras_win_max_num_repeat=sampling["ras_win_max_num_repeat"],
         seed=fields.seed,
         stop_strings=fields.stop_strings,
         force_audio_gen=fields.force_audio_gen,

@@ -23,6 +23,7 @@ from higgs_core.speech.request import MAX_RETRIES, SpeechRequest
 from higgs_core.text.chunking import ChunkMethod
 from serverless.payload.code_readers import audio_codes
 from serverless.payload.field_table import Field, Table
+from serverless.payload.presets import DEFAULT_PRESET, PRESET_NAMES
 from serverless.payload.text_readers import (
     anything,
     encoded_audio,
@@ -170,7 +171,10 @@ class RequestFields(Table):
         blank=never_blank,
     )
 
+    chunk_parallel = Field(switch, default=SpeechRequest.chunk_parallel)
+
     # Sampling.
+    preset = Field(choice(PRESET_NAMES), default=DEFAULT_PRESET)
     max_new_tokens = Field(integer(1, "max_context"), setting="max_new_tokens_ceiling")
     temperature = Field(number(0, MAX_TEMPERATURE), setting="temperature")
     top_p = Field(nullable(number(0, MAX_TOP_P, above=True)), setting="top_p", blank=never_blank)

@@ -8,15 +8,15 @@ from itertools import count
 
 from higgs_core.errors import RequestError
 from higgs_core.speech.request import Speaker
-from higgs_core.text.speaker_tags import Turn, dialogue_to_script
+from higgs_core.text.speaker_tags import Turn, dialogue_to_script, speaker_tags
 from serverless.payload.clips import CLIP_SOURCES, clip_of
 from serverless.payload.field_table import ParseContext
 from serverless.payload.request_fields import RequestFields, SpeakerFields, TurnFields
+from serverless.payload.speaker_names import retagged
 from serverless.payload.text_readers import is_canonical_tag, speaker_tag
 from serverless.payload.value_readers import Refused
 
 MAX_NAMES = 100
-_BRACKETED = re.compile(r"\[([^\[\]]{1,66})\]")
 _PLAIN_KEY = re.compile(r"[\w .\-\[\]]{1,64}")
 
 
@@ -24,24 +24,27 @@ class SpeakerMap:
     """Speaker names of one request -> tags of the model.
 
     A name that is a tag is its own tag. Any other gets the next free tag, in order of appearance: in `dialogue`, then
-    in `speakers`. Names are compared without regard to case. in_use: tags that occur elsewhere in the request.
+    in `speakers`, then of clips. Names are compared without regard to case. clip_speakers: whom the clips name.
 
     Raises RequestError for a key of `speakers` that cannot be a name, two keys for one speaker, or too many names.
     """
 
     def __init__(
-        self, request: RequestFields, turns: Iterable[TurnFields], in_use: Iterable[str], context: ParseContext
+        self, request: RequestFields, turns: Iterable[TurnFields], clip_speakers: Iterable[str], context: ParseContext
     ) -> None:
         self._described: dict[str, str] = {}  # tag -> key of `speakers`
         keys = {key: _name_of(key, context) for key in request.speakers or {}}
-        names = list(dict.fromkeys(name.casefold() for name in (*(turn.speaker for turn in turns), *keys.values())))
+        written = (*(turn.speaker for turn in turns), *keys.values(), *clip_speakers)
+        names = list(dict.fromkeys(name.casefold() for name in written))
         if len(names) > MAX_NAMES:
             raise RequestError(
                 f"dialogue names {len(names)} speakers; allowed is at most {MAX_NAMES}.", field="dialogue"
             )
-        taken = {name.upper() for name in (*names, *in_use)}
+        in_texts = [request.script or "", *(turn.text for turn in turns)]
+        taken = {name.upper() for name in names}.union(*map(speaker_tags, in_texts))
         free = (tag for tag in map("SPEAKER{}".format, count()) if tag not in taken)
         self._tags = {name: name.upper() if is_canonical_tag(name.upper()) else next(free) for name in names}
+        self._names = {name.casefold(): name for name in reversed(written) if not is_canonical_tag(name.upper())}
         for key, name in keys.items():
             tag = self.tag_of(name)
             if tag in self._described:
@@ -53,22 +56,22 @@ class SpeakerMap:
         """tag -> key in `speakers`."""
         return self._described
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that are no tags, as they were written first."""
+        return tuple(self._names.values())
+
     def tag_of(self, name: str) -> str:
         """The tag of a name; a name that is not in the map is returned as it is."""
         return self._tags.get(name.casefold(), name)
 
     def retag(self, script: str) -> str:
-        """The script with every [name] of `speakers` replaced by its tag."""
-
-        def tag(found: re.Match[str]) -> str:
-            own = self.tag_of(found[1].strip())
-            return f"[{own}]" if own in self._described else found[0]
-
-        return _BRACKETED.sub(tag, script)
+        """The script with every speaker's name replaced by its tag, as `speaker_names.retagged` says."""
+        return retagged(script, self._tags)
 
     def script_of(self, turns: Iterable[TurnFields]) -> str:
         """A dialogue as a tagged script."""
-        return dialogue_to_script(Turn(self.tag_of(turn.speaker), turn.text) for turn in turns)
+        return dialogue_to_script(Turn(self.tag_of(turn.speaker), self.retag(turn.text)) for turn in turns)
 
 
 def speakers_of(request: RequestFields, speaker_map: SpeakerMap, context: ParseContext) -> tuple[Speaker, ...]:

@@ -41,7 +41,9 @@ def test_a_pause_has_its_duration(tag: str, seconds: float) -> None:
     assert script.unread == ()
 
 
-@pytest.mark.parametrize("text", ["[pauses]", "[a pause]", "[pause-ish]", "[paus 1s]", "pause 1s", "(pause 1s)", "[laugh]"])
+@pytest.mark.parametrize(
+    "text", ["[pauses]", "[a pause]", "[pause-ish]", "[paus 1s]", "pause 1s", "(pause 1s)", "[laugh]"]
+)
 def test_what_is_no_pause_stays(text: str) -> None:
     assert split_at_pauses(f"One {text} two").passages == (Passage(f"One {text} two"),)
     assert not has_pause(text)
@@ -53,7 +55,9 @@ def test_words_behind_pause_stay_text_and_are_told() -> None:
     assert script.unread == ("[pause button]", "[Pause the film]")
 
 
-@pytest.mark.parametrize("duration", ["0", "0s", "10.1", "11s", "10001ms", "999999999", "-1", "+1", "1e3", "1.5x", "1:30", "1 2"])
+@pytest.mark.parametrize(
+    "duration", ["0", "0s", "10.1", "11s", "10001ms", "999999999", "-1", "+1", "1e3", "1.5x", "1:30", "1 2"]
+)
 def test_a_duration_that_is_none_or_too_long_is_refused_by_its_value(duration: str) -> None:
     with pytest.raises(RequestError) as refused:
         split_at_pauses(f"One [pause {duration}] two")

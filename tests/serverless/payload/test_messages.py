@@ -157,3 +157,13 @@ def test_messages_are_bounded_in_characters_and_parts() -> None:
         [{"role": "user", "content": [""] * 4}],
     ):
         assert "allowed is at most" in refusal({"messages": too_much}, settings).message
+
+
+def test_a_pause_in_messages_stays_text_and_is_pointed_out() -> None:
+    messages = [{"role": "user", "content": "One [Pause: 2] two."}]
+    job = parsed(messages=messages)
+    assert job.warnings == ("A pause tag in messages is read as text; send script or dialogue to have pauses.",)
+    assert job.request.messages is not None
+    assert job.request.messages[0].parts == (TextContent("One [Pause: 2] two."),)
+    assert len(parsed(messages=[{"role": "user", "content": "Hi."}], script="And [pause] so.").warnings) == 2
+    assert parsed(messages=[{"role": "user", "content": "The [pause button]."}]).warnings == ()

@@ -60,10 +60,59 @@ def test_names_in_a_tagged_script_follow_speakers() -> None:
     assert [speaker.tag for speaker in job.request.speakers] == ["SPEAKER1"]
 
 
-def test_a_tag_that_only_the_old_fields_use_stays_as_it_is() -> None:
-    job = parsed(script="Hi.", script_speaker_tag="narrator", references=[{"url": URL, "speaker_tag": "narrator"}])
-    assert job.request.script_speaker_tag == "narrator"
-    assert job.request.references[0].speaker_tag == "narrator"
+def test_a_clips_speaker_is_a_name_for_the_script_too() -> None:
+    references = [{"url": URL, "speaker": "Alice"}, {"url": URL, "speaker_tag": "[bob]"}]
+    job = parsed(script="[Bob] Hi.\nALICE: You there? [ alice ]: Ho.", references=references)
+    assert job.request.script == "[SPEAKER1] Hi.\n[SPEAKER0] You there? [SPEAKER0] Ho."
+    assert [clip.speaker_tag for clip in job.request.references] == ["SPEAKER0", "SPEAKER1"]
+    assert job.warnings == ()
+
+
+def test_the_tag_of_the_script_may_be_a_clips_speaker_or_stand_alone() -> None:
+    job = parsed(script="Hi.", script_speaker_tag="narrator", references=[{"url": URL, "speaker_tag": "Narrator"}])
+    assert job.request.script_speaker_tag == job.request.references[0].speaker_tag == "SPEAKER0"
+    job = parsed(script="Hi.", script_speaker_tag="narrator", voice="anna")
+    assert job.request.script_speaker_tag == job.request.references[0].speaker_tag == "SPEAKER0"
+    assert parsed(script="Hi.", script_speaker_tag="narrator").request.script_speaker_tag == "narrator"
+
+
+def test_a_turn_of_a_dialogue_may_hand_over_to_another_speaker() -> None:
+    job = parsed(dialogue=turns(("Ann", "One. [BOB] Two."), ("Bob", "Three. [laugh]"), ("Ann", "[SPEAKER7] Four.")))
+    assert job.request.script == "[SPEAKER0] One. [SPEAKER1] Two.\n[SPEAKER1] Three. [laugh]\n[SPEAKER7] Four."
+
+
+@pytest.mark.parametrize(
+    ("script", "read"),
+    [
+        ("Ann: Hi.", "[SPEAKER0] Hi."),
+        ("  ann : Hi.\nANN：Ho.", "[SPEAKER0] Hi.\n[SPEAKER0]Ho."),
+        ("I told Ann: go. Then: stop.", "I told Ann: go. Then: stop."),
+        ("Then Ann: go.\nNote: Ann left.", "Then Ann: go.\nNote: Ann left."),
+        ("[Ann]: Hi [Ann:] [Annabel]", "[SPEAKER0] Hi [Ann:] [Annabel]"),
+        ("[pause 1s] [laugh] [Ann]", "[pause 1s] [laugh] [SPEAKER0]"),
+    ],
+)
+def test_a_name_is_read_in_brackets_and_before_a_colon_at_a_lines_start(script: str, read: str) -> None:
+    assert parsed(script=script, speakers={"Ann": {"voice": "anna"}}).request.script == read
+
+
+def test_a_misspelt_speaker_is_pointed_out_once_and_read_as_text() -> None:
+    job = parsed(
+        script="[Alise] Hi. [Alice] Ho. [alise] [laugh] [pause] [applaus] [SPEAKER1] [Alise]",
+        speakers={"Alice": {"voice": "anna"}},
+    )
+    assert job.request.script == "[Alise] Hi. [SPEAKER0] Ho. [alise] [laugh] [pause] [applaus] [SPEAKER1] [Alise]"
+    assert job.warnings == (
+        "[Alise] is no speaker here and is read as text; did you mean [Alice]?",
+        "[alise] is no speaker here and is read as text; did you mean [Alice]?",
+    )
+    assert parsed(script="[Alise] Hi.").warnings == ()
+
+
+def test_many_misspelt_speakers_are_looked_at_in_part() -> None:
+    script = " ".join(f"[Alice{'x' * (at % 3)}{at}]" for at in range(900))
+    job = parsed(script=script, speakers={"Alice": {"voice": "anna"}})
+    assert len(job.warnings) <= 9
 
 
 def test_the_tag_of_the_script_follows_speakers() -> None:
