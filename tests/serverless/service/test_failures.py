@@ -55,9 +55,9 @@ def test_the_failure_is_told_although_no_job_is_there_to_hear_of_it(own: SpeechS
     told = threading.Event()
     own.observe_failure(told.set)
     break_device(own)
-    assert own._engine is not None
+    assert own.engine is not None
     with pytest.raises(EngineStoppedError):
-        own._engine.generate(parse_sample(), None)
+        own.engine.generate(parse_sample(), None)
     assert told.wait(PATIENCE)
     assert own.must_recycle
     assert own.why_stopped == "The engine failed in mid-step; the worker must be replaced."
