@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from higgs_core.speech.voices import Voice, VoiceDesign, VoiceLibrary
-from serverless.voices.calibration import CALIBRATION_SENTENCE
+from higgs_core.speech.voices import Voice
 from serverless.voices.errors import TooManyVoicesError, VoiceExistsError, VoiceFixedError, VoiceNotFoundError
-from serverless.voices.facts import ADDED, MODEL_CHOOSES, Source, VoiceFacts, readable
+from serverless.voices.facts import ADDED, MODEL_CHOOSES, VoiceFacts
 from serverless.voices.folder import FolderContents, VoiceFolder
-from serverless.voices.shipped import shipped_designs
 from serverless.voices.store import VoiceStore
+from serverless.voices.view import KnownVoice, View, fits, view_of
 from serverless.voices.voice_file import NotAVoiceFile, VoiceRecord
 
 if TYPE_CHECKING:
@@ -33,47 +32,6 @@ SCAN_SECONDS = 2.0
 
 MAX_MEMORY_BYTES = 256_000_000
 """Of added voices that no folder keeps."""
-
-
-@dataclass(eq=False)
-class KnownVoice:
-    """A voice and what is known of it.
-
-    voice: what requests hold; the same object for as long as nothing changes.
-    record: what a worker has kept of it, with its audio only where memory alone has it.
-    codes: integers [8, T] once they are there.  warnings: what is wrong with them.
-    """
-
-    voice: Voice
-    source: Source
-    design: VoiceDesign | None = None
-    record: VoiceRecord | None = None
-    codes: NDArray[Any] | None = None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def facts(self) -> VoiceFacts:
-        record, design = self.record, self.design
-        own = record if self.source in ADDED else None
-        return VoiceFacts(
-            id=self.voice.name,
-            name=readable(self.voice.name),
-            source=self.source,
-            description=design.description if design is not None else own.description if own is not None else None,
-            transcript=self.voice.transcript,
-            ready=self.codes is not None,
-            created_at=own.created_at if own is not None else None,
-            seed=design.seed if design is not None else None,
-            consent=own.consent if own is not None else None,
-        )
-
-
-@dataclass(frozen=True)
-class View:
-    """The voices at one moment. library: for parsing requests."""
-
-    known: Mapping[str, KnownVoice] = field(default_factory=dict)
-    library: VoiceLibrary = field(default_factory=VoiceLibrary)
 
 
 class Catalogue:
@@ -114,11 +72,6 @@ class Catalogue:
             self._identity = identity
             self._view = View()
             self._rebuild()
-
-    @property
-    def keeps_files(self) -> bool:
-        """Whether there is a folder, so that voices could outlive the worker."""
-        return self._folder is not None
 
     @property
     def now(self) -> int:
@@ -192,7 +145,7 @@ class Catalogue:
             except FileExistsError:
                 self._rescan()
                 other = self._contents.records.get(record.name)
-                if known.design is not None and other is not None and self._fits(other, known.design):
+                if known.design is not None and other is not None and fits(other, known.design, self._identity):
                     known.codes = other.codes
                 return
             self._rescan()
@@ -270,63 +223,13 @@ class Catalogue:
         self._rebuild()
 
     def _rebuild(self) -> None:
-        voices, records = self._contents.voices, self._contents.records
-        kept = {name: record for name, record in records.items() if record.source in ADDED}
-        own = {name: self._of_folder(voice) for name, voice in voices.items()}
-        own |= {name: self._of_record(record) for name, record in (self._added | kept).items() if name not in own}
-        shipped = {
-            name: self._of_design(name, design, "shipped")
-            for name, design in shipped_designs().items()
-            if name not in own
-        }
-        known = dict(sorted(own.items())) | shipped
-        self._view = View(known, VoiceLibrary({name: each.voice for name, each in known.items()}))
+        self._view = view_of(self._contents, self._added, self._view, self._identity, self._audio_of)
 
-    def _of_folder(self, voice: Voice) -> KnownVoice:
-        if voice.design is not None:
-            return self._of_design(voice.name, voice.design, "folder")
-        before = self._view.known.get(voice.name)
-        return before if before is not None and before.voice is voice else KnownVoice(voice, "folder")
-
-    def _of_design(self, name: str, design: VoiceDesign, source: Source) -> KnownVoice:
-        """Codes that were made here stay, whatever another worker keeps for other checkpoints."""
-        before, record = self._view.known.get(name), self._contents.records.get(name)
-        fits = record is not None and record.source not in ADDED and self._fits(record, design)
-        same = before is not None and (before.design, before.source) == (design, source)
-        if before is not None and same and (before.codes is not None or not fits):
-            return before
-        if fits and record is not None:
-            return KnownVoice(
-                Voice(name, record.transcript, codes=record.codes), source, design, record, codes=record.codes
-            )
-        return KnownVoice(Voice(name, CALIBRATION_SENTENCE, design=design), source, design)
-
-    def _of_record(self, record: VoiceRecord) -> KnownVoice:
-        before = self._view.known.get(record.name)
-        if before is not None and before.record is record:
-            return before
-        design = record.design if record.source == "designed" else None
-        if design is not None and not self._fits(record, design):
-            return KnownVoice(Voice(record.name, CALIBRATION_SENTENCE, design=design), "designed", design, record)
-        if self._identity is not None and record.codec != self._identity.codec:
-            voice = Voice(record.name, record.transcript, waveform=self._waveform_of(record))
-            return KnownVoice(voice, record.source, design, record)
-        voice = Voice(record.name, record.transcript, codes=record.codes)
-        return KnownVoice(voice, record.source, design, record, codes=record.codes)
-
-    def _waveform_of(self, record: VoiceRecord) -> NDArray[np.float32]:
-        """Of a clip whose codes are another codec's."""
-        audio = record.audio
-        if audio is None and self._folder is not None:
-            try:
-                audio = self._folder.read_record(record.name).audio
-            except NotAVoiceFile:
-                audio = None  # gone meanwhile: the next look at the folder leaves it out
-        return (np.zeros(0, np.int16) if audio is None else audio).astype(np.float32) / np.float32(32768)
-
-    def _fits(self, record: VoiceRecord, design: VoiceDesign) -> bool:
-        """Whether a record's codes are what this engine would have made of the design."""
-        identity = self._identity
-        same = identity is None or (record.model, record.codec) == (identity.model, identity.codec)
-        spoken = record.transcript == CALIBRATION_SENTENCE and record.codes is not None
-        return same and spoken and record.design == design
+    def _audio_of(self, name: str) -> NDArray[np.int16] | None:
+        """int16 [N] of a voice's file; None where it is gone or has none."""
+        if self._folder is None:
+            return None
+        try:
+            return self._folder.read_record(name).audio
+        except NotAVoiceFile:
+            return None

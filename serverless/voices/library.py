@@ -10,28 +10,20 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from higgs_core.audio import to_pcm16
-from higgs_core.errors import HiggsError, ModelLoadError, RequestError, SettingsError
-from higgs_core.params import MAX_SEED, draw_seed
-from higgs_core.rates import FRAMES_PER_SECOND, SAMPLING_RATE
-from higgs_core.speech.voices import NAME_RULE, Voice, VoiceDesign, VoiceLibrary, is_voice_name, nearest
-from serverless.voices.calibration import CALIBRATION_SENTENCE
-from serverless.voices.catalogue import Catalogue, KnownVoice
-from serverless.voices.facts import Source, VoiceFacts
+from higgs_core.errors import HiggsError, ModelLoadError, SettingsError
+from higgs_core.speech.voices import Voice, VoiceLibrary, nearest
+from serverless.voices.additions import AddedVoice, VoiceAdditions
+from serverless.voices.catalogue import Catalogue
+from serverless.voices.facts import VoiceFacts
 from serverless.voices.making import VoiceMaker
-from serverless.voices.voice_file import (
-    MAX_CONSENT_CHARACTERS,
-    MAX_DESCRIPTION_CHARACTERS,
-    MAX_TRANSCRIPT_CHARACTERS,
-    VoiceRecord,
-)
+from serverless.voices.view import KnownVoice
 
 if TYPE_CHECKING:
     from higgs_core.engine import HiggsAudioEngine
@@ -42,7 +34,6 @@ _log = logging.getLogger(__name__)
 
 ALL = "all"
 _FILE_THREADS = 2
-_IN_MEMORY = "No writable voice folder is set, so the voice {} lasts until this worker ends."
 
 
 @dataclass(frozen=True)
@@ -52,14 +43,6 @@ class ReadyVoices:
     codes: Mapping[Voice, NDArray[Any]]
     warnings: tuple[str, ...] = ()
     made: bool = False
-
-
-@dataclass(frozen=True)
-class AddedVoice:
-    """A voice that was added. warnings: what is to be known about it."""
-
-    facts: VoiceFacts
-    warnings: tuple[str, ...]
 
 
 class LivingLibrary:
@@ -163,14 +146,7 @@ class LivingLibrary:
 
         Raises RequestError for what is not allowed, VoiceExistsError, TooManyVoicesError, NoAudioError.
         """
-        _check_name(name)
-        description = _checked("description", description, MAX_DESCRIPTION_CHARACTERS)
-        if seed is not None and not 0 <= seed <= MAX_SEED:
-            raise RequestError(f"seed is {seed}; allowed is 0 to {MAX_SEED}.", field="seed")
-        design = VoiceDesign(description, draw_seed() if seed is None else seed)
-        with_engine = self._made_by()
-        call = partial(self._add_design, with_engine, name, design)
-        return await asyncio.wrap_future(with_engine.begin_alone(call))
+        return await self._add(partial(self._additions().add_design, name, description, seed))
 
     async def add_clip(
         self,
@@ -185,70 +161,26 @@ class LivingLibrary:
 
         Raises RequestError for what is not allowed, VoiceExistsError, TooManyVoicesError.
         """
-        _check_name(name)
-        transcript = _checked("ref_text", transcript, MAX_TRANSCRIPT_CHARACTERS)
-        if consent is not None:
-            consent = _checked("consent", consent, MAX_CONSENT_CHARACTERS)
-        if description is not None:
-            description = _checked("speaker_description", description, MAX_DESCRIPTION_CHARACTERS)
-        self._check_seconds("audio_sample", len(waveform) / SAMPLING_RATE)
-        with_engine = self._made_by()
-
-        def add() -> AddedVoice:
-            with self._catalogue.reserved(name):
-                codes = with_engine.encode(waveform)
-                record = self._record(name, "uploaded", transcript, codes, to_pcm16(waveform))
-                return self._added(replace(record, consent=consent, description=description))
-
-        return await asyncio.wrap_future(with_engine.begin_alone(add))
+        add = self._additions().add_clip
+        return await self._add(partial(add, name, waveform, transcript, consent=consent, description=description))
 
     async def add_saved(self, name: str, codes: NDArray[Any], transcript: str) -> AddedVoice:
         """A voice from the codes of a result, integers [8, T], and the words spoken in them.
 
         Raises RequestError for what is not allowed, VoiceExistsError, TooManyVoicesError.
         """
-        _check_name(name)
-        transcript = _checked("transcript", transcript, MAX_TRANSCRIPT_CHARACTERS)
-        self._check_seconds("audio_tokens", codes.shape[-1] / FRAMES_PER_SECOND)
-        with_engine = self._made_by()
-
-        def add() -> AddedVoice:
-            with self._catalogue.reserved(name):
-                audio = with_engine.decode(codes)
-                return self._added(self._record(name, "saved", transcript, codes.astype(np.int16), audio))
-
-        return await asyncio.wrap_future(with_engine.begin_alone(add))
+        return await self._add(partial(self._additions().add_saved, name, codes, transcript))
 
     async def remove(self, name: str) -> None:
         """Raises VoiceNotFoundError, and VoiceFixedError for a voice that is not an added one."""
         await self._in_thread(self._catalogue.remove, name)
 
-    def _add_design(self, maker: VoiceMaker, name: str, design: VoiceDesign) -> AddedVoice:
-        with self._catalogue.reserved(name):
-            spoken = maker.speak(name, design)
-            record = self._record(name, "designed", CALIBRATION_SENTENCE, spoken.codes, spoken.audio)
-            record = replace(record, description=design.description, seed=design.seed)
-            return self._added(record, spoken.warnings)
+    def _additions(self) -> VoiceAdditions:
+        return VoiceAdditions(self._settings, self._catalogue, self._made_by())
 
-    def _record(
-        self, name: str, source: Source, transcript: str, codes: NDArray[np.int16], audio: NDArray[np.int16]
-    ) -> VoiceRecord:
-        identity = self._made_by().identity
-        return VoiceRecord(name, source, transcript, codes, audio, identity.model, identity.codec, self._catalogue.now)
-
-    def _check_seconds(self, field: str, seconds: float) -> None:
-        least, most = self._settings.min_reference_seconds, self._settings.max_reference_seconds
-        if not least <= seconds <= most:
-            raise RequestError(
-                f"{field} lasts {seconds:.1f} s; allowed is {least:g} to {most:g} s.",
-                field=field,
-                hint="3 to 30 seconds of one voice are best.",
-            )
-
-    def _added(self, record: VoiceRecord, warnings: tuple[str, ...] = ()) -> AddedVoice:
-        known, kept = self._catalogue.add(record, complete=not warnings)
-        known.warnings = warnings
-        return AddedVoice(known.facts, warnings if kept else (*warnings, _IN_MEMORY.format(record.name)))
+    async def _add(self, add: Callable[[], AddedVoice]) -> AddedVoice:
+        """In a thread of the maker's. It goes on to its end, also when whoever asked has gone."""
+        return await asyncio.wrap_future(self._made_by().begin_alone(add))
 
     def _audio_of(self, known: KnownVoice) -> NDArray[np.float32]:
         assert known.codes is not None
@@ -267,15 +199,3 @@ class LivingLibrary:
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *arguments))
-
-
-def _check_name(name: str) -> None:
-    if not is_voice_name(name):
-        raise RequestError("name is not allowed.", field="name", hint=f"{NAME_RULE[0].upper()}{NAME_RULE[1:]}.")
-
-
-def _checked(field: str, text: str, limit: int) -> str:
-    words = text.strip()
-    if not 0 < len(words) <= limit:
-        raise RequestError(f"{field} has {len(words)} characters; allowed is 1 to {limit}.", field=field)
-    return words

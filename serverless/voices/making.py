@@ -15,8 +15,9 @@ from higgs_core.cancellation import CancelToken
 from higgs_core.prompt.chatml import AudioContent
 from higgs_core.speech.voices import Voice, VoiceDesign
 from serverless.voices.calibration import Spoken, speak_design
-from serverless.voices.catalogue import Catalogue, KnownVoice
+from serverless.voices.catalogue import Catalogue
 from serverless.voices.single_flight import SingleFlight
+from serverless.voices.view import KnownVoice
 
 if TYPE_CHECKING:
     from higgs_core.checkpoint.identity import CheckpointIdentity
