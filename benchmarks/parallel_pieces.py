@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 
 import numpy as np
@@ -64,8 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
             for parallel, seconds in measured.items():
                 seconds.append(seconds_of(engine, parallel=parallel))
     one_by_one, together = (statistics.median(measured[parallel]) for parallel in (False, True))
-    print(f"{_PIECES} pieces one after another: {one_by_one:.2f} s; side by side: {together:.2f} s")
-    print(f"ratio {one_by_one / together:.2f}")
+    sys.stdout.write(f"{_PIECES} pieces one after another: {one_by_one:.2f} s; side by side: {together:.2f} s\n")
+    sys.stdout.write(f"ratio {one_by_one / together:.2f}\n")
     return 0
 
 
