@@ -23,17 +23,17 @@ MAX_PAUSES_SECONDS = 300.0
 """Of all tags of a script together."""
 
 _PAUSE_OR_UNBROKEN = re.compile(
-    rf"[\[【]\s{{0,4}}(?i:pause)(?P<duration>(?:[\s:=：][^\[\]【】]{{0,40}})?)[\]】]|{UNBROKEN.pattern}"
+    rf"[\[【]\s{{0,4}}[Pp][Aa][Uu][Ss][Ee](?P<duration>(?:[\s:=：][^\[\]【】]{{0,40}})?)[\]】]|{UNBROKEN.pattern}"
 )
 _DURATION = re.compile(
     r"(?P<number>\d{1,9}(?:[.,]\d{0,9})?|[.,]\d{1,9})\s{0,4}"
-    r"(?P<unit>(?i:ms|msecs?|milliseconds?|s|secs?|seconds?)?)",
+    r"(?P<unit>(?:ms|msecs?|milliseconds?|s|secs?|seconds?)?)",
     re.ASCII,
 )
 _NUMBER_LIKE = re.compile(r"[+\-.,]?\d", re.ASCII)
 _ECHOED = re.compile(r"[\w .,:+\-]{1,24}")
 _UNSPOKEN = re.compile(rf"(?P<tag>{TAG.pattern})|(?s:{INSTRUCTION.pattern})")
-_CLOSING_PUNCTUATION = re.compile(r"\s*([.,;:!?…。，、；：！？]+)(?=\s|$)")
+_CLOSING_PUNCTUATION = re.compile(r"\s{0,8}([.,;:!?…。，、；：！？]+)(?!\S)")
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,12 @@ def _seconds(duration: str) -> float:
     if not duration:
         return NATURAL_SECONDS
     shown = f"[pause {duration}]" if _ECHOED.fullmatch(duration) else "a pause"
-    found = _DURATION.fullmatch(duration)
+    found = _DURATION.fullmatch(duration.lower())
     if found is None:
         raise RequestError(
             f"script has {shown}, which is no duration; write [pause 1.5s] or [pause 500ms].", field="script"
         )
-    seconds = float(found["number"].replace(",", ".")) / (1000 if found["unit"][:1] in "mM" and found["unit"] else 1)
+    seconds = float(found["number"].replace(",", ".")) / (1000 if found["unit"].startswith("m") else 1)
     if not 0 < seconds <= MAX_PAUSE_SECONDS:
         raise RequestError(
             f"script has {shown}; a pause is above 0 and at most {MAX_PAUSE_SECONDS:g} s long.", field="script"
