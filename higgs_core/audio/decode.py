@@ -26,9 +26,11 @@ MAX_SECONDS = 60.0
 DECODE_SECONDS = 30.0
 """How long one clip may take to decode."""
 
+SILENT_PEAK = 1e-3
+"""-60 dBFS: a clip that never exceeds it is silent."""
+
 _MIN_RATE, _MAX_RATE = 8_000, 192_000
 _MAX_CHANNELS = 8
-_SILENT_PEAK = 1e-3  # -60 dBFS
 _LARGEST_PEAK = 4.0  # 12 dB above full scale: beyond it the samples are not scaled to [-1, 1] at all
 _SNDFILE_FORMATS = {
     Container.WAV: ("WAV", "WAVEX", "RF64"),
@@ -173,16 +175,19 @@ def _check_samples(mono: NDArray[np.float32], rate: int, origin: str, min_second
             field=origin,
             hint="Export the clip again, as 16-bit PCM.",
         )
-    if peak < _SILENT_PEAK:
-        raise ReferenceAudioError(
-            f"{origin} is silent.", field=origin, hint="Send a clip whose speech is above -60 dBFS."
-        )
+    if peak < SILENT_PEAK:
+        raise silent_clip(origin)
     if peak > _LARGEST_PEAK:
         raise ReferenceAudioError(
             f"{origin} has samples up to {peak:.4g} where full scale is 1.",
             field=origin,
             hint="Scale float samples to -1 to 1, or send 16-bit PCM.",
         )
+
+
+def silent_clip(origin: str) -> ReferenceAudioError:
+    """The error of a clip without a sound. origin: what the payload calls it."""
+    return ReferenceAudioError(f"{origin} is silent.", field=origin, hint="Send a clip whose speech is above -60 dBFS.")
 
 
 def _too_long(origin: str, max_seconds: float) -> ReferenceAudioError:

@@ -83,6 +83,7 @@ class SpeechRequest:
     client who sends max_new_tokens gets just those for every piece.
     retries: how often a piece that went wrong is generated again, the best generation being kept; None is once, and
     never where params bring a seed.
+    prepare_references: mend clips that come with the request; False takes them as they are.
     trim: cut the silence after a piece to a natural length.
     limits: how much a script may ask for; None leaves it to the caller.
     """
@@ -96,6 +97,7 @@ class SpeechRequest:
     references: tuple[ReferenceSource, ...] = ()
     speakers: tuple[Speaker, ...] = ()
     ref_audio_in_system_message: bool = False
+    prepare_references: bool = True
     normalize: bool = True
     chunk_method: ChunkMethod = "auto"
     chunk_max_word_num: int | None = None

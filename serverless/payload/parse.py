@@ -112,7 +112,13 @@ def parse_job(job_input: object, settings: Settings, *, voices: VoiceLibrary | N
     else:
         raise RequestError(_NOTHING_TO_SPEAK, field="script", hint=" ".join(context.warnings[:3]) or None)
     cap_follows_text = "max_new_tokens" not in fields.given
-    request = replace(request, cap_follows_text=cap_follows_text, retries=fields.retries, trim=fields.trim)
+    request = replace(
+        request,
+        prepare_references=fields.prepare_references,
+        cap_follows_text=cap_follows_text,
+        retries=fields.retries,
+        trim=fields.trim,
+    )
     _check_clips(request, settings)
     output = _output(fields, context)
     return ParsedJob(request, output, context.warnings, script, tuple(words for _, words in clips_and_words))

@@ -160,6 +160,7 @@ class RequestFields(Table):
     voice = Field(voice_name, default=None, blank=is_blank_entry)
     speakers = Field(speaker_entries, default=None, blank=is_empty)
     ref_audio_in_system_message = Field(switch, default=SpeechRequest.ref_audio_in_system_message)
+    prepare_references = Field(switch, default=SpeechRequest.prepare_references)
 
     # Splitting of the script into pieces.
     chunk_method = Field[ChunkMethod](choice(CHUNK_METHODS), default=SpeechRequest.chunk_method)

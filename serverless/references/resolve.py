@@ -11,12 +11,14 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from higgs_core.audio.clip_faults import clip_warning
+from higgs_core.audio.clip_preparation import PreparedClip, prepare_clip, unprepared_clip
 from higgs_core.audio.decode import decode_audio
 from higgs_core.cancellation import CancelToken
 from higgs_core.errors import BusyError, ReferenceAudioError
@@ -34,11 +36,19 @@ from serverless.references.memory_budget import MemoryBudget, Share
 
 _log = logging.getLogger(__name__)
 
-Decode = Callable[[CancelToken], NDArray[np.float32]]
+Decode = Callable[[CancelToken], PreparedClip]
 VoiceCodes = Mapping[Voice, NDArray[Any]]
 """Integers [8, T] of each voice of the library that a request names."""
 
 _BYTES_PER_SECOND = SAMPLING_RATE * 4
+
+
+@dataclass(frozen=True)
+class ResolvedClips:
+    """audio: of every source.  warnings: one sentence for each clip that was changed or has a fault."""
+
+    audio: Clips
+    warnings: tuple[str, ...]
 
 
 class ClipResolver:
@@ -64,12 +74,18 @@ class ClipResolver:
 
     @asynccontextmanager
     async def resolved(
-        self, sources: Sequence[ReferenceSource], *, timeout_seconds: float, voices: VoiceCodes | None = None
-    ) -> AsyncIterator[Clips]:
+        self,
+        sources: Sequence[ReferenceSource],
+        *,
+        timeout_seconds: float,
+        voices: VoiceCodes | None = None,
+        prepare: bool = True,
+    ) -> AsyncIterator[ResolvedClips]:
         """The audio of every source, float32 [N] at 24 kHz, or its codes where those are there; the memory of what is
         decoded is accounted for until the block is left.
 
         voices: the codes of the voices that the sources name.
+        prepare: mend clips that are not as the model wants them; False takes them as they are.
         timeout_seconds: how long all downloads together may take. Waiting, downloads and decoding together have this
         time too, or the worker's default where that is longer.
         Cancelling gives up every fetch and ends the child process that decodes; nothing is waited for.
@@ -78,14 +94,20 @@ class ClipResolver:
         last too long together; BusyError where other requests' clips left no room until the deadline.
         """
         with self._memory.share() as share:
-            yield await self._resolve(sources, share, timeout_seconds, voices or {})
+            yield await self._resolve(sources, share, timeout_seconds, voices or {}, prepare)
 
     async def _resolve(
-        self, sources: Sequence[ReferenceSource], share: Share, timeout_seconds: float, voices: VoiceCodes
-    ) -> Clips:
+        self,
+        sources: Sequence[ReferenceSource],
+        share: Share,
+        timeout_seconds: float,
+        voices: VoiceCodes,
+        prepare: bool,
+    ) -> ResolvedClips:
         deadline = time.monotonic() + max(timeout_seconds, self._settings.download_timeout)
         clips: dict[ReferenceSource, AudioContent] = {}
-        fetched: dict[str, NDArray[np.float32]] = {}
+        fetched: dict[str, PreparedClip] = {}
+        warnings: dict[ReferenceSource, str] = {}
         seconds = 0.0
         urls = list(dict.fromkeys(source.url for source in sources if source.url is not None))
         guard = self._guard or operators_guard()
@@ -95,20 +117,20 @@ class ClipResolver:
                 if source.url is not None:
                     if source.url not in fetched:
                         data = await self._body(source, source.url, downloads, share, timeout_seconds)
-                        decode = partial(_decoded, source, data, self._settings)
+                        decode = partial(_decoded, source, data, self._settings, prepare)
                         fetched[source.url] = await self._in_thread(source, decode, share, deadline)
                         downloads.used(source.url)
-                    clip = AudioContent(waveform=fetched[source.url])
+                    clip = _noted(source, fetched[source.url], warnings)
                 elif source.base64 is not None or source.path is not None:
-                    decode = partial(_loaded, source, self._settings)
-                    clip = AudioContent(waveform=await self._in_thread(source, decode, share, deadline))
+                    decode = partial(_loaded, source, self._settings, prepare)
+                    clip = _noted(source, await self._in_thread(source, decode, share, deadline), warnings)
                 else:
                     clip = AudioContent(codes=source.codes if source.voice is None else voices[source.voice])
                 seconds += _seconds_of(clip)
                 if seconds > self._settings.max_total_reference_seconds:
                     raise _too_long_together(source, seconds, self._settings)
                 clips[source] = clip
-        return clips
+        return ResolvedClips(clips, tuple(warnings[source] for source in sources if source in warnings))
 
     async def _body(
         self, source: ReferenceSource, url: str, downloads: Downloads, share: Share, timeout_seconds: float
@@ -126,15 +148,13 @@ class ClipResolver:
                 f"{timeout_seconds:g} s with at most {self._settings.max_reference_bytes / 1e6:g} MB of audio.",
             ) from None
 
-    async def _in_thread(
-        self, source: ReferenceSource, decode: Decode, share: Share, deadline: float
-    ) -> NDArray[np.float32]:
+    async def _in_thread(self, source: ReferenceSource, decode: Decode, share: Share, deadline: float) -> PreparedClip:
         """The decoded clip, whose memory is taken from the share."""
         most = math.ceil(self._settings.max_reference_seconds * _BYTES_PER_SECOND)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await share.take(most)
-            waveform = await self._decoder.run(decode, deadline)
+            clip = await self._decoder.run(decode, deadline)
         except NoPlace:
             raise _no_room() from None
         except TimeoutError:
@@ -143,8 +163,15 @@ class ClipResolver:
             raise ReferenceAudioError(
                 f"{source.origin} takes too long to decode.", field=source.origin, hint="Send a short clip as wav."
             ) from None
-        share.give_back(most - waveform.nbytes)
-        return waveform
+        share.give_back(most - clip.waveform.nbytes)
+        return clip
+
+
+def _noted(source: ReferenceSource, clip: PreparedClip, warnings: dict[ReferenceSource, str]) -> AudioContent:
+    """The clip as a part of the prompt; what is to be told about it goes into `warnings`."""
+    if (warning := clip_warning(source.origin, clip, source.transcript)) is not None:
+        warnings[source] = warning
+    return AudioContent(waveform=clip.waveform)
 
 
 def _seconds_of(clip: AudioContent) -> float:
@@ -154,14 +181,16 @@ def _seconds_of(clip: AudioContent) -> float:
     return float(clip.codes.shape[1] / FRAMES_PER_SECOND)
 
 
-def _loaded(source: ReferenceSource, settings: Settings, cancel: CancelToken) -> NDArray[np.float32]:
+def _loaded(source: ReferenceSource, settings: Settings, prepare: bool, cancel: CancelToken) -> PreparedClip:
     """The audio of a clip that came with the request or lies on this machine."""
     data = read_file(source, settings) if source.base64 is None else unpacked(source, source.base64, settings)
-    return _decoded(source, data, settings, cancel)
+    return _decoded(source, data, settings, prepare, cancel)
 
 
-def _decoded(source: ReferenceSource, data: bytes, settings: Settings, cancel: CancelToken) -> NDArray[np.float32]:
-    return decode_audio(
+def _decoded(
+    source: ReferenceSource, data: bytes, settings: Settings, prepare: bool, cancel: CancelToken
+) -> PreparedClip:
+    waveform = decode_audio(
         data,
         origin=source.origin,
         max_seconds=settings.max_reference_seconds,
@@ -169,6 +198,7 @@ def _decoded(source: ReferenceSource, data: bytes, settings: Settings, cancel: C
         extension_hint=source.file_extension,
         cancel=cancel,
     )
+    return prepare_clip(waveform, origin=source.origin) if prepare else unprepared_clip(waveform)
 
 
 def _no_room() -> BusyError:

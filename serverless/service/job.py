@@ -79,6 +79,7 @@ class SpeechJob:
         self._voice_seconds: float | None = None
         self._voice_warnings: tuple[str, ...] = ()
         self._clip_seconds = self._encode_seconds = 0.0
+        self._clip_warnings: tuple[str, ...] = ()
         self._spoken_from = 0.0  # seconds after the job came in
 
     @property
@@ -157,10 +158,14 @@ class SpeechJob:
         voices = await self._ready_voices()
         before = self._record.seconds
         seconds = self._parsed.output.download_timeout
-        async with self._resources.clips.resolved(sources, timeout_seconds=seconds, voices=voices.codes) as clips:
+        prepare = self._parsed.request.prepare_references
+        async with self._resources.clips.resolved(
+            sources, timeout_seconds=seconds, voices=voices.codes, prepare=prepare
+        ) as clips:
             self._clip_seconds = self._record.seconds - before
+            self._clip_warnings = clips.warnings
             self._record.note(fetch_seconds=self._clip_seconds)
-            yield clips
+            yield clips.audio
 
     async def _ready_voices(self) -> ReadyVoices:
         """The codes of the library's voices. One that nobody has used yet is made first, and the time that it takes is
@@ -219,7 +224,7 @@ class SpeechJob:
             audio_format=self._format,
             model=self._resources.model_name,
             timings=self._timings(speech),
-            warnings=(*self._parsed.warnings, *self._voice_warnings, *speech.warnings, *notice),
+            warnings=(*self._parsed.warnings, *self._voice_warnings, *self._clip_warnings, *speech.warnings, *notice),
         )
         timings = timings_json(response)
         self._record.note(

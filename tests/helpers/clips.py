@@ -17,6 +17,6 @@ async def resolve(
     resolver = ClipResolver(settings, guard)
     try:
         async with resolver.resolved(sources, timeout_seconds=timeout_seconds) as clips:
-            return clips
+            return clips.audio
     finally:
         resolver.close()
