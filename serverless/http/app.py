@@ -17,7 +17,7 @@ from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from higgs_core.version import VERSION
-from serverless.http import errors, generate, health, openai
+from serverless.http import errors, generate, health, openai, voices
 from serverless.http.body import HeldBodies, JsonBodies
 from serverless.http.connections import RESERVED, connection_count
 from serverless.http.guard import GuardedHeaders, require_key
@@ -63,7 +63,7 @@ def create_app(service: SpeechService, settings: Settings, *, on_fatal: Callable
     app.add_middleware(HeldBodies, budget=app.state.bodies.budget)
     app.add_middleware(GuardedHeaders)
     errors.install(app)
-    for router in (health.router, generate.router, openai.router, pages):
+    for router in (health.router, generate.router, openai.router, voices.router, pages):
         app.include_router(router)
     app.mount("/playground", StaticFiles(directory=PLAYGROUND))
     return app

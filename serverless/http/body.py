@@ -1,12 +1,13 @@
-"""A request's JSON, bounded while it arrives: neither its stated length nor its sender is trusted."""
+"""A request's body, bounded while it arrives: neither its stated length nor its sender is trusted."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -17,6 +18,8 @@ from serverless.service.byte_budget import ByteBudget, Hold
 
 if TYPE_CHECKING:
     from serverless.config.settings import Settings
+
+T = TypeVar("T")
 
 GRACE_SECONDS = 10.0
 BYTES_PER_SECOND = 4096
@@ -71,17 +74,26 @@ class JsonBodies:
         others, or not an object; and when its sender has gone (cancelled).
         The type is required for safety, not for form: a page of another origin cannot send it without asking first.
         """
-        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        if kind != "application/json":
+        if media_type(request) != "application/json":
             raise HttpProblem(
                 "unsupported_media_type",
                 "The body's type is not JSON.",
                 hint="Send Content-Type: application/json.",
             )
+        raw = await self.received(request)
+        return await self.in_thread(parse, raw, self._max_tokens)
+
+    async def received(self, request: Request, *, limit: int | None = None) -> bytearray:
+        """The bytes of a body of any type. limit: fewer than those of every request.
+
+        Raises HttpProblem when it is too large, too slow, too much together with the bodies of others, or its sender
+        has gone (cancelled).
+        """
+        limit = self._limit if limit is None else min(limit, self._limit)
         stated = int(request.headers.get("content-length", "0"))  # the server has checked that it is a number
-        self._check_size(stated, stated)
+        self._check_size(stated, stated, limit)
         try:
-            raw = await self._receive(request, request.state.body)
+            return await self._receive(request, request.state.body, limit)
         except TimeoutError:
             raise HttpProblem(
                 "request_timeout",
@@ -90,28 +102,36 @@ class JsonBodies:
             ) from None
         except ClientDisconnect:
             raise HttpProblem("cancelled", "The client went away.") from None
-        return await asyncio.get_running_loop().run_in_executor(self._thread, parse, raw, self._max_tokens)
 
-    async def _receive(self, request: Request, hold: Hold) -> bytearray:
+    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """What it returns or raises, computed in the thread that reads bodies, one after the other."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    async def _receive(self, request: Request, hold: Hold, limit: int) -> bytearray:
         raw = bytearray()
         started = asyncio.get_running_loop().time()
         async with asyncio.timeout(min(self._grace_seconds, self._seconds)) as deadline:
             async for part in request.stream():
-                self._check_size(len(raw) + len(part), len(part))
+                self._check_size(len(raw) + len(part), len(part), limit)
                 raw += part
                 hold.resize(len(raw))
                 allowed = min(self._grace_seconds + len(raw) / BYTES_PER_SECOND, self._seconds)
                 deadline.reschedule(started + allowed)
         return raw
 
-    def _check_size(self, size: int, more: int) -> None:
-        if size > self._limit:
-            message = f"The body is over the limit of {self._limit} bytes."
+    def _check_size(self, size: int, more: int, limit: int) -> None:
+        if size > limit:
+            message = f"The body is over the limit of {limit} bytes."
             raise HttpProblem("request_too_large", message, hint="Send long clips by URL.")
         if not self.budget.fits(more):
             raise HttpProblem(
                 "busy", "The bodies of other requests take all the room.", hint="Try again in a few seconds."
             )
+
+
+def media_type(request: Request) -> str:
+    """What the body is said to be, in lower case and without parameters."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 def parse(raw: bytearray, max_tokens: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Failures as HTTP answers: a status, and the sentence in the shape that the route's clients read.
 
 Under /v1 that is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`; everywhere else it is the
-queue's flat `{"error", "error_type", "code", "field", "hint"}`.
+queue's flat `{"error", "error_type", "code", "field", "hint"}`. Adding and removing a voice answer the flat one with
+`"success": false`, as vllm-omni's clients read it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _STATUS = {
     "invalid_reference": 400,
     "prompt_too_long": 400,
     "invalid_api_key": 401,
+    "cross_site": 403,
     "voice_not_deletable": 403,
     "not_found": 404,
     "voice_not_found": 404,
@@ -31,7 +33,6 @@ _STATUS = {
     "method_not_allowed": 405,
     "request_timeout": 408,
     "voice_exists": 409,
-    "too_many_voices": 409,
     "request_too_large": 413,
     "unsupported_media_type": 415,
     "cancelled": 499,
@@ -42,7 +43,9 @@ _STATUS = {
     "model_not_loaded": 503,
     "engine_stopped": 503,
     "out_of_memory": 503,
+    "too_many_voices": 507,
 }
+VOICES_ROUTE = "/v1/audio/voices"
 _RETRY_SECONDS = {"busy": 2, "loading": 5}
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OPENAI_TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error"}
@@ -77,8 +80,11 @@ def error_response(request: Request, error: HiggsError) -> JSONResponse:
         headers["Connection"] = "close"  # what is still to come of the body is not waited for
     if code in _RETRY_SECONDS:
         headers["Retry-After"] = str(_RETRY_SECONDS[code])
-    openai = request.url.path.startswith("/v1/")
-    return JSONResponse(openai_envelope(error) if openai else error_json(error), status_code=status, headers=headers)
+    if request.url.path.startswith(VOICES_ROUTE) and request.method in ("POST", "DELETE"):
+        body: dict[str, Any] = {"success": False, **error_json(error)}
+    else:
+        body = openai_envelope(error) if request.url.path.startswith("/v1/") else error_json(error)
+    return JSONResponse(body, status_code=status, headers=headers)
 
 
 def install(app: FastAPI) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import uuid
 from typing import Final
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
@@ -45,6 +46,25 @@ async def require_key(request: Request) -> None:
         what = "is wrong" if given else "is missing"
         hint = "Send Authorization: Bearer <key>, or X-API-Key: <key>."
         raise HttpProblem("invalid_api_key", f"The API key {what}.", hint=hint)
+
+
+async def require_same_site(request: Request) -> None:
+    """Refuse a form that another site's page has sent. A browser sends forms anywhere without asking first, unlike
+    JSON, and a worker on somebody's own machine has no key that would keep such a page out; one with a key has, for no
+    page can add its header.
+
+    Raises HttpProblem (cross_site).
+    """
+    origin = request.headers.get("origin")
+    if origin is None or request.app.state.settings.api_key is not None:
+        return
+    # What a browser says itself counts: a proxy in front may have changed the host.
+    site = request.headers.get("sec-fetch-site")
+    same = site == "same-origin" if site is not None else urlsplit(origin).netloc == request.headers.get("host")
+    if not same:
+        raise HttpProblem(
+            "cross_site", "A page of another site cannot send a form here.", hint="Set a key, or use the worker's page."
+        )
 
 
 def _digest(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""OpenAI's routes: speech, models and voices, for its own clients."""
+"""OpenAI's routes: speech and models, for its own clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serverless.delivery.serialise import describe
 from serverless.http.disconnect import LiveResponse
 from serverless.http.errors import HttpProblem, openai_envelope
 from serverless.http.guard import require_key
-from serverless.http.jobs import StartedJob, require_ready, require_room, start_job
+from serverless.http.jobs import StartedJob, require_room, start_job
 from serverless.payload.openai import SPEECH_ROUTE, to_job_input
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
@@ -112,15 +112,6 @@ async def model(request: Request, model: str) -> dict[str, Any]:
     """The model by any name that speech accepts."""
     _require_model(model, request.app.state.service.model_name)
     return _model(request)
-
-
-@router.get("/audio/voices")
-async def voices(request: Request) -> dict[str, Any]:
-    """The voice library; "default" leaves the voice to the model."""
-    require_ready(request)
-    listed = await request.app.state.service.voices.listed()
-    described = [{"id": facts.id, "object": "voice", "transcript": facts.transcript} for facts in listed]
-    return {"object": "list", "voices": [facts.id for facts in listed], "data": described[1:]}
 
 
 def _model(request: Request) -> dict[str, Any]:

@@ -96,6 +96,21 @@ class ClipResolver:
         with self._memory.share() as share:
             yield await self._resolve(sources, share, timeout_seconds, voices or {}, prepare)
 
+    @asynccontextmanager
+    async def decoded(
+        self, data: bytes, *, origin: str, file_extension: str | None = None
+    ) -> AsyncIterator[PreparedClip]:
+        """A clip that was uploaded, decoded and mended; its memory is accounted for until the block is left.
+
+        origin, file_extension: what errors call it, and what the client called the file.
+        Raises ReferenceAudioError when it cannot be decoded or used, BusyError where there is no room for it in time.
+        """
+        source = ReferenceSource(origin, file_extension=file_extension)
+        deadline = time.monotonic() + self._settings.download_timeout
+        with self._memory.share() as share:
+            decode = partial(_decoded, source, data, self._settings, True)
+            yield await self._in_thread(source, decode, share, deadline)
+
     async def _resolve(
         self,
         sources: Sequence[ReferenceSource],

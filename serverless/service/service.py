@@ -61,7 +61,8 @@ class SpeechService:
         self.voices = LivingLibrary(settings)
         """The voices that requests may name, and what manages them."""
         self._host = EngineHost(settings, self.voices, boot)
-        self._clips = ClipResolver(settings)
+        self.clips = ClipResolver(settings)
+        """Clips of requests, and those that are uploaded to become voices."""
         self._device_lock = SharedLock()
         self._observers: list[JobObserver] = []
         self._in_flight = 0
@@ -84,7 +85,7 @@ class SpeechService:
         Returns False when a thread of the engine's hangs and is left behind: the process is to end without waiting.
         """
         ended = self._host.close()
-        self._clips.close()
+        self.clips.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         return ended
 
@@ -289,7 +290,7 @@ class SpeechService:
             self.model_name,
             self._delivery,
             self.voices,
-            self._clips,
+            self.clips,
             self._threads,
             self._device_lock,
         )

@@ -71,7 +71,7 @@ class VoiceAdditions:
     ) -> AddedVoice:
         """waveform: float32 [N], mono, 24 kHz."""
         _check_name(name)
-        transcript = _checked("ref_text", transcript, MAX_TRANSCRIPT_CHARACTERS)
+        transcript = _checked("ref_text", transcript, MAX_TRANSCRIPT_CHARACTERS) if transcript.strip() else ""
         if consent is not None:
             consent = _checked("consent", consent, MAX_CONSENT_CHARACTERS)
         if description is not None:

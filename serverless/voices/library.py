@@ -157,7 +157,8 @@ class LivingLibrary:
         consent: str | None = None,
         description: str | None = None,
     ) -> AddedVoice:
-        """A voice from a clip that was decoded, checked and prepared: float32 [N], mono, 24 kHz.
+        """A voice from a clip that was decoded, checked and prepared: float32 [N], mono, 24 kHz. transcript: the words
+        in it; "" where they are not known.
 
         Raises RequestError for what is not allowed, VoiceExistsError, TooManyVoicesError.
         """

@@ -114,7 +114,8 @@ def from_bytes(data: bytes, *, max_seconds: float = MAX_SECONDS) -> VoiceRecord:
         seed=_whole(facts, "seed"),
         consent=_text(facts, "consent", MAX_CONSENT_CHARACTERS),
     )
-    if not is_voice_name(record.name) or record.source not in SOURCES or not record.transcript:
+    wordless = not record.transcript and record.source != "uploaded"  # whoever uploads may not know the words
+    if not is_voice_name(record.name) or record.source not in SOURCES or wordless:
         raise NotAVoiceFile("lacks name, source or transcript")
     if record.design is None and (record.codes is None or record.audio is None):
         raise NotAVoiceFile("holds neither codes nor a design")

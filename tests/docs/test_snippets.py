@@ -147,6 +147,9 @@ def check_curl(command: str, folder: Path) -> None:
         assert_is_speech(folder / command.rpartition(" -o ")[2].split()[0])
     else:
         answer = json.loads(done.stdout)
+        if "/v1/audio/voices" in command:
+            assert answer["success"] is True
+            return
         assert answer.get("output", answer)["duration_seconds"] > 0
 
 
