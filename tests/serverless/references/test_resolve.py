@@ -204,7 +204,7 @@ def test_codes_of_a_request_and_of_a_voice_stay_codes() -> None:
         resolver = ClipResolver(SETTINGS)
         try:
             async with resolver.resolved([sent, named], timeout_seconds=1, voices={voice: CODES}) as found:
-                return found
+                return found.audio
         finally:
             resolver.close()
 
