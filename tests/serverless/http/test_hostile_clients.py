@@ -141,7 +141,7 @@ def test_all_bodies_together_have_a_bound_and_the_next_one_is_refused_unread(ser
             assert read_head(stated).startswith(b"HTTP/1.1 503 ")
         with connected(server.url) as chunked:
             head = post("/generate", b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
-            chunked.sendall(head + b"%x\r\n" % 70_000 + b"x" * 70_000 + b"\r\n")
+            chunked.sendall(head + b"%x\r\n" % 70_000 + b"x" * 140_000 + b"\r\n")
             assert read_head(chunked).startswith(b"HTTP/1.1 503 ")
         assert server.generate({"script": "A small one fits.", "max_new_tokens": 20}).status_code == 200
     wait_until(lambda: budget.total == 0)
@@ -203,14 +203,14 @@ def joined(part: bytes, count: int) -> bytes:
 
 
 MANY = {
-    "turns": b'{"input":{"dialogue":' + joined(b'{"speaker":"A","text":"x"}', 30_000) + b"}}",
+    "turns": b'{"input":{"dialogue":' + joined(b'{"speaker":"A","text":"x"}', 60_000) + b"}}",
     "empty lists": b'{"input":{"script":' + joined(b"[]", 90_000) + b"}}",
-    "speakers": b'{"input":{"speakers":{' + b",".join(b'"s%d":{}' % n for n in range(50_000)) + b"}}}",
-    "unknown fields": b"{" + b",".join(b'"k%d":1' % n for n in range(70_000)) + b"}",
-    "numbers": b'{"x":' + joined(b"1", 130_000) + b"}",
-    "open lists": b"[" * 130_000,
-    "open objects": b'{"a":' * 70_000,
-    "escapes": b'{"x":"' + b"\\u00e9" * 130_000 + b'"}',
+    "speakers": b'{"input":{"speakers":{' + b",".join(b'"s%d":{}' % n for n in range(100_000)) + b"}}}",
+    "unknown fields": b"{" + b",".join(b'"k%d":1' % n for n in range(140_000)) + b"}",
+    "numbers": b'{"x":' + joined(b"1", 260_000) + b"}",
+    "open lists": b"[" * 260_000,
+    "open objects": b'{"a":' * 140_000,
+    "escapes": b'{"x":"' + b"\\u00e9" * 260_000 + b'"}',
 }
 
 
