@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from higgs_core.audio.least_size import least_bytes
-from higgs_core.rates import FRAME_SAMPLES, SAMPLING_RATE
+from higgs_core.rates import FRAME_SAMPLES
 from serverless.delivery.serialise import base64_length
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _CODEBOOKS = 8
 _CODE_BYTES = 3  # a digit, a comma and a space
-_STRETCH_SAMPLES = SAMPLING_RATE  # that a time-stretch may leave out of its result; far more than it does
+_ROUNDED_SAMPLES = 1000  # that the passages between pauses may lack together, half a sample each
 
 
 def least_result_bytes(output: OutputOptions, samples: int, *, inline: bool) -> int:
@@ -23,7 +23,8 @@ def least_result_bytes(output: OutputOptions, samples: int, *, inline: bool) -> 
     """
     size = 0
     if inline:
-        spoken = samples if output.speed == 1 else max(0, int(samples / output.speed) - _STRETCH_SAMPLES)
+        # Slower speech is longer, but pauses are not, and how many of the samples are pauses is not known here.
+        spoken = samples if output.speed <= 1 else max(0, int(samples / output.speed) - _ROUNDED_SAMPLES)
         size += base64_length(least_bytes(spoken, output.response_format, output.wav_encoding))
     if output.return_audio_tokens:
         size += samples // FRAME_SAMPLES * _CODEBOOKS * _CODE_BYTES

@@ -51,6 +51,7 @@ class OutputOptions:
     """What is returned and how.
 
     speed: the factor of the time-stretch; 1.0 leaves the audio as it is.
+    loudness: in LUFS; None leaves it as the model made it.
     download_timeout: seconds in which all reference clips must be fetched.
     """
 
@@ -59,6 +60,7 @@ class OutputOptions:
     delivery: Delivery
     stream: bool
     speed: float
+    loudness: float | None
     return_audio_tokens: bool
     return_text_tokens: bool
     download_timeout: float
@@ -231,6 +233,7 @@ def _output(fields: RequestFields, context: ParseContext) -> OutputOptions:
         delivery=fields.delivery,
         stream=fields.stream,
         speed=fields.speed,
+        loudness=fields.loudness,
         return_audio_tokens=fields.return_audio_tokens,
         return_text_tokens=fields.return_text_tokens,
         download_timeout=fields.download_timeout,

@@ -194,6 +194,7 @@ class RequestFields(Table):
     response_format = Field(audio_format, setting="response_format")
     wav_encoding = Field[WavEncoding](choice(WAV_ENCODINGS), default="pcm_16")
     speed = Field(number(0.25, 4), default=1.0)
+    loudness = Field[float | None](number(-30, -10), default=None)
     delivery = Field[Delivery](choice(DELIVERIES), default="auto")
     stream = Field(switch, default=False)
     return_audio_tokens = Field(switch, default=False)

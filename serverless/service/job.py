@@ -20,8 +20,8 @@ from higgs_core.speech.result import SpeechResult
 from higgs_core.speech.speak import speak
 from serverless.delivery.response import Accepted, AudioPart, SpeechResponse
 from serverless.delivery.serialise import timings_json
+from serverless.service.effects import with_effects
 from serverless.service.part_stream import PartStream
-from serverless.service.time_stretch import time_stretched
 
 if TYPE_CHECKING:
     from higgs_core.engine import HiggsAudioEngine
@@ -191,7 +191,7 @@ class SpeechJob:
         try:
             spoken = partial(speak, cancel=cancel, on_progress=self._on_progress, check_samples=check_samples)
             speech = await self._in_thread(spoken, self._resources.engine, self._parsed.request, clips)
-            return await self._in_thread(time_stretched, speech, self._parsed.output.speed)
+            return await self._in_thread(with_effects, speech, self._parsed.output)
         finally:
             cancel.cancel()
 

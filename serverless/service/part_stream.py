@@ -20,8 +20,8 @@ from higgs_core.speech.request import Clips
 from higgs_core.speech.result import SpeechResult
 from higgs_core.speech.speak import stream_speech
 from serverless.delivery.response import AudioPart
+from serverless.service.effects import chunks_with_effects
 from serverless.service.piece_texts import PieceTexts
-from serverless.service.time_stretch import time_stretched_chunks
 
 if TYPE_CHECKING:
     from higgs_core.engine import HiggsAudioEngine
@@ -120,7 +120,7 @@ class PartStream:
         texts = PieceTexts(self._output.speed)
         part_texts: list[str] = []
         try:
-            for chunk in time_stretched_chunks(texts.noted(chunks), self._output.speed):
+            for chunk in chunks_with_effects(texts.noted(chunks), self._output, live=self._format.streams):
                 if chunk.result is not None:
                     self.speech = chunk.result
                 start = chunk.start_sample

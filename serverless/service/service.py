@@ -26,7 +26,6 @@ from serverless.service.engine_host import EngineHost, public_name
 from serverless.service.job import Resources, SpeechJob
 from serverless.service.job_record import JobRecord
 from serverless.service.shared_lock import SharedLock
-from serverless.service.time_stretch import check_speed
 from serverless.service.unread_events import UnreadEvents
 from serverless.voices.library import LivingLibrary
 
@@ -298,6 +297,4 @@ class SpeechService:
 
     def _parse(self, job_input: Any) -> ParsedJob:
         """In a thread, for a large input takes its time."""
-        parsed = parse_job(job_input, self.settings, voices=self.voices.snapshot())
-        check_speed(parsed.output.speed)
-        return parsed
+        return parse_job(job_input, self.settings, voices=self.voices.snapshot())

@@ -1,8 +1,7 @@
-"""Pitch-preserving time-stretch of generated audio, by ffmpeg's atempo filter."""
+"""The speed of generated speech: what stands between two pauses is stretched, the pauses are not. Blocking."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, chain
@@ -10,85 +9,17 @@ from itertools import accumulate, chain
 import numpy as np
 from numpy.typing import NDArray
 
-from higgs_core.audio.ffmpeg_pipe import FfmpegPipe, ffmpeg_path
-from higgs_core.errors import RequestError
+from higgs_core.audio.time_stretch import TimeStretch
 from higgs_core.rates import SAMPLING_RATE
 from higgs_core.speech.result import SpeechResult
 from higgs_core.speech.speak import SpeechChunk
 
-_WIDEST_STEP = 2.0  # beyond it atempo leaves samples out instead of blending them, so several steps follow each other
-
+_AT_ONCE = 10 * SAMPLING_RATE  # samples of a whole answer that are stretched at a time
 _NONE = np.zeros(0, np.float32)
 
 
-class TimeStretch:
-    """float32 [n] in, the same speech `speed` times as fast out. `close` it in any case.
-
-    Raises RequestError without ffmpeg, DeliveryError when ffmpeg fails.
-    """
-
-    def __init__(self, speed: float) -> None:
-        check_speed(speed)
-        steps = max(1, math.ceil(abs(math.log(speed, _WIDEST_STEP))))
-        chain = ",".join([f"atempo={speed ** (1 / steps):.9f}"] * steps)
-        self._pipe = FfmpegPipe(
-            ffmpeg_path() or "",
-            SAMPLING_RATE,
-            ["-filter:a", chain, "-flush_packets", "1", "-f", "f32le"],
-            what="changing the speed",
-            remedy="Use speed 1.",
-        )
-        self._speed = speed
-        self._incomplete = b""  # bytes of a sample whose rest is still to come
-        self._unanswered: list[NDArray[np.float32]] | None = []  # what was written before anything came out
-
-    def write(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The samples that are ready by now, possibly none."""
-        if self._unanswered is not None:
-            self._unanswered.append(audio)
-        return self._samples(self._pipe.write(audio))
-
-    def finish(self) -> NDArray[np.float32]:
-        """The samples that are left. Together they are at least one if any was written."""
-        left = self._samples(self._pipe.finish())
-        return left if self._unanswered is None else _squeezed(np.concatenate([_NONE, *self._unanswered]), self._speed)
-
-    def close(self) -> None:
-        self._pipe.close()
-
-    def _samples(self, data: bytes) -> NDArray[np.float32]:
-        data = self._incomplete + data
-        whole = len(data) // 4 * 4
-        self._incomplete = data[whole:]
-        if whole:
-            self._unanswered = None
-        return np.frombuffer(data[:whole], "<f4").astype(np.float32, copy=False)
-
-
-def _squeezed(audio: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
-    """Audio of a few hundredths of a second, out of which atempo makes nothing, at `speed` with its pitch changed."""
-    if not len(audio):
-        return audio
-    places = np.arange(max(1, round(len(audio) / speed))) * speed
-    squeezed: NDArray[np.float32] = np.interp(places, np.arange(len(audio)), audio).astype(np.float32)
-    return squeezed
-
-
-def check_speed(speed: float) -> None:
-    """Raise RequestError for a speed that this machine cannot give, before anything is generated."""
-    if speed != 1 and ffmpeg_path() is None:
-        raise RequestError(
-            f"speed is {speed:g}, which needs ffmpeg, and this worker has no ffmpeg.",
-            field="speed",
-            hint="Leave speed out, or use 1.",
-        )
-
-
 def time_stretched(result: SpeechResult, speed: float) -> SpeechResult:
-    """The result with its audio and the times of its pieces at `speed`; a pause lasts as long as before.
-
-    Blocking. Raises as TimeStretch does.
-    """
+    """The result with its audio and the times of its pieces at `speed`; a pause lasts as long as before."""
     if speed == 1:
         return result
     starts = [0, *(stop for _, stop in result.pauses)]
@@ -98,13 +29,9 @@ def time_stretched(result: SpeechResult, speed: float) -> SpeechResult:
 
 
 def _stretched_passage(audio: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
-    if not len(audio):
-        return audio
-    stream = TimeStretch(speed)
-    try:
-        return np.concatenate([stream.write(audio), stream.finish()])
-    finally:
-        stream.close()
+    stretch = TimeStretch(speed)
+    parts = [stretch.write(audio[at : at + _AT_ONCE]) for at in range(0, len(audio), _AT_ONCE)]
+    return np.concatenate([*parts, stretch.finish()])
 
 
 def time_stretched_chunks(chunks: Iterator[SpeechChunk], speed: float) -> Iterator[SpeechChunk]:
@@ -126,7 +53,6 @@ def _stretched(chunks: Iterator[SpeechChunk], speed: float) -> Iterator[SpeechCh
                 audio = stream.write(chunk.audio)
             elif ends_passage and stream is not None:
                 audio = stream.finish()
-                stream.close()
                 stream = None
             passages[-1].append(audio)
             if len(audio):
@@ -140,8 +66,6 @@ def _stretched(chunks: Iterator[SpeechChunk], speed: float) -> Iterator[SpeechCh
                 result = _with_passages(chunk.result, [np.concatenate([_NONE, *parts]) for parts in passages])
                 yield SpeechChunk(_NONE, start, result)
     finally:
-        if stream is not None:
-            stream.close()
         close = getattr(chunks, "close", None)
         if close is not None:
             close()

@@ -90,7 +90,8 @@ def _valid(draw: random.Random) -> list[Planned]:
     planned = [*plain, *formats, Planned("several pieces", "valid", {**_script(draw), **pieces})]
     if shutil.which("ffmpeg") is not None:
         planned.append(Planned("aac", "valid", {**_script(draw), "response_format": "aac"}))
-        planned.append(Planned("speed", "valid", {**_script(draw), "speed": round(draw.uniform(0.5, 2.0), 2)}))
+    planned.append(Planned("speed", "valid", {**_script(draw), "speed": round(draw.uniform(0.5, 2.0), 2)}))
+    planned.append(Planned("loudness", "valid", {**_script(draw), "loudness": draw.randint(-30, -10)}))
     return planned
 
 

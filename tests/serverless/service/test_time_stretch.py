@@ -9,15 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from higgs_core.audio.ffmpeg_pipe import ffmpeg_path
-from higgs_core.errors import RequestError
 from higgs_core.speech.result import SpeechResult, SpokenPiece
 from higgs_core.speech.speak import SpeechChunk
-from serverless.service import time_stretch
-from serverless.service.time_stretch import TimeStretch, check_speed, time_stretched, time_stretched_chunks
+from serverless.service.time_stretch import time_stretched, time_stretched_chunks
 
 RATE = 24_000
-needs_ffmpeg = pytest.mark.skipif(ffmpeg_path() is None, reason="needs ffmpeg")
 
 
 def tone(seconds: float, hertz: float = 300) -> NDArray[np.float32]:
@@ -36,18 +32,16 @@ def pitch(audio: NDArray[np.float32]) -> float:
     return float(np.argmax(spectrum)) * RATE / len(middle)
 
 
-@needs_ffmpeg
 @pytest.mark.parametrize("speed", [0.25, 0.5, 0.8, 1.25, 2.0, 3.0, 4.0])
 def test_the_length_changes_and_the_pitch_does_not(speed: float) -> None:
     changed = time_stretched(result_of(tone(4)), speed)
-    assert len(changed.audio) / RATE == pytest.approx(4 / speed, abs=0.12)
+    assert len(changed.audio) == round(4 * RATE / speed)
     assert pitch(changed.audio) == pytest.approx(300, abs=6)
     first, last = changed.pieces
     assert last.end_seconds == pytest.approx(len(changed.audio) / RATE)
     assert first.end_seconds == last.start_seconds == pytest.approx(last.end_seconds / 2)
 
 
-@needs_ffmpeg
 @pytest.mark.parametrize("speed", [0.7, 1.6])
 def test_chunks_joined_are_the_whole(speed: float) -> None:
     audio = tone(3) * np.linspace(0.1, 1, 3 * RATE, dtype=np.float32)
@@ -68,7 +62,6 @@ def paused() -> SpeechResult:
     return SpeechResult(audio.astype(np.float32), RATE, [], "", [], {}, "stop", 1, {}, pieces, (), pauses=pauses)
 
 
-@needs_ffmpeg
 @pytest.mark.parametrize("speed", [0.5, 1.7])
 def test_a_pause_lasts_as_long_at_any_speed_and_stays_exact_silence(speed: float) -> None:
     changed = time_stretched(paused(), speed)
@@ -81,11 +74,10 @@ def test_a_pause_lasts_as_long_at_any_speed_and_stays_exact_silence(speed: float
         pytest.approx((again, last)),
     ]
     assert whole == len(changed.audio)
-    assert end - begin == pytest.approx(24_000 / speed, abs=2_400)
-    assert last - again == pytest.approx(12_000 / speed, abs=2_400)
+    assert end - begin == round(24_000 / speed)
+    assert last - again == round(12_000 / speed)
 
 
-@needs_ffmpeg
 def test_a_stream_with_pauses_is_the_whole_answer() -> None:
     result, speed = paused(), 1.7
 
@@ -117,18 +109,9 @@ def test_speed_1_changes_nothing() -> None:
     assert [id(chunk) for chunk in time_stretched_chunks(iter(chunks), 1)] == [id(chunk) for chunk in chunks]
 
 
-@needs_ffmpeg
 def test_stopping_early_closes_what_it_reads_from() -> None:
     source = chunked(tone(1), 2_000)
     stream = time_stretched_chunks(source, 0.5)
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert list(source) == []
-
-
-def test_without_ffmpeg_another_speed_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time_stretch, "ffmpeg_path", lambda: None)
-    check_speed(1)
-    with pytest.raises(RequestError, match=r"speed is 1\.5, which needs ffmpeg") as refused:
-        TimeStretch(1.5)
-    assert refused.value.field == "speed"
