@@ -175,8 +175,9 @@ def test_the_torch_free_modules_and_serverless_load_no_torch() -> None:
     assert len(names) > 2 * len(WITHOUT_TORCH)
     loaded = modules_after("import " + ", ".join(["higgs_core", *names]))
     assert not loaded & {"torch", "torchaudio", "transformers", "soundfile", "runpod"}
+    assert not loaded & {"babel", "num2words", "pyloudnorm", "scipy"}, "they load when a request wants them"
     loaded = modules_after("import " + ", ".join(serverless_modules()))
-    assert not loaded & {"torch", "torchaudio", "transformers"}
+    assert not loaded & {"torch", "torchaudio", "transformers", "babel", "num2words", "pyloudnorm", "scipy"}
 
 
 def test_the_core_imports_and_speaks_where_only_its_own_libraries_are_installed() -> None:

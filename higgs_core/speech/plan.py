@@ -27,6 +27,7 @@ from higgs_core.text.speech_length import (
     timed_words,
     words_that_fit,
 )
+from higgs_core.text.spoken_numbers import spoken_numbers
 
 # Words that a piece may hold however few decode steps it has, unless the checkpoint allows fewer. A client that sends
 # few steps wants the beginning of the text, not many pieces of a few words each.
@@ -138,12 +139,11 @@ def check_text(request: SpeechRequest, max_context: int, *, max_piece_words: int
 
 
 def _script(request: SpeechRequest) -> PausedScript:
-    """The script, divided at its pauses, with the text rules applied to each passage."""
+    """The script, divided at its pauses; numbers as words and the text rules in each passage, as far as is wanted."""
     sent = request.script or ""
     script = split_at_pauses(sent)
-    if request.normalize:
-        passages = tuple(replace(passage, text=normalize(passage.text)) for passage in script.passages)
-        script = replace(script, passages=passages)
+    passages = tuple(replace(passage, text=_ruled(passage.text, request)) for passage in script.passages)
+    script = replace(script, passages=passages)
     if not any(passage.text.strip() for passage in script.passages):
         held = "pauses" if script.pause_seconds else "white space and brackets"
         raise RequestError(
@@ -154,6 +154,12 @@ def _script(request: SpeechRequest) -> PausedScript:
     if request.limits is not None:
         request.limits.check_characters(len(sent), sum(len(passage.text) for passage in script.passages))
     return script
+
+
+def _ruled(text: str, request: SpeechRequest) -> str:
+    if request.normalize_numbers is not None:
+        text = spoken_numbers(text, request.normalize_numbers)
+    return normalize(text) if request.normalize else text
 
 
 def _pieces(script: PausedScript, request: SpeechRequest, room: int, max_words: int) -> tuple[Piece, ...]:

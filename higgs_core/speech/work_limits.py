@@ -30,7 +30,7 @@ class WorkLimits:
             raise RequestError(
                 f"script is {sent} characters long and {normalized} after normalize; allowed is at most {most} then.",
                 field="script",
-                hint=f"Use normalize: false, or {_IN_PARTS}.",
+                hint=f"Use normalize: false and no normalize_numbers, or {_IN_PARTS}.",
             )
 
     def check_pieces(self, pieces: int) -> None:

@@ -28,6 +28,7 @@ from serverless.payload.text_readers import (
     anything,
     encoded_audio,
     line,
+    number_language,
     one_or_more,
     one_or_more_objects,
     speaker_entries,
@@ -144,6 +145,7 @@ class RequestFields(Table):
     system_prompt = Field(verbatim, setting="system_prompt", blank=is_null)
     scene_prompt = Field(text, "instructions", default=None)
     normalize = Field(switch, default=SpeechRequest.normalize)
+    normalize_numbers = Field[str | None](number_language, default=SpeechRequest.normalize_numbers)
 
     # Voices.
     references = Field(one_or_more_objects, default=None, blank=are_blank_entries)

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from higgs_core.params import MAX_STOP_STRINGS
+from higgs_core.text.number_languages import ENGLISH, LANGUAGES, known_language
 from serverless.config.settings import Settings
-from serverless.payload.value_readers import JsonObject, Reader, Refused, is_blank, is_blank_entry
+from serverless.payload.value_readers import JsonObject, Reader, Refused, is_blank, is_blank_entry, switch
 
 T = TypeVar("T")
 
 MAX_STOP_STRING_CHARACTERS = 256
 MAX_TAG_CHARACTERS = 64
 SHORTEST_TURN = len("[SPEAKER0] x\n")  # of a dialogue as a script
+_LONGEST_LANGUAGE = 20
 _LONGEST_WRITTEN_TAG = 1000  # with its brackets and the white space around them
 _CANONICAL_TAG = re.compile(r"SPEAKER\d{1,4}", re.ASCII)
 
@@ -84,6 +86,16 @@ def _is_unicode(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def number_language(value: object, settings: Settings) -> str | None:
+    """The language whose words are said for numbers: true is English, false is none, "de-AT" is German."""
+    if isinstance(value, str) and len(value) <= _LONGEST_LANGUAGE and (known := known_language(value.strip())):
+        return known
+    try:
+        return ENGLISH if switch(value, settings) else None
+    except Refused:
+        raise Refused(value, f"true (English), false, or a language: {', '.join(LANGUAGES)}") from None
 
 
 # Lists and objects.

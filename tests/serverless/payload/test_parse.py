@@ -39,6 +39,7 @@ ALIASES: list[tuple[str, Any, str, Any]] = [
     ("instructions", "A hall.", "request.scene_prompt", "A hall."),
     ("ref_audio_in_system_message", True, "request.ref_audio_in_system_message", True),
     ("normalize", False, "request.normalize", False),
+    ("normalize_numbers", "de-AT", "request.normalize_numbers", "de"),
     ("chunk_method", "Word", "request.chunk_method", "word"),
     ("chunk_max_word_num", 30, "request.chunk_max_word_num", 30),
     ("chunk_max_num_turns", "4", "request.chunk_max_num_turns", 4),
@@ -386,3 +387,22 @@ def test_a_flood_of_one_character_is_read_at_once(make: Make, unit: str) -> None
     text = (unit * 900_000)[:900_000]  # anything but linear would hold this test for minutes
     with contextlib.suppress(RequestError):
         parse_job(make(text), Settings(max_script_characters=1_000_000))
+
+
+@pytest.mark.parametrize(
+    ("sent", "language"),
+    [(True, "en"), (False, None), ("true", "en"), ("", None), (None, None), ("EN", "en"), ("fr", "fr")],
+)
+def test_the_language_of_numbers(sent: object, language: str | None) -> None:
+    job = parse_job({"script": "Hello.", "normalize_numbers": sent}, Settings())
+    assert job.request.normalize_numbers == language
+
+
+@pytest.mark.parametrize("sent", ["xx", "klingon", 7, ["de"], "d" * 1000])
+def test_numbers_in_an_unknown_language_are_refused_with_the_list(sent: object) -> None:
+    with pytest.raises(
+        RequestError, match=r"^normalize_numbers is .*; allowed is true \(English\), false, or"
+    ) as refused:
+        parse_job({"script": "Hello.", "normalize_numbers": sent}, Settings())
+    assert "en, de, fr, es" in refused.value.message
+    assert refused.value.field == "normalize_numbers"

@@ -1,0 +1,80 @@
+"""What numbers look like in a text. Every pattern is bounded, and none is anchored: they are matched at a digit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from higgs_core.text.markup import UNBROKEN
+from higgs_core.text.number_units import UNITS
+
+NEXT = re.compile(rf"{UNBROKEN.pattern}|\[[^\[\]\n]{{1,100}}\]|(?:https?://|www\.)[^\s]+|(?P<digit>[0-9])")
+"""What is looked at next: markup, a bracketed name or an address, which stay, or a digit."""
+
+IDENTIFIER = re.compile(r"[\w@#/\\.:-]{0,64}")
+"""What stays with a digit that stands in the middle of a name, a version or an address."""
+
+FOLLOWS = re.compile(r"[\w@#\\/]|[.:][0-9]")
+"""After a number these make it a part of something else."""
+
+DATE = re.compile(r"([0-9]{4})([-/])([0-9]{2})\2([0-9]{2})(?![0-9/-])")
+DAY_FIRST = re.compile(r"([0-9]{1,2})([./-])([0-9]{1,2})\2([0-9]{4})(?![0-9])")
+TIME = re.compile(r"([0-9]{1,2}):([0-9]{2})(?![0-9:])")
+TIME_WITH_H = re.compile(r"([0-9]{1,2}) ?h ?([0-9]{2})(?![0-9])")
+HALF_OF_DAY = re.compile(r" ?([AaPp])(\.[Mm]\.|[Mm])(?![A-Za-z])")
+HOUR = re.compile(r"([0-9]{1,2})(?= ?[AaPp](?:\.[Mm]\.|[Mm](?![A-Za-z])))")
+FRACTION = re.compile(r"([0-9]{1,3})/([0-9]{1,3})(?![0-9/])")
+
+TELEPHONES = (
+    re.compile(r"[0-9]{3}\) ?[0-9]{3}[ .-][0-9]{4}(?![0-9-])"),  # behind an opening parenthesis
+    re.compile(r"[0-9]{1,6}(?:-[0-9]{1,6}){2,6}(?![0-9-])"),
+    re.compile(r"[0-9]{3}-[0-9]{4}(?![0-9-])"),
+    re.compile(r"0[0-9](?: [0-9]{2}){4}(?![0-9-])"),
+    re.compile(r"0(?:[0-9]{2,14}(?:[ /-][0-9]{2,10}){1,5}|[0-9]{1,14})(?![0-9-])"),
+    re.compile(r"[0-9]{10,40}(?![0-9.,])"),
+)
+INTERNATIONAL = re.compile(r"[0-9]{1,4}(?:[ .-]?\(?[0-9]{1,6}\)?){1,6}(?![0-9-])")
+"""Behind a plus sign."""
+
+DIGITS = re.compile(r"[0-9]{1,40}")
+
+DOTTED = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6}){2,8}")
+"""A version or an address of a machine."""
+
+COMMA_GROUPS = re.compile(
+    r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3}){1,8}(?![0-9])|[0-9]{1,40})(?:\.(?P<fraction>[0-9]{1,15}))?"
+)
+POINT_GROUPS = re.compile(
+    r"(?P<whole>[0-9]{1,3}(?:\.[0-9]{3}){1,8}(?![0-9])|[0-9]{1,40})"
+    r"(?:,(?P<fraction>[0-9]{1,15})|\.(?P<point>[0-9]{1,2}(?![0-9.,])))?"
+)
+SPACE_GROUPS = re.compile(
+    r"(?P<whole>[0-9]{1,3}(?:[ \u00a0\u202f][0-9]{3}){1,8}(?![0-9])|[0-9]{1,40})"
+    r"(?:,(?P<fraction>[0-9]{1,15})|\.(?P<point>[0-9]{1,15}(?![0-9.,])))?"
+)
+"""A number with thousands apart, in the three ways of writing it."""
+
+DASH = re.compile(r"(?: [–—] |[-–—])(?=[0-9])")
+NOT_A_RANGE = re.compile(r"[-–—][0-9]")
+SPACE = re.compile(r"[ \u00a0\u202f]?")
+ORDINAL_END = re.compile(r"\.?(?:st|nd|rd|th|er|re|ème|e|ste|de|º|ª)(?!\w)")
+DECADE = re.compile(r"'?s(?!\w)")
+NEXT_WORD = re.compile(r"(?P<point>\.?)[ \u00a0](?:de |of )?(?P<word>[^\W\d_]{3,12})")
+SCALE = re.compile(
+    r"[ \u00a0](?P<scale>thousand|million|billion|trillion|Millionen|Million|Milliarden|Milliarde|Billionen|Billion"
+    r"|millions|milliards|milliard|millones|millón|milioni|milione|miliardi|miliardo|milhões|milhão|bilhões|bilhão"
+    r"|miljoen|miljard)(?!\w)"
+)
+_MONEY = "€|\\$|£|¥|₹|zł|Kč"
+CURRENCY_BEFORE = re.compile(r"(?:US\$|€|\$|£|¥|₹)[ \u00a0]?(?=[0-9])")
+CURRENCY_AFTER = re.compile(
+    rf"[ \u00a0\u202f]?(?P<currency>{_MONEY}|EUR|USD|GBP|CHF|JPY|PLN|SEK|DKK|NOK|CZK|INR)(?!\w)"
+)
+
+CURRENCIES: Mapping[str, str] = MappingProxyType(
+    {"US$": "USD", "$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR", "zł": "PLN", "Kč": "CZK"}
+)
+UNIT = re.compile(
+    r"[ \u00a0\u202f]?(?P<unit>" + "|".join(map(re.escape, sorted(UNITS, key=len, reverse=True))) + r")(?![\w²³/])"
+)

@@ -1,0 +1,68 @@
+"""Signs of units as a text has them after a number, and CLDR's names of the units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+UNITS: Mapping[str, str] = MappingProxyType(
+    {
+        "%": "concentr-percent",
+        "‰": "concentr-permille",
+        "°": "angle-degree",
+        "°C": "temperature-celsius",
+        "°F": "temperature-fahrenheit",
+        "km/h": "speed-kilometer-per-hour",
+        "kph": "speed-kilometer-per-hour",
+        "mph": "speed-mile-per-hour",
+        "m/s": "speed-meter-per-second",
+        "km": "length-kilometer",
+        "m": "length-meter",
+        "cm": "length-centimeter",
+        "mm": "length-millimeter",
+        "µm": "length-micrometer",
+        "nm": "length-nanometer",
+        "mi": "length-mile",
+        "ft": "length-foot",
+        "yd": "length-yard",
+        "kg": "mass-kilogram",
+        "g": "mass-gram",
+        "mg": "mass-milligram",
+        "lb": "mass-pound",
+        "lbs": "mass-pound",
+        "oz": "mass-ounce",
+        "l": "volume-liter",
+        "L": "volume-liter",
+        "ml": "volume-milliliter",
+        "mL": "volume-milliliter",
+        "cl": "volume-centiliter",
+        "dl": "volume-deciliter",
+        "ms": "duration-millisecond",
+        "s": "duration-second",
+        "min": "duration-minute",
+        "h": "duration-hour",
+        "W": "power-watt",
+        "kW": "power-kilowatt",
+        "MW": "power-megawatt",
+        "kWh": "energy-kilowatt-hour",
+        "Hz": "frequency-hertz",
+        "kHz": "frequency-kilohertz",
+        "MHz": "frequency-megahertz",
+        "GHz": "frequency-gigahertz",
+        "kB": "digital-kilobyte",
+        "KB": "digital-kilobyte",
+        "MB": "digital-megabyte",
+        "GB": "digital-gigabyte",
+        "TB": "digital-terabyte",
+        "km²": "area-square-kilometer",
+        "m²": "area-square-meter",
+        "cm²": "area-square-centimeter",
+        "m³": "volume-cubic-meter",
+        "ha": "area-hectare",
+        "kcal": "energy-kilocalorie",
+        "kJ": "energy-kilojoule",
+        "J": "energy-joule",
+        "hPa": "pressure-hectopascal",
+    }
+)
+"""Signs that are words too, such as "in" and "t", are left out."""
