@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from higgs_core.text.markup import UNBROKEN
-from higgs_core.text.number_units import UNITS
 
 NEXT = re.compile(rf"{UNBROKEN.pattern}|\[[^\[\]\n]{{1,100}}\]|(?:https?://|www\.)[^\s]+|(?P<digit>[0-9])")
 """What is looked at next: markup, a bracketed name or an address, which stay, or a digit."""
@@ -34,7 +33,7 @@ TELEPHONES = (
     re.compile(r"0(?:[0-9]{2,14}(?:[ /-][0-9]{2,10}){1,5}|[0-9]{1,14})(?![0-9-])"),
     re.compile(r"[0-9]{10,40}(?![0-9.,])"),
 )
-INTERNATIONAL = re.compile(r"[0-9]{1,4}(?:[ .-]?\(?[0-9]{1,6}\)?){1,6}(?![0-9-])")
+INTERNATIONAL = re.compile(r"[0-9]{1,15}(?:(?: ?\(|[ .-])[0-9]{1,6}\)?){0,6}(?![0-9-])")
 """Behind a plus sign."""
 
 DIGITS = re.compile(r"[0-9]{1,40}")
@@ -57,8 +56,7 @@ SPACE_GROUPS = re.compile(
 
 DASH = re.compile(r"(?: [–—] |[-–—])(?=[0-9])")
 NOT_A_RANGE = re.compile(r"[-–—][0-9]")
-SPACE = re.compile(r"[ \u00a0\u202f]?")
-ORDINAL_END = re.compile(r"\.?(?:st|nd|rd|th|er|re|ème|e|ste|de|º|ª)(?!\w)")
+ORDINAL_END = re.compile(r"\.?(?:[a-zè]{1,3}|º|ª)")
 DECADE = re.compile(r"'?s(?!\w)")
 NEXT_WORD = re.compile(r"(?P<point>\.?)[ \u00a0](?:de |of )?(?P<word>[^\W\d_]{3,12})")
 SCALE = re.compile(
@@ -66,15 +64,13 @@ SCALE = re.compile(
     r"|millions|milliards|milliard|millones|millón|milioni|milione|miliardi|miliardo|milhões|milhão|bilhões|bilhão"
     r"|miljoen|miljard)(?!\w)"
 )
-_MONEY = "€|\\$|£|¥|₹|zł|Kč"
 CURRENCY_BEFORE = re.compile(r"(?:US\$|€|\$|£|¥|₹)[ \u00a0]?(?=[0-9])")
-CURRENCY_AFTER = re.compile(
-    rf"[ \u00a0\u202f]?(?P<currency>{_MONEY}|EUR|USD|GBP|CHF|JPY|PLN|SEK|DKK|NOK|CZK|INR)(?!\w)"
-)
+CURRENCY_AFTER = re.compile(r"[ \u00a0\u202f]?(?P<currency>[€$£¥₹]|[A-Zz][A-Zčł]{1,2})(?!\w)")
+"""Perhaps a key of CURRENCIES."""
 
-CURRENCIES: Mapping[str, str] = MappingProxyType(
-    {"US$": "USD", "$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR", "zł": "PLN", "Kč": "CZK"}
-)
-UNIT = re.compile(
-    r"[ \u00a0\u202f]?(?P<unit>" + "|".join(map(re.escape, sorted(UNITS, key=len, reverse=True))) + r")(?![\w²³/])"
-)
+_CODES = ("EUR", "USD", "GBP", "CHF", "JPY", "PLN", "SEK", "DKK", "NOK", "CZK", "INR")
+_SIGNS = {"US$": "USD", "$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR", "zł": "PLN", "Kč": "CZK"}
+CURRENCIES: Mapping[str, str] = MappingProxyType(_SIGNS | {code: code for code in _CODES})
+
+UNIT = re.compile(r"[ \u00a0\u202f]?(?P<unit>[%‰°µA-Za-z²³/]{1,5})")
+"""Perhaps a key of UNITS."""

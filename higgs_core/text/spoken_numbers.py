@@ -117,11 +117,13 @@ class _Reader:
         number = self._number(at)
         scale = written.SCALE.match(self._text, number.end)
         sign = written.CURRENCY_AFTER.match(self._text, scale.end() if scale else number.end)
-        return self._money(number, scale, sign["currency"], sign.end()) if sign else None
+        if sign is None or sign["currency"] not in written.CURRENCIES:
+            return None
+        return self._money(number, scale, sign["currency"], sign.end())
 
     def _amount_behind(self, start: int, at: int) -> Found:
         """A number with a currency before it; a range of two has it once or twice."""
-        sign = self._text[start:at].strip()
+        sign = self._text[start:at].strip()  # one of CURRENCY_BEFORE
         number = self._number(at)
         dash = written.DASH.match(self._text, number.end)
         to = self._words.language.to
@@ -132,7 +134,7 @@ class _Reader:
         return self._money(number, written.SCALE.match(self._text, number.end), sign, number.end)
 
     def _money(self, number: WrittenNumber, scale: re.Match[str] | None, sign: str, end: int) -> Found:
-        currency = written.CURRENCIES.get(sign, sign)
+        currency = written.CURRENCIES[sign]
         if scale:
             counted, of = self._words.number(number.whole, number.fraction), self._words.language.of
             name = self._words.money_name(currency)
@@ -140,11 +142,9 @@ class _Reader:
                 of, name = "", f"d'{name}"
             words = counted and " ".join(filter(None, (self._words.before_noun(counted), scale["scale"], of, name)))
             return found_at(max(end, scale.end()), words)
-        return (
-            None
-            if goes_on(self._text, end)
-            else found_at(end, self._words.money(number.whole, number.fraction, currency))
-        )
+        if goes_on(self._text, end):
+            return None
+        return found_at(end, self._words.money(number.whole, number.fraction, currency))
 
     def _range(self, at: int) -> Found:
         first = self._number(at)
@@ -169,7 +169,8 @@ class _Reader:
     def _counted(self, at: int, alone: str | None) -> Found:
         """A number with its unit, or `alone` where none follows."""
         number = self._number(at)
-        if (unit := written.UNIT.match(self._text, number.end)) is None:
+        unit = written.UNIT.match(self._text, number.end)
+        if unit is None or unit["unit"] not in UNITS or goes_on(self._text, unit.end()):
             return None if goes_on(self._text, number.end) else found_at(number.end, alone)
         spoken = self._words.number(number.whole, number.fraction)
         named = spoken and self._words.unit(number.whole, number.fraction, spoken, UNITS[unit["unit"]])
@@ -184,7 +185,7 @@ class _Reader:
 
     def _ordinal(self, number: WrittenNumber) -> Found:
         end = written.ORDINAL_END.match(self._text, number.end)
-        if end is None or len(number.whole) > 6:
+        if end is None or len(number.whole) > 6 or goes_on(self._text, end.end()):
             return None
         if end[0] not in {ending for ending, _, _ in self._words.language.ordinal_ends}:
             return None

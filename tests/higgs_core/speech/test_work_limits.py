@@ -103,3 +103,12 @@ def test_messages_are_one_piece_and_pass() -> None:
     request = SpeechRequest(messages=(RequestMessage("user", ()),), limits=WorkLimits(1, 1, 1))
     check_text(request, 8192)
     assert len(planned(request).pieces) == 1
+
+
+def test_numbers_as_words_are_what_is_spoken_and_measured() -> None:
+    plan = planned(request_of("[SPEAKER1] At 20 °C it costs $5.", normalize_numbers="en"))
+    assert [piece.text for piece in plan.pieces] == ["[SPEAKER1] At twenty degrees Celsius it costs five dollars."]
+    assert planned(request_of("5 km")).pieces[0].text == "5 km."
+    error = refused(request_of("777777777 " * 2_000, normalize_numbers="en"))
+    assert "20000 characters long and " in error.message
+    assert "no normalize_numbers" in (error.hint or "")
