@@ -29,6 +29,9 @@ REQUIREMENTS = ROOT / "requirements-runpod.txt"
 CONSTRAINTS = ROOT / "deploy/runpod/constraints.txt"
 SBOM = "cyclonedx-bom==7.5.0\n"
 HEADER = "# Made by deploy/image/lock.py: the wheels for CPython 3.11 on x86_64, each with its sha256.\n"
+LEFT_OUT = ("docopt",)
+"""Required in name only: the command line of num2words uses it, its library does not. It has no wheel."""
+
 WITH_PYPI = "cu130"
 """The CUDA version of the wheels of torch that PyPI has."""
 
@@ -46,11 +49,13 @@ def resolve(requirements: str, *options: str) -> list[dict[str, Any]]:
     A source package would run its own code when it is installed.  Raises CalledProcessError when uv finds no solution.
     """
     with tempfile.TemporaryDirectory() as folder:
-        wanted, lock = Path(folder, "wanted.in"), Path(folder, "pylock.toml")
+        wanted, lock, overrides = Path(folder, "wanted.in"), Path(folder, "pylock.toml"), Path(folder, "overrides.txt")
         wanted.write_text(requirements)
+        overrides.write_text("".join(f"{name}; python_version < '3'\n" for name in LEFT_OUT))  # for no Python at all
         command = [sys.executable, "-m", "uv", "pip", "compile", str(wanted), "--output-file", str(lock)]
         command += ["--format", "pylock.toml", "--python-version", "3.11", "--only-binary", ":all:", "--no-config"]
         command += ["--python-platform", "x86_64-manylinux_2_28", "--quiet", *options]
+        command += ["--override", str(overrides)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         return list(tomllib.loads(lock.read_text())["packages"])
 

@@ -26,7 +26,7 @@ UNUSED = (
     # NVSHMEM between machines; its host library stays, as torch is linked to it.
     *("nvidia/nvshmem/lib/libnvshmem_device.bc", "nvidia/nvshmem/lib/nvshmem_transport_*", "nvidia/nvshmem/bin"),
     # Tests of packages.
-    *("numpy/**/tests", "sympy/**/tests", "networkx/**/tests", "mpmath/tests", "**/*.pyi"),
+    *("numpy/**/tests", "scipy/**/tests", "sympy/**/tests", "networkx/**/tests", "mpmath/tests", "**/*.pyi"),
 )
 
 AWS_SERVICES = {"s3", "sts", "sso", "sso-oidc", "signin"}
