@@ -15,6 +15,34 @@ class ClientError(Exception):
     """What went wrong, in one sentence for the person at the terminal."""
 
 
+class StorageError(ClientError):
+    """What was received cannot be kept: every further job would end the same way."""
+
+
+class PassingError(ClientError):
+    """What another attempt may get past: a server without room, a lost worker, a network that failed.
+
+    busy: the server has no room now. retry_after: the seconds that it asks for.
+    once: nothing says that it will pass, so that one more attempt is enough.
+    """
+
+    def __init__(
+        self, sentence: str, *, busy: bool = False, retry_after: float | None = None, once: bool = False
+    ) -> None:
+        super().__init__(sentence)
+        self.busy = busy
+        self.retry_after = retry_after
+        self.once = once
+
+
+class PollError(PassingError):
+    """The platform could not be asked about a job. Nothing is known of the job itself, which may go on."""
+
+
+class JobGoneError(PassingError):
+    """The platform does not know a job that it took: its result was kept for a while and nobody fetched it."""
+
+
 def printable(value: Any) -> str:
     """What a server sent, as one line without escape sequences, control characters and changes of direction."""
     text = value if isinstance(value, str) else "" if value is None or isinstance(value, (dict, list)) else str(value)

@@ -7,11 +7,21 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from serverless.client.errors import ClientError, printable
+from serverless.client.errors import ClientError, PassingError, PollError, printable
 from serverless.client.link import Json
 
 MAX_ADDRESS = 8192
 """Characters of a link to the audio."""
+
+_BUSY_CODES = {"busy", "loading"}
+_PASSING_CODES = {
+    "engine_stopped",
+    "internal_error",
+    "model_not_loaded",
+    "no_audio",
+    "out_of_memory",
+    "delivery_failed",
+}
 
 
 def checked(item: Any) -> Json:
@@ -20,8 +30,17 @@ def checked(item: Any) -> Json:
         raise ClientError("The endpoint returned something that is not an object.")
     if error := item.get("error"):
         words = " ".join(text for text in (printable(error), printable(item.get("hint"))) if text)
-        raise ClientError(words or "The endpoint reported an error without words.")
+        raise failure(words or "The endpoint reported an error without words.", item.get("code"))
     return item
+
+
+def failure(sentence: str, code: Any) -> ClientError:
+    """An error that the worker reported: a PassingError where its code says that another attempt may succeed."""
+    if isinstance(code, str) and code in _BUSY_CODES:
+        return PassingError(sentence, busy=True)
+    if isinstance(code, str) and code in _PASSING_CODES:
+        return PassingError(sentence)
+    return ClientError(sentence)
 
 
 def audio_of(item: Mapping[str, Any]) -> bytes:
@@ -71,7 +90,7 @@ class PartOrder:
             if index < self._next:
                 return False
             if index > self._next:
-                raise ClientError(f"Part {self._next} of the audio did not arrive.")
+                raise PollError(f"Part {self._next} of the audio did not arrive.")
             self._next += 1
         self.finished = item.get("is_final") is True
         return True

@@ -15,7 +15,7 @@ from typing import Any, Self
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from serverless.client.errors import ClientError, printable
+from serverless.client.errors import ClientError, PassingError, printable
 from serverless.network.bounded_connector import BoundedConnector
 
 CONNECT_SECONDS = 10
@@ -29,6 +29,8 @@ ATTEMPTS = 6  # for what is only read
 WAIT_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)  # between them
 MAX_RETRY_AFTER_SECONDS = 30.0
 _TRY_AGAIN = {429, 502, 503, 504}
+_NO_ROOM = {429, 503}
+_MAY_PASS = {408, 425}  # and every status from 500 on
 _CHUNK_BYTES = 2**16
 
 Json = dict[str, Any]
@@ -68,6 +70,15 @@ class Answer:
         words = error.get("message") if isinstance(error, dict) else error
         said = " ".join(text for text in (printable(words), printable(hint)) if text)
         return said or f"The endpoint answered with status {self.status}."
+
+    @property
+    def failure(self) -> ClientError:
+        """An answer that is an error, as an exception: a PassingError where another attempt may succeed."""
+        if self.status in _NO_ROOM:
+            return PassingError(self.sentence, busy=True, retry_after=self.retry_after)
+        if self.status >= 500 or self.status in _MAY_PASS:
+            return PassingError(self.sentence, retry_after=self.retry_after)
+        return ClientError(self.sentence)
 
 
 class Link:
@@ -124,7 +135,7 @@ class Link:
                 async for line in self._lines(response):
                     yield line
         except _BROKEN:
-            raise ClientError("The connection broke off in the middle of the audio.") from None
+            raise PassingError("The connection broke off in the middle of the audio.") from None
 
     async def _asked(self, method: str, url: str, body: Json | None = None) -> Answer:
         try:
@@ -197,7 +208,7 @@ class Link:
             raise ClientError("The endpoint sent more than belongs to an answer.")
 
 
-class _Unreachable(ClientError):
+class _Unreachable(PassingError):
     """No answer came; another attempt may get one."""
 
 

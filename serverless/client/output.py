@@ -28,6 +28,7 @@ class AudioFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO | None = None
+        self._partial: Path | None = None
         self.size = 0
 
     def __enter__(self) -> Self:
@@ -47,9 +48,14 @@ class AudioFile:
     ) -> None:
         """Without `keep` nothing remains."""
         if self._file is not None:
-            self._partial.unlink(missing_ok=True)
+            self.discard()
             with suppress(OSError):  # the file is gone anyway
                 self._file.close()
+
+    def discard(self) -> None:
+        """Remove what was written so far, if anything. Raises OSError."""
+        if self._partial is not None:
+            self._partial.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
         """Raises ClientError when the disk or the largest size is full."""
@@ -65,31 +71,28 @@ class AudioFile:
     def keep(self, audio_format: str) -> Path:
         """Finish the file: a streamed WAV learns its length at last. Returns where it is. Raises ClientError."""
         assert self._file is not None
+        assert self._partial is not None
         try:
             if audio_format == "wav":
-                self._file.seek(0)
-                header = self._file.read(_HEADER_BYTES)
-                for offset, value in wav_sizes(header, self.size):
-                    self._file.seek(offset)
-                    self._file.write(struct.pack("<I", value))
+                complete_wav(self._file, self.size)
             self._file.close()
             self._file = None
-            return self._named()
+            return self._named(self._partial)
         except OSError as error:
             self._partial.unlink(missing_ok=True)
             raise self._cannot_be_written(error) from None
 
-    def _named(self) -> Path:
+    def _named(self, partial: Path) -> Path:
         if self._before is not None and _identity(self._path) == self._before:
-            self._partial.replace(self._path)
+            partial.replace(self._path)
             return self._path
         for name in (self._path, *(_numbered(self._path, number) for number in range(1, _OTHER_NAMES))):
             try:
-                _rename_to_new(self._partial, name)
+                _rename_to_new(partial, name)
             except FileExistsError:
                 continue
             return name
-        self._partial.unlink()
+        partial.unlink()
         raise ClientError(f"{self._path} appeared meanwhile, and so did every name beside it.")
 
     def _cannot_be_written(self, error: OSError) -> ClientError:
@@ -125,6 +128,15 @@ def _rename_to_new(source: Path, target: Path) -> None:
         source.replace(target)
     else:
         source.unlink()
+
+
+def complete_wav(file: BinaryIO, size: int) -> None:
+    """Write the length into the header of a WAV of `size` bytes that was begun before it was known."""
+    file.seek(0)
+    header = file.read(_HEADER_BYTES)
+    for offset, value in wav_sizes(header, size):
+        file.seek(offset)
+        file.write(struct.pack("<I", value))
 
 
 def wav_sizes(header: bytes, file_bytes: int) -> list[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -56,8 +56,11 @@ def progress_text(item: Mapping[str, Any], received: int, seconds: float) -> str
     return ", ".join([*parts, f"{seconds:.0f} s"])
 
 
-def summary(result: Mapping[str, Any], path: Path) -> str:
-    """`speech.wav: 3.20 s of audio, real-time factor 0.31, seed 7`, and the result's warnings below."""
+def summary(result: Mapping[str, Any], path: Path, *, said: Collection[str] = ()) -> str:
+    """`speech.wav: 3.20 s of audio, real-time factor 0.31, seed 7`, and the result's warnings below.
+
+    said: warnings that were shown before.
+    """
     timings, warnings = result.get("timings"), result.get("warnings")
     factor = number(timings.get("real_time_factor")) if isinstance(timings, dict) else None
     seed = result.get("seed")
@@ -69,5 +72,5 @@ def summary(result: Mapping[str, Any], path: Path) -> str:
     ]
     said = ", ".join(text.format(value) for value, text in facts if value is not None)
     lines = [printable(warning) for warning in warnings] if isinstance(warnings, list) else []
-    shown = [f"warning: {line}" for line in lines if line]
+    shown = [f"warning: {line}" for line in lines if line and line not in said]
     return "\n".join([f"{path}: {said}" if said else str(path), *shown[:MAX_WARNINGS]])

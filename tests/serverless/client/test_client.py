@@ -257,12 +257,79 @@ def test_one_endpoint_has_to_be_named(arguments: tuple[str, ...]) -> None:
         run(*arguments)
 
 
-def test_the_format_follows_the_suffix_unless_it_is_given() -> None:
-    parse = client._parser().parse_args
-    assert client.build_job(parse(["--url", "x", "Hi", "-o", "a.ogg"]))["input"]["response_format"] == "opus"
-    chosen = parse(["--url", "x", "Hi", "-o", "a.ogg", "--format", "pcm"])
-    assert client.build_job(chosen)["input"]["response_format"] == "pcm"
-    assert "response_format" not in client.build_job(parse(["--url", "x", "Hi", "-o", "a.bin"]))["input"]
+@pytest.mark.parametrize(
+    ("options", "wanted", "output"),
+    [
+        (("-o", "a.ogg"), "opus", "a.ogg"),
+        (("-o", "a.OPUS", "--format", "opus"), "opus", "a.OPUS"),
+        (("-o", "a.aac"), "aac", "a.aac"),
+        (("--format", "flac"), "flac", "speech.flac"),
+        (("--set", "response_format=mp3"), "mp3", "speech.mp3"),
+        ((), None, "speech.wav"),
+    ],
+)
+def test_the_suffix_decides_the_format(options: tuple[str, ...], wanted: str | None, output: str) -> None:
+    parsed = client._parser().parse_args(["--url", "x", "Hi", *options])
+    job = client.build_job(parsed)
+    assert job["input"].get("response_format") == wanted
+    assert str(client.output_of(parsed, job)) == output
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("-o", "a.mp4"), "a.mp4 has the suffix '.mp4'; allowed is .wav, .flac, .mp3, .opus, .ogg, .pcm or .aac."),
+        (("-o", "a", "--format", "mp3"), "a has no suffix; allowed is .wav,"),
+        (("-o", "a.ogg", "--format", "pcm"), "opus by its suffix and --format is pcm; give a name with .pcm."),
+        (("-o", "a.wav", "--set", "response_format=opus"), "response_format is opus; give a name with .opus or .ogg."),
+        (("--format", "flac", "--set", "response_format=mp3"), "--format is flac and response_format is mp3;"),
+    ],
+)
+def test_a_suffix_that_says_something_else_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], options: tuple[str, ...], words: str
+) -> None:
+    assert run("--url", "http://127.0.0.1:9", "Hi", *options) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"input": {"script": "Hi.",}}', "job.json:1:28: this is not JSON"),
+        (
+            '{"input":\n {"script": "Hi.",\n  "temperature": 50}}',
+            "job.json:3:3: temperature is 50; allowed is",
+        ),
+        (
+            '{"input": {"references": [{"url": "u"}, {"text": 5}], "text": "a"}}',
+            "job.json:1:42: references[1].text is",
+        ),
+        ('{"script": "Hi."}', "job.json:1:1: this is not an object with 'input'"),
+        ('{"input": {"temperature": NaN}}', "job.json:1:27: this is not JSON: NaN"),
+        ('{"input": {"voice": "a"}}', "job.json:1:2: There is nothing to speak"),
+        ('{"input": \udcff}', "job.json:1:11: the file is not UTF-8 text."),
+    ],
+)
+def test_what_is_wrong_in_a_job_file_is_named_with_its_place_before_anything_is_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
+    job = tmp_path / "job.json"
+    job.write_text(text, errors="surrogateescape")
+    with QueueApi().running() as base:
+        assert run("--url", base, "--job", job) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_a_misspelt_field_is_shown_once_with_the_nearest_name(
+    server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--url", server.url, "Hi.", "-o", tmp_path / "x.wav", "--set", "temprature=1", "--set", "seed=1") == 0
+    told = capsys.readouterr()
+    sentence = "warning: Unknown field 'temprature' was ignored; did you mean 'temperature'?"
+    assert told.err.splitlines() == [sentence]
+    assert "temprature" not in told.out
 
 
 def test_fields_are_json_where_they_can_be() -> None:

@@ -466,6 +466,40 @@ def test_ctrl_c_ends_cleanly_in_each_phase(tmp_path: Path, phase: str) -> None:
         finally:
             process.kill()
         cancelled = any("/cancel/j" in connection.path for connection in server.seen)
-    assert (process.returncode, out, err) == (130, "", "Cancelled.\n")
+    waits_for = "Waiting for the endpoint to cancel the job; a second Ctrl-C ends at once.\n" if cancelled else ""
+    assert (process.returncode, out, err) == (130, "", f"{waits_for}Cancelled.\n")
     assert list(tmp_path.iterdir()) == []
     assert cancelled == ("cancel" in answers)
+
+
+def test_a_second_ctrl_c_ends_at_once_and_leaves_no_file(tmp_path: Path) -> None:
+    """While the endpoint does not answer to the cancellation."""
+
+    def script(connection: Connection) -> None:
+        kind = connection.path.split("/")[2]
+        if kind == "cancel":
+            connection.sock.recv(1)
+            return
+        connection.answer(b'{"id": "j"}' if kind == "run" else b'{"status": "IN_PROGRESS"}')
+
+    with Server(script) as server:
+        where = ["--endpoint", "e", "--api", server.url, "-o", str(tmp_path / "x.wav")]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serverless.client", *where, "Hello."],
+            cwd=ROOT,
+            env={**os.environ, "RUNPOD_API_KEY": "rp_secret"},
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        try:
+            wait_until(lambda: any("/status/" in connection.path for connection in server.seen))
+            process.send_signal(signal.SIGINT)
+            wait_until(lambda: any("/cancel/" in connection.path for connection in server.seen))
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "Cancelled" not in err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,270 @@
+"""Many jobs at one endpoint: the lines of a manifest, or the chapters of a book.
+
+    python -m serverless.client batch manifest.jsonl -o results --endpoint abc123
+    python -m serverless.client batch manifest.jsonl -o results --url http://localhost:8000 --jobs 8
+    python -m serverless.client batch book.txt -o book --voice alloy --endpoint abc123 --join book.mp3
+
+A manifest is a .jsonl file. Each line is a text in quotes, an input, or an input with a name for its audio:
+
+    "Hello there."
+    {"script": "Hello there.", "voice": "alloy", "seed": 7}
+    {"input": {"script": "Hello there."}, "id": "greeting"}
+    {"input": {"script": "Hello there."}, "file": "greeting.flac"}
+
+Anything else is a book: one UTF-8 text. It is cut at headings ("Chapter 1", "CHAPTER IV. Title", "Prologue",
+"# Title"), long chapters also at paragraphs, into numbered files with a list for players (.m3u).
+
+The options say how lines are spoken that say nothing of it themselves. As many jobs are in flight as the server takes.
+What may pass (a lost worker, a network that fails, a server without room) is tried again; what the worker refuses is
+not. Run the same command again after an interruption, however it came about: it takes up what is under way, and does
+nothing twice. A line that has changed is done anew, and a job that failed is tried again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from higgs_core.errors import RequestError
+from serverless.client.batch.book import MAX_CHAPTERS, PART_CHARACTERS, chapters_of
+from serverless.client.batch.doors import Door, HttpDoor, QueueDoor
+from serverless.client.batch.folder import BatchFolder
+from serverless.client.batch.manifest import BatchJob, batch_job, read_manifest, text_of
+from serverless.client.batch.names import slug
+from serverless.client.batch.pace import MOST, Pace
+from serverless.client.batch.playlist import JOINED, check_join, join, playlist
+from serverless.client.batch.progress import Progress
+from serverless.client.batch.report import report_lines, report_of
+from serverless.client.batch.run import BatchRun
+from serverless.client.batch.submitter import Submitter
+from serverless.client.errors import ClientError, say
+from serverless.client.interrupts import INTERRUPTED, Interrupts
+from serverless.client.items import number
+from serverless.client.options import (
+    FORMATS,
+    SUFFIXES,
+    add_place,
+    add_speech,
+    agreed_format,
+    key_variable,
+    open_transport,
+    speech_fields,
+)
+from serverless.client.transports import HttpTransport
+from serverless.payload.precheck import check_input
+
+DONE, FAILED, WRONG_USE = 0, 1, 2
+_MANIFEST_SUFFIXES = (".jsonl", ".ndjson", ".json")
+_BOOK_FORMAT = "mp3"  # a chapter of half an hour fits an inline result
+_EPILOG = """\
+results: DIR/NAME.wav and so on; DIR/report.json says what became of each job; DIR/.batch belongs to the batch
+exit status: 0 every job is done, 1 some failed, 2 wrong arguments or manifest, nothing was sent, 130 interrupted
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status: 0 when every job is done, 1 when some are not, 2 for wrong use, 130 when interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        transport = open_transport(options, os.environ)
+        jobs = _book(options) if options.source.suffix.lower() not in _MANIFEST_SUFFIXES else _manifest(options)
+    except ClientError as error:
+        say(sys.stderr, str(error))
+        return WRONG_USE
+    try:
+        with BatchFolder(options.output, _tell) as folder:
+            return asyncio.run(_run(options, transport, folder, jobs))
+    except ClientError as error:
+        say(sys.stderr, str(error))
+        return FAILED
+
+
+async def _run(options: argparse.Namespace, transport: Any, folder: BatchFolder, jobs: Sequence[BatchJob]) -> int:
+    folder.refuse_foreign(jobs)
+    todo = [job for job in jobs if not folder.is_done(job)]
+    doubtful = sum(job.key in folder.journal.state.doubtful for job in todo)
+    _refuse_other_target(transport.base_url, folder, todo)
+    submitted = folder.journal.state.submitted
+    todo.sort(key=lambda job: job.key not in submitted)  # results that the platform has wait for half an hour only
+    started = time.monotonic()
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        progress = stack.enter_context(Progress(len(jobs), len(jobs) - len(todo)))
+        submitter = None
+        door: Door
+        if isinstance(transport, HttpTransport):
+            door = HttpDoor(transport)
+        else:
+            submitter = Submitter(
+                transport.base_url, key_variable(options), folder.journal, folder.journal_path, folder.submitter_lock
+            )
+            if todo:
+                await stack.enter_async_context(submitter)
+            door = QueueDoor(transport, submitter, folder.journal)
+        run = BatchRun(door, folder, Pace(options.jobs), progress, retries=options.retries)
+        progress.in_flight = lambda: run.in_flight
+
+        def stop() -> str:
+            loop.call_soon_threadsafe(run.stop)
+            return (
+                f"No more jobs are begun; waiting for {run.in_flight} in flight. A second Ctrl-C ends at once; "
+                "the same command goes on later."
+            )
+
+        with Interrupts(stop) as interrupts:
+            await run.run(todo)
+    report = report_of(
+        jobs,
+        run.outcome,
+        folder,
+        wall_seconds=time.monotonic() - started,
+        sent_again=doubtful + (submitter.unanswered if submitter else 0),
+    )
+    folder.write_report(report)
+    for line in report_lines(report, folder):
+        say(sys.stdout, line)
+    if interrupts.seen and report["left"]:
+        return INTERRUPTED
+    if options.is_book:
+        _finish_book(options, folder, jobs, complete=report["done"] == len(jobs))
+    return DONE if report["done"] == len(jobs) else FAILED
+
+
+def _manifest(options: argparse.Namespace) -> list[BatchJob]:
+    """Raises ClientError."""
+    options.is_book = False
+    if options.join is not None:
+        raise ClientError("--join is for books; a manifest's results have no order to be heard in.")
+    fields = speech_fields(options)
+    wanted = agreed_format(None, {"--format": options.format, "--set response_format": fields.get("response_format")})
+    return read_manifest(options.source, fields, wanted, _tell)
+
+
+def _book(options: argparse.Namespace) -> list[BatchJob]:
+    """A job for each chapter, or for each part of a long one. Raises ClientError."""
+    options.is_book = True
+    fields = speech_fields(options)
+    named = {"--format": options.format, "--set response_format": fields.get("response_format")}
+    wanted = agreed_format(None, named)
+    if wanted is not None and wanted not in FORMATS:
+        raise ClientError(f"response_format is not one of {', '.join(FORMATS)}.")
+    fields["response_format"] = wanted or _BOOK_FORMAT
+    if options.join is not None:
+        check_join(options.join, fields["response_format"])
+    chapters = chapters_of(text_of(options.source), options.part_characters)
+    if not chapters:
+        raise ClientError(f"{options.source} has no text.")
+    if len(chapters) > MAX_CHAPTERS:
+        raise ClientError(f"{options.source} has {len(chapters)} chapters; allowed is at most {MAX_CHAPTERS}.")
+    try:
+        warnings = check_input({**fields, "script": "x"})
+    except RequestError as error:
+        raise ClientError(error.message) from None
+    for warning in warnings:
+        _tell(warning)
+    if not {"voice", "references", "reference_audio_urls", "speakers"} & fields.keys():
+        _tell("No voice is chosen, so each chapter may have another one; --voice or --reference keeps it.")
+    suffix = next(suffix for suffix, name in SUFFIXES.items() if name == fields["response_format"])
+    digits = max(2, len(str(len(chapters))))
+    jobs = []
+    for index, chapter in enumerate(chapters, 1):
+        for part, text in enumerate(chapter.parts, 1):
+            stem = "-".join(word for word in (f"{index:0{digits}}", slug(chapter.title, 60)) if word)
+            several = len(chapter.parts) > 1
+            name = f"{stem}-part-{part}{suffix}" if several else f"{stem}{suffix}"
+            title = chapter.title or options.source.stem
+            jobs.append(
+                batch_job(
+                    {"input": {**fields, "script": text}},
+                    name,
+                    f"{title} ({part}/{len(chapter.parts)})" if several else title,
+                    f"chapter {index}{f', part {part}' if several else ''}",
+                )
+            )
+    return jobs
+
+
+def _finish_book(options: argparse.Namespace, folder: BatchFolder, jobs: Sequence[BatchJob], *, complete: bool) -> None:
+    """The list of what is there, and the file with all of it. Raises ClientError."""
+    there = [job for job in jobs if folder.is_done(job)]
+    seconds = (number(folder.facts(job).get("duration_seconds")) or 0.0 for job in there)
+    name = f"{slug(options.source.stem) or 'book'}.m3u"
+    folder.write(name, playlist((job.file, job.title, length) for job, length in zip(there, seconds, strict=True)))
+    say(sys.stdout, f"{folder.path / name}: {len(there)} files")
+    if options.join is None:
+        return
+    if not complete:
+        say(sys.stderr, f"{options.join} was not made, as chapters are missing.")
+        return
+    length = join([folder.path / job.file for job in jobs], options.join)
+    say(sys.stdout, f"{options.join}: {length:.2f} s of audio")
+
+
+def _refuse_other_target(target: str, folder: BatchFolder, jobs: Sequence[BatchJob]) -> None:
+    """Raises ClientError where jobs are under way at another endpoint."""
+    submitted = folder.journal.state.submitted
+    elsewhere = [job for job in jobs if job.key in submitted and submitted[job.key].get("target") != target]
+    if elsewhere:
+        raise ClientError(
+            f"{len(elsewhere)} jobs of {folder.path} are under way at another endpoint; "
+            "go on with that one, or use another folder."
+        )
+
+
+def _tell(line: str) -> None:
+    say(sys.stderr, line)
+    sys.stderr.flush()
+
+
+def _at_least_one(most: int) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
+        return int(text)
+
+    return count
+
+
+def _retries(text: str) -> int:
+    return 0 if text == "0" else _at_least_one(100)(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m serverless.client batch",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", type=Path, metavar="FILE", help="a manifest (.jsonl), or a book as plain text")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="where results go; made if need be"
+    )
+    add_place(parser)
+    add_speech(parser)
+    group = parser.add_argument_group("how the batch works")
+    group.add_argument(
+        "--jobs", type=_at_least_one(1000), metavar="N", help=f"jobs in flight (default: what is taken, {MOST} at most)"
+    )
+    group.add_argument(
+        "--retries", type=_retries, default=4, metavar="N", help="attempts after the first one (default: %(default)s)"
+    )
+    group = parser.add_argument_group("books")
+    group.add_argument(
+        "--join", type=Path, metavar="FILE", help=f"one file with all chapters: {', '.join(JOINED)} (default: none)"
+    )
+    group.add_argument(
+        "--part-characters",
+        type=_at_least_one(1_000_000),
+        default=PART_CHARACTERS,
+        metavar="N",
+        help="characters of a chapter that are one job (default: %(default)s)",
+    )
+    return parser
