@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
 
+from serverless.config.interrupts import INTERRUPTED
 from serverless.config.native_memory import FreedMemory
 from serverless.config.startup import (
     FAILED,
     LAST_ANSWERS_SECONDS,
     WRONG_SETTING,
+    end_process,
     end_process_within,
     leave,
     start_up,
@@ -28,6 +33,8 @@ from serverless.http.protocol import bounded_protocol
 from serverless.service.byte_budget import ByteBudget
 
 if TYPE_CHECKING:
+    import socket
+
     from fastapi import FastAPI
 
     from serverless.config.settings import Settings
@@ -67,7 +74,13 @@ def serve(settings: Settings) -> int:
         end_process_within(LAST_ANSWERS_SECONDS, FAILED)
 
     app = create_app(service, settings, on_fatal=stop)
-    server = uvicorn.Server(uvicorn_config(app, settings.host, settings.port, limits, service.unread))
+    address = address_of(settings.host, settings.port)
+    server = AnnouncingServer(
+        uvicorn_config(app, settings.host, settings.port, limits, service.unread),
+        on_start=lambda: announce(f"Listening at {address}, where the playground is. The model is loading."),
+        jobs=lambda: service.in_flight,
+    )
+    service.observe_ready(lambda: announce(f"Ready at {address}"))
     health_server = None
     if settings.health_port != settings.port:
         health_app = health.health_app(service)
@@ -78,13 +91,60 @@ def serve(settings: Settings) -> int:
         # uvicorn drains, then raises the signal once more: it must find a handler that lets the rest of this run
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     service.observe_failure(stop)
-    log.info("Listening on port %d", settings.port)
     warn_if_open(settings)
     server.run()
     if health_server is not None:
         health_server.should_exit = True
     failed = not service.close() or fatal.is_set()
     return leave(FAILED if failed else 0, clean=not failed and not service.loading)
+
+
+class AnnouncingServer(uvicorn.Server):
+    """Says when it listens, and at Ctrl-C what it waits for; a second Ctrl-C ends the process at once.
+
+    on_start: called once it listens. jobs: how many are under way.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, on_start: Callable[[], None], jobs: Callable[[], int]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+        self._jobs = jobs
+        self._interrupted = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_start()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGINT:
+            if self._interrupted:
+                end_process(INTERRUPTED)
+            self._interrupted = True
+            jobs = self._jobs()
+            waits_for = f"{jobs} job{'' if jobs == 1 else 's'} under way"
+            announce(f"Stopping: waiting for {waits_for}. A second Ctrl-C ends at once.")
+        super().handle_exit(sig, frame)
+
+
+def announce(line: str) -> None:
+    """A line for the person at the terminal; a line of the log on the platform, which reads JSON."""
+    if os.environ.get("RUNPOD_ENDPOINT_ID"):
+        log.info("%s", line)
+        return
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def address_of(host: str, port: int) -> str:
+    """What to type into a browser on this machine for a server that listens there."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return f"http://{host}:{port}"
+    if address.is_unspecified or address.is_loopback:
+        return f"http://localhost:{port}"
+    return f"http://[{host}]:{port}" if address.version == 6 else f"http://{host}:{port}"
 
 
 def warn_if_open(settings: Settings) -> None:

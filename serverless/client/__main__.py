@@ -28,7 +28,6 @@ from typing import Any
 from serverless.client.batch import cli as batch
 from serverless.client.download import download
 from serverless.client.errors import ClientError, say
-from serverless.client.interrupts import INTERRUPTED, Interrupts
 from serverless.client.items import address_of, audio_of
 from serverless.client.job_text import JobText, read_job
 from serverless.client.link import Json
@@ -36,6 +35,7 @@ from serverless.client.options import SUFFIXES, add_place, add_speech, agreed_fo
 from serverless.client.output import AudioFile
 from serverless.client.terminal import ProgressLine, summary
 from serverless.client.transports import Transport
+from serverless.config.interrupts import INTERRUPTED, Interrupts
 
 BATCH = "batch"
 _EPILOG = """\

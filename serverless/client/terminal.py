@@ -70,7 +70,7 @@ def summary(result: Mapping[str, Any], path: Path, *, said: Collection[str] = ()
         (seed if isinstance(seed, int) and number(seed) is not None else None, "seed {}"),
         (printable(result.get("finish_reason")) or None, "finish reason {}"),
     ]
-    said = ", ".join(text.format(value) for value, text in facts if value is not None)
+    about = ", ".join(text.format(value) for value, text in facts if value is not None)
     lines = [printable(warning) for warning in warnings] if isinstance(warnings, list) else []
     shown = [f"warning: {line}" for line in lines if line and line not in said]
-    return "\n".join([f"{path}: {said}" if said else str(path), *shown[:MAX_WARNINGS]])
+    return "\n".join([f"{path}: {about}" if about else str(path), *shown[:MAX_WARNINGS]])

@@ -234,14 +234,27 @@ def variables() -> dict[str, str]:
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """One sentence for each HIGGS_AUDIO_ variable that is no setting; most are spelling mistakes."""
+    """One sentence for each variable that is no setting and begins with HIGGS_AUDIO_ or nearly so; most are spelling
+    mistakes."""
     known = variables()
+    by_rest = {name.removeprefix(PREFIX): name for name in known}  # all begin alike
     sentences = []
     for name in sorted(os.environ if environment is None else environment):
-        if name.startswith(PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)  # all begin alike
-            sentences.append(f"{name} is not a setting{f'; did you mean {near[0]}?' if near else '.'}")
+        if name in known or not _nearly_prefixed(name):
+            continue
+        rest = name.upper()[len(PREFIX) :]
+        near = [rest] if rest in by_rest else []
+        near = near or sorted((longer for longer in by_rest if longer.startswith(f"{rest}_")), key=len)
+        near = near or difflib.get_close_matches(rest, by_rest, n=1, cutoff=0.6)
+        near = [by_rest[near[0]]] if near else difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.85)
+        sentences.append(f"{name} is not a setting{f'; did you mean {near[0]}?' if near else '.'}")
     return tuple(sentences)
+
+
+def _nearly_prefixed(name: str) -> bool:
+    """Whether a variable's name begins with PREFIX, in any case, or with what a slip of the finger makes of it."""
+    start = name[: len(PREFIX)].upper()
+    return start == PREFIX or (start[:1] == "H" and difflib.SequenceMatcher(None, start, PREFIX).ratio() >= 0.8)
 
 
 def _settings_error(error: Any, source: Mapping[str, str]) -> SettingsError:

@@ -9,20 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from higgs_core.errors import RequestError
+from higgs_core.speech.voices import VoiceLibrary
+from serverless.config.settings import Settings
 from serverless.delivery.response import SpeechResponse
 from serverless.delivery.serialise import describe, response_json
 from serverless.local.assets import asset_names, names_only_assets, with_address
+from serverless.payload.json_text import JsonTextError, parse_json, position_of, read_text
+from serverless.payload.parse import parse_job
+from serverless.service.time_stretch import check_speed
+
+MAX_JOB_BYTES = 64_000_000
 
 
 @dataclass(frozen=True)
 class LocalJob:
-    """The job in a file, or what is wrong with the file.
+    """The job in a file, or what is wrong with the file, with line and column.
 
-    opens_loopback: it names the run's own assets and no other address.
+    text: what the file holds. opens_loopback: it names the run's own assets and no other address.
     """
 
     file: Path
     found: Mapping[str, Any] | RequestError
+    text: str = ""
     opens_loopback: bool = False
 
     @property
@@ -49,19 +57,40 @@ class LocalJob:
         try:
             job = with_address(self.found, address)
         except RecursionError:
-            return LocalJob(self.file, RequestError("the file is nested too deep."))
-        return LocalJob(self.file, job, names_only_assets(self.found))
+            return LocalJob(self.file, RequestError(f"{self.file}:1:1: this is nested too deep."))
+        return LocalJob(self.file, job, self.text, names_only_assets(self.found))
+
+    def checked(self, settings: Settings, voices: VoiceLibrary) -> tuple[LocalJob, tuple[str, ...]]:
+        """The job, or with what is wrong in place of it; and a sentence for each field that had no effect."""
+        if isinstance(self.found, RequestError):
+            return self, ()
+        try:
+            parsed = parse_job(self.found["input"], settings, voices=voices)
+            check_speed(parsed.output.speed)
+        except RequestError as error:
+            path = f"input.{error.field}" if error.field else "input"
+            return LocalJob(self.file, _placed(self.file, self.text, path, error.message, error.hint)), ()
+        return self, parsed.warnings
 
 
 def read_job(file: Path) -> LocalJob:
     """The job in `file`."""
     try:
-        job = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        return LocalJob(file, RequestError(f"the file cannot be read ({type(error).__name__})."))
+        text = read_text(file, max_bytes=MAX_JOB_BYTES)
+        job = parse_json(text)
+    except OSError as error:
+        return LocalJob(file, RequestError(f"{file} cannot be read: {error.strerror or type(error).__name__}."))
+    except JsonTextError as error:
+        return LocalJob(file, RequestError(f"{file}:{error.line}:{error.column}: {error.sentence}"))
     if not isinstance(job, dict) or "input" not in job:
-        return LocalJob(file, RequestError('the file does not hold {"input": {...}}.'))
-    return LocalJob(file, job)
+        return LocalJob(file, _placed(file, text, None, 'the file does not hold {"input": {...}}.', None))
+    return LocalJob(file, job, text)
+
+
+def _placed(file: Path, text: str, path: str | None, sentence: str, hint: str | None) -> RequestError:
+    """The error of a field, with where it stands."""
+    line, column = position_of(text, path)
+    return RequestError(f"{file}:{line}:{column}: {sentence}", field=path, hint=hint)
 
 
 def overwritten(jobs: Sequence[LocalJob], output: Path) -> str | None:

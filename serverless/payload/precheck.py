@@ -35,9 +35,9 @@ def check_input(job_input: object) -> tuple[str, ...]:
         ReferenceFields(entry, context, f"{fields.path_given('references')}[{index}]")
     for index, entry in enumerate(fields.dialogue or ()):
         TurnFields(entry, context, f"dialogue[{index}]")
-    for name, entry in (fields.speakers or {}).items():
-        if isinstance(entry, Mapping):
-            SpeakerFields(entry, context, f"speakers.{name}")
+    for name, speaker in (fields.speakers or {}).items():
+        if isinstance(speaker, Mapping):
+            SpeakerFields(speaker, context, f"speakers.{name}")
     if not any(name in fields.given for name in ("script", "dialogue", "messages")):
         raise RequestError("There is nothing to speak: 'script' is missing or empty.", field="script")
     return context.warnings

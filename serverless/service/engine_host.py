@@ -29,6 +29,7 @@ class EngineHost:
         self._boot = boot
         self._failure: HiggsError | None = None
         self._failure_observers: list[Callable[[], None]] = []
+        self._ready_observers: list[Callable[[], None]] = []
         self.engine: HiggsAudioEngine | None = None
         self.loading = False
         self.device_failed = False
@@ -44,6 +45,8 @@ class EngineHost:
             engine.on_failure(self._tell_failure)
             self._library.attach(engine)
             self.engine = engine
+            for observer in self._ready_observers:
+                observer()
             return
         except SettingsError as error:
             logger.error("%s", error.message)  # for the operator only: it names folders
@@ -68,6 +71,10 @@ class EngineHost:
         """
         self._library.close()
         return self.engine is None or self.engine.close()
+
+    def observe_ready(self, observer: Callable[[], None]) -> None:
+        """Call `observer` once the model is loaded, in the thread that loads it."""
+        self._ready_observers.append(observer)
 
     def observe_failure(self, observer: Callable[[], None]) -> None:
         """Call `observer` when the engine fails for good, from any thread."""

@@ -92,6 +92,10 @@ class SpeechService:
         """Call `observer` at the end of every job, in the event loop."""
         self._observers.append(observer)
 
+    def observe_ready(self, observer: Callable[[], None]) -> None:
+        """Call `observer` once the model is loaded, in the thread that loads it."""
+        self._host.observe_ready(observer)
+
     def observe_failure(self, observer: Callable[[], None]) -> None:
         """Call `observer` when the engine fails for good, from any thread: no job may be there to hear of it."""
         self._host.observe_failure(observer)

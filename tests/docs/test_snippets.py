@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import soundfile
 
+from serverless.client.__main__ import BATCH
 from serverless.config.settings import Settings, variables
 from serverless.payload.parse import parse_job
 from tests.helpers.http_server import Running
@@ -200,6 +201,8 @@ def check_python(arguments: list[str]) -> None:
         assert importlib.util.find_spec(target[1])
     else:
         target, rest = arguments[:1], arguments[1:]
+    if rest[:1] == [BATCH]:  # it has options of its own
+        target, rest = [*target, BATCH], rest[1:]
     if target == ["-m", "pytest"]:
         assert all((ROOT / path).exists() for path in rest if not path.startswith("-"))
         return

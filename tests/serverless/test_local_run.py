@@ -81,21 +81,45 @@ def test_it_writes_playable_audio_the_response_and_one_line_a_file(
     assert "5 of 5 jobs done" in out
 
 
-def test_a_file_that_fails_is_named_and_the_exit_status_says_so(
+def some_wrong_files(folder: Path) -> tuple[list[str], list[str]]:
+    """A good file, three that are wrong, and what is said of these."""
+    files = [
+        write(folder, "good", {"input": {"script": "Hello.", "seed": 4, "max_new_tokens": 40, "temprature": 1}}),
+        write(folder, "wrong", {"input": {"script": "Hello.", "top_p": 3}}),
+        write(folder, "shapeless", {"script": "Hello."}),
+        str(folder / "missing.json"),
+    ]
+    return files, [
+        f"{files[1]}:1:32: top_p is 3; allowed is above 0 and at most 1, or null for off.",
+        f'{files[2]}:1:1: the file does not hold {{"input": {{...}}}}.',
+        f"{files[3]} cannot be read: No such file or directory.",
+    ]
+
+
+def test_wrong_files_are_named_with_their_places_before_the_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIGGS_AUDIO_MODEL_ID", "/nowhere")  # loading it would be told
+    files, said = some_wrong_files(tmp_path)
+    assert local_run.main(["--output", str(tmp_path / "out"), *files]) == 2
+    told = capsys.readouterr()
+    assert told.err.splitlines() == [
+        f"{files[0]}: warning: Unknown field 'temprature' was ignored; did you mean 'temperature'?",
+        *said,
+        "3 of 4 files are wrong, nothing was run; --keep-going runs the others.",
+    ]
+    assert told.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_with_keep_going_the_good_files_run_and_the_exit_status_says_that_some_failed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = [
-        write(tmp_path, "good", {"input": {"script": "Hello.", "seed": 4, "max_new_tokens": 40}}),
-        write(tmp_path, "wrong", {"input": {"script": "Hello.", "top_p": 3}}),
-        write(tmp_path, "shapeless", {"script": "Hello."}),
-        str(tmp_path / "missing.json"),
-    ]
-    assert local_run.main(["--output", str(tmp_path / "out"), *files]) == 1
+    files, said = some_wrong_files(tmp_path)
+    assert local_run.main(["--keep-going", "--output", str(tmp_path / "out"), *files]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert "FAILED" not in lines[0]
-    assert "FAILED: top_p" in lines[1]
-    assert 'FAILED: the file does not hold {"input": {...}}.' in lines[2]
-    assert "FAILED: the file cannot be read (FileNotFoundError)." in lines[3]
+    assert [line.partition("FAILED: ")[2] for line in lines[1:4]] == said
     assert "1 of 4 jobs done" in lines[-1]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.json", "good.wav"]
 
@@ -254,10 +278,10 @@ def test_a_file_nested_too_deep_fails_alone(tmp_path: Path, capsys: pytest.Captu
     deeper = tmp_path / "deeper.json"
     deeper.write_text('{"input": {"a": "' + PLACEHOLDER + 'a.wav", "b": ' + "[" * 900 + "]" * 900 + "}}")
     good = write(tmp_path, "good", {"input": {"script": "Hello.", "seed": 4, "max_new_tokens": 40}})
-    assert local_run.main(["--output", str(tmp_path / "out"), str(deep), str(deeper), good]) == 1
+    assert local_run.main(["--keep-going", "--output", str(tmp_path / "out"), str(deep), str(deeper), good]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert "FAILED: the file cannot be read (RecursionError)." in lines[0]
-    assert "FAILED: the file is nested too deep." in lines[1]
+    assert f"FAILED: {deep}:1:1: this is nested too deep." in lines[0]
+    assert f"FAILED: {deeper}:1:1: this is nested too deep." in lines[1]
     assert "1 of 3 jobs done" in lines[-1]
 
 

@@ -52,10 +52,16 @@ def chapters_of(text: str, part_characters: int = PART_CHARACTERS) -> list[Chapt
     """
     chapters: list[Chapter] = []
     for title, body in _sections(text.replace("\r\n", "\n").replace("\r", "\n").split("\n")):
-        if body:
+        if not _is_contents(body):
             spoken = f"{title}{'' if not title or title[-1] in '.!?:…' else '.'}\n\n{body}" if title else body
             chapters.append(Chapter(title, tuple(_cut(spoken, part_characters))))
     return chapters
+
+
+def _is_contents(body: str) -> bool:
+    """Whether a text is empty, or the further lines of a list of contents."""
+    lines = [line.strip() for line in body.split("\n") if line.strip()]
+    return all((len(line) <= MAX_HEADING and _CHAPTER.fullmatch(line)) or _ALONE.fullmatch(line) for line in lines)
 
 
 def _sections(lines: list[str]) -> list[tuple[str, str]]:

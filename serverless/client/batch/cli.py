@@ -45,7 +45,6 @@ from serverless.client.batch.report import report_lines, report_of
 from serverless.client.batch.run import BatchRun
 from serverless.client.batch.submitter import Submitter
 from serverless.client.errors import ClientError, say
-from serverless.client.interrupts import INTERRUPTED, Interrupts
 from serverless.client.items import number
 from serverless.client.options import (
     FORMATS,
@@ -58,6 +57,7 @@ from serverless.client.options import (
     speech_fields,
 )
 from serverless.client.transports import HttpTransport
+from serverless.config.interrupts import INTERRUPTED, Interrupts
 from serverless.payload.precheck import check_input
 
 DONE, FAILED, WRONG_USE = 0, 1, 2

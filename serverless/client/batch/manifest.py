@@ -66,10 +66,12 @@ def read_manifest(
         if len(jobs) + len(problems) >= MAX_JOBS:
             raise ClientError(f"{file}:{number}:1: a manifest has at most {MAX_JOBS} jobs; cut it in two.")
         try:
-            job, warnings = _job(parse_json(line), defaults, audio_format, f"{file}:{number}", taken)
+            value = parse_json(line)
+            job, warnings = _job(value, defaults, audio_format, f"{file}:{number}", taken)
             other = taken.setdefault(folded(job.file), number)
             if other != number:
-                raise _Wrong(f"the file {job.file!r} is that of line {other} already.", "file")
+                named_by = "file" if isinstance(value, dict) and "file" in value else "id"
+                raise _Wrong(f"the file {job.file!r} is that of line {other} already.", named_by)
         except JsonTextError as error:
             problems.append(f"{file}:{number}:{error.column}: {error.sentence}")
         except _Wrong as wrong:

@@ -340,4 +340,19 @@ def test_a_misspelt_variable_is_pointed_out() -> None:
         "HIGGS_AUDIO_TEMPRATURE is not a setting; did you mean HIGGS_AUDIO_TEMPERATURE?",
         "HIGGS_AUDIO_ZZZ is not a setting.",
     )
-    assert unknown_variables({"OTHER": "1"}) == ()
+    assert unknown_variables({"OTHER": "1", "HOME": "/", "HUGGING_FACE_HUB_TOKEN": "x", "HIGGINS_ROAD": "5"}) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("HIGGS_AUDIO_PORT", "PORT"),
+        ("HIGGS_AUDIO_MODEL", "HIGGS_AUDIO_MODEL_ID"),
+        ("HIGGS_AUDIO_KEY", "HIGGS_AUDIO_API_KEY"),
+        ("higgs_audio_mode", "HIGGS_AUDIO_MODE"),
+        ("HIGS_AUDIO_VOICES_DIR", "HIGGS_AUDIO_VOICES_DIR"),
+        ("HIGGS_AUIDO_MAX_CONTEXT", "HIGGS_AUDIO_MAX_CONTEXT"),
+    ],
+)
+def test_the_nearest_variable_is_named(name: str, near: str) -> None:
+    assert unknown_variables({name: "1"}) == (f"{name} is not a setting; did you mean {near}?",)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import socket
 from pathlib import Path
 
+import pytest
 import requests
 
+from serverless.http_server import address_of
 from tests.helpers.patience import PATIENCE, wait_until
 from tests.helpers.processes import ModuleProcess
 
@@ -63,3 +66,35 @@ def test_a_wrong_setting_ends_the_process_with_its_one_line(tmp_path: Path) -> N
         assert server.wait_for_exit() == 2
     assert len(server.log.strip().splitlines()) == 1
     assert "PORT" in server.log
+
+
+def test_it_prints_its_address_and_at_ctrl_c_what_it_waits_for_and_a_second_one_ends_it(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    job = {"input": {"script": "Many words. " * 400, "stream": True, "seed": 1}}
+    with ModuleProcess(MODULE, tmp_path / "log", HIGGS_AUDIO_HOST="127.0.0.1", PORT=str(port)) as server:
+        wait_until(lambda: f"Ready at http://localhost:{port}\n" in server.log)
+        listening = f"Listening at http://localhost:{port}, where the playground is. The model is loading.\n"
+        assert server.log.index(listening) < server.log.index("Ready at")
+        with requests.post(f"http://127.0.0.1:{port}/generate", json=job, stream=True, timeout=PATIENCE) as answer:
+            assert next(answer.iter_lines())
+            server.process.send_signal(signal.SIGINT)
+            stopping = "Stopping: waiting for 1 job under way. A second Ctrl-C ends at once.\n"
+            wait_until(lambda: stopping in server.log)
+            server.assert_runs()
+            server.process.send_signal(signal.SIGINT)
+            assert server.wait_for_exit() == 130
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("0.0.0.0", "http://localhost:80"),
+        ("::", "http://localhost:80"),
+        ("127.0.0.1", "http://localhost:80"),
+        ("192.168.0.7", "http://192.168.0.7:80"),
+        ("fd00::1", "http://[fd00::1]:80"),
+        ("speech.local", "http://speech.local:80"),
+    ],
+)
+def test_the_address_that_is_printed_opens_in_a_browser(host: str, address: str) -> None:
+    assert address_of(host, 80) == address

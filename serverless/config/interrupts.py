@@ -9,8 +9,6 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from serverless.client.errors import say
-
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells have it."""
 
@@ -43,5 +41,6 @@ class Interrupts:
             os._exit(INTERRUPTED)
         self.seen = True
         if sentence := self._first():
-            say(sys.stderr, f"\r\x1b[K{sentence}" if sys.stderr.isatty() else sentence)
+            erase = "\r\x1b[K" if sys.stderr.isatty() else ""  # a line of progress
+            sys.stderr.write(f"{erase}{sentence}\n")
             sys.stderr.flush()
