@@ -16,7 +16,6 @@ from serverless.delivery.serialise import describe, response_json
 from serverless.local.assets import asset_names, names_only_assets, with_address
 from serverless.payload.json_text import JsonTextError, parse_json, position_of, read_text
 from serverless.payload.parse import parse_job
-from serverless.service.time_stretch import check_speed
 
 MAX_JOB_BYTES = 64_000_000
 
@@ -66,7 +65,6 @@ class LocalJob:
             return self, ()
         try:
             parsed = parse_job(self.found["input"], settings, voices=voices)
-            check_speed(parsed.output.speed)
         except RequestError as error:
             path = f"input.{error.field}" if error.field else "input"
             return LocalJob(self.file, _placed(self.file, self.text, path, error.message, error.hint)), ()
