@@ -120,6 +120,7 @@ class Settings(Limits):
         (Path("/runpod-volume"),), description=f"absolute folders with {os.pathsep} between them, or blank for none"
     )
     voices_dir: Folder | None = Field(None, description="an absolute folder")
+    voices_read_only: bool = Field(False, description="0 or 1")
     voices_at_boot: Names = Field((), description="names of voices with commas between them, or all")
     bucket_endpoint_url: WebAddress | None = Field(
         None, validation_alias="BUCKET_ENDPOINT_URL", description="an http(s) address without user, query or fragment"

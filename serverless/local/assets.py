@@ -98,10 +98,11 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def allow(folder: Path) -> None:
-    """Read clips and voices from `folder`, where the environment leaves it open."""
+    """Read clips and voices from `folder`, where the environment leaves it open. Nothing is written there."""
     os.environ.setdefault("HIGGS_AUDIO_REFERENCE_DIRS", str(folder))
     if any(folder.glob("*.txt")) or (folder / "config.json").is_file():
         os.environ.setdefault("HIGGS_AUDIO_VOICES_DIR", str(folder))
+        os.environ.setdefault("HIGGS_AUDIO_VOICES_READ_ONLY", "1")
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class Catalogue:
         self._clock = clock
         self._now = now
         self._folder = VoiceFolder(settings.voices_dir, settings) if settings.voices_dir is not None else None
-        self._store = VoiceStore(settings.voices_dir)
+        self._store = VoiceStore(settings.voices_dir, read_only=settings.voices_read_only)
         self._lock = threading.RLock()
         self._contents = FolderContents()
         self._scanned_at: float | None = None

@@ -19,10 +19,14 @@ _SCRAP = ".voice-"
 
 
 class VoiceStore:
-    """folder: None keeps nothing. Files appear whole or not at all, also for other workers on the same volume."""
+    """folder: None keeps nothing.  read_only: nothing is written to it or removed.
 
-    def __init__(self, folder: Path | None) -> None:
+    Files appear whole or not at all, also for other workers on the same volume.
+    """
+
+    def __init__(self, folder: Path | None, *, read_only: bool = False) -> None:
         self._folder = folder
+        self._read_only = read_only
         self._lock = threading.Lock()
         self._told = False
 
@@ -31,7 +35,7 @@ class VoiceStore:
 
         replace: over a file of that name. Otherwise raises FileExistsError where there is one.
         """
-        if self._folder is None:
+        if self._folder is None or self._read_only:
             return False
         scrap = self._folder / f"{_SCRAP}{secrets.token_hex(8)}.tmp"
         target = self._folder / f"{record.name}{SUFFIX}"
@@ -59,11 +63,13 @@ class VoiceStore:
         """Remove a voice's file. Raises FileNotFoundError, and OSError where the folder cannot be changed."""
         if self._folder is None:
             raise FileNotFoundError
+        if self._read_only:
+            raise PermissionError
         (self._folder / f"{name}{SUFFIX}").unlink()
 
     def tidy(self, now: float) -> None:
         """Remove what a worker that was killed in the middle of writing has left. now: seconds since 1970."""
-        if self._folder is None:
+        if self._folder is None or self._read_only:
             return
         with contextlib.suppress(OSError):
             for scrap in self._folder.glob(f"{_SCRAP}*.tmp"):

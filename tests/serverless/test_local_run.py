@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import logging
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -37,7 +38,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.startswith(("HIGGS_AUDIO_", "RUNPOD_", "BUCKET_")):
             monkeypatch.delenv(name)
     # Set first, so that what local_run puts into the environment goes with the test.
-    for name in ("HIGGS_AUDIO_REFERENCE_DIRS", "HIGGS_AUDIO_VOICES_DIR", "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS"):
+    from_the_run = ("REFERENCE_DIRS", "VOICES_DIR", "VOICES_READ_ONLY")
+    for name in (*(f"HIGGS_AUDIO_{each}" for each in from_the_run), "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("HIGGS_AUDIO_MODEL_ID", "tiny")
@@ -153,6 +155,14 @@ def test_the_operators_own_settings_stay(monkeypatch: pytest.MonkeyPatch) -> Non
     assert os.environ["HIGGS_AUDIO_REFERENCE_DIRS"] == "/clips"
     assert os.environ["RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS"] == "false"
     assert os.environ["HIGGS_AUDIO_VOICES_DIR"] == str(ASSETS)
+
+
+def test_a_designed_voice_leaves_no_file_beside_the_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copytree(ASSETS, tmp_path / "assets")
+    before = sorted(tmp_path.joinpath("assets").iterdir())
+    job = write(tmp_path, "alloy", {"input": {"script": "Hello.", "voice": "alloy", "max_new_tokens": 40}})
+    assert local_run.main([job, "--output", str(tmp_path / "output")]) == 0
+    assert sorted(tmp_path.joinpath("assets").iterdir()) == before
 
 
 def test_the_placeholder_is_replaced_wherever_it_begins_a_string() -> None:

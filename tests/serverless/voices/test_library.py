@@ -456,6 +456,21 @@ def test_a_full_or_read_only_folder_degrades_to_memory_with_one_line(
     assert [file.name for file in tmp_path.iterdir()] == ["alloy.safetensors"]
 
 
+def test_a_library_that_is_read_only_writes_and_removes_nothing(tiny_engine: HiggsAudioEngine, tmp_path: Path) -> None:
+    engine = WatchedEngine(tiny_engine)
+    with library(engine, tmp_path) as living:
+        asyncio.run(living.add_clip("anna", TONE, "A tone."))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with library(engine, tmp_path, voices_read_only=True) as living:
+        assert codes_of(living, "alloy") == codes_of(living, "alloy")
+        asyncio.run(living.add_clip("bob", TONE, "A tone."))
+        asyncio.run(living.remove("bob"))
+        with pytest.raises(VoiceFixedError, match="anna cannot be deleted, because the voice folder cannot be changed"):
+            asyncio.run(living.remove("anna"))
+        assert codes_of(living, "anna")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
 def test_what_memory_alone_keeps_can_be_heard_and_removed(tiny_engine: HiggsAudioEngine) -> None:
     with library(WatchedEngine(tiny_engine), None, max_saved_voices=1) as living:
         asyncio.run(living.add_clip("anna", TONE, "A tone."))
