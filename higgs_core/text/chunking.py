@@ -278,10 +278,10 @@ def _place(script: str, left: _Atom, right: _Atom) -> _Cut:
     word = script[left.start : left.end]
     bare = word.rstrip(_CLOSING)
     if bare.endswith(_SENTENCE_ENDS):
-        return _Cut.WORD if bare.endswith(".") and _is_abbreviation(bare) else _Cut.SENTENCE
+        return _Cut.WORD if bare.endswith(".") and is_abbreviation(bare) else _Cut.SENTENCE
     return _Cut.CLAUSE if bare.endswith(_CLAUSE_ENDS) or word.endswith(_CLAUSE_ENDS) else _Cut.WORD
 
 
-def _is_abbreviation(word: str) -> bool:
+def is_abbreviation(word: str) -> bool:
     """`J.`, `U.S.`, `Dr.`: their full stop ends no sentence."""
     return bool(_INITIALS.fullmatch(word)) or word.strip(_CLOSING + _OPENING + ".").lower() in _ABBREVIATIONS
