@@ -67,9 +67,12 @@ class SentenceCutter:
     It gives whole sentences, clauses of at least CLAUSE_WORDS, and turns of speakers, as they were written but for the
     space around them. A tag, a sound event and an instruction are never divided. What it keeps is bounded, some 1500
     characters, and its time is linear in the text.
+
+    speaker_tag: what a tag that begins another speaker's turn looks like, brackets and all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, speaker_tag: re.Pattern[str] = TAG) -> None:
+        self._speaker_tag = speaker_tag
         self._text = ""  # from the beginning of the sentence that is being written
         self._half = ""  # the first half of a surrogate pair
         self._given = 0  # sentences of this utterance
@@ -137,7 +140,7 @@ class SentenceCutter:
                     return None
                 if end == at + 1:  # no markup after all
                     self._length += 1
-                elif not TAG.fullmatch(text, at, end):
+                elif not self._speaker_tag.fullmatch(text, at, end):
                     self._length += MARKUP_CHARACTERS
                     self._sounds |= not _PAUSE.match(text, at)
                 elif self._words:

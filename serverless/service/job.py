@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from higgs_core.audio import FORMATS, encode_audio
 from higgs_core.cancellation import CancelToken
 from higgs_core.errors import DeviceMemoryError
+from higgs_core.speech.piece_context import PieceContext
 from higgs_core.speech.plan import check_text
 from higgs_core.speech.progress import OnProgress, Progress
 from higgs_core.speech.request import Clips
@@ -69,12 +70,14 @@ class SpeechJob:
         *,
         s3_config: Mapping[str, Any] | None = None,
         on_progress: OnProgress | None = None,
+        context: PieceContext | None = None,
     ) -> None:
         self._parsed = parsed
         self._resources = resources
         self._record = record
         self._s3_config = s3_config
         self._on_progress = _in_loop(on_progress)
+        self._context = context
         self._format = FORMATS[parsed.output.response_format]
         self._voice_seconds: float | None = None
         self._voice_warnings: tuple[str, ...] = ()
@@ -189,7 +192,13 @@ class SpeechJob:
 
         self._spoken_from = self._record.seconds
         try:
-            spoken = partial(speak, cancel=cancel, on_progress=self._on_progress, check_samples=check_samples)
+            spoken = partial(
+                speak,
+                cancel=cancel,
+                on_progress=self._on_progress,
+                context=self._context,
+                check_samples=check_samples,
+            )
             speech = await self._in_thread(spoken, self._resources.engine, self._parsed.request, clips)
             return await self._in_thread(with_effects, speech, self._parsed.output)
         finally:
@@ -204,6 +213,7 @@ class SpeechJob:
             threads=self._resources.threads,
             max_part_bytes=self._resources.settings.max_stream_chunk_bytes,
             on_progress=self._on_progress,
+            context=self._context,
         )
 
     async def _encode(self, speech: SpeechResult) -> bytes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from higgs_core.engine_config import AUTO, USUAL_SLOTS
 from higgs_core.errors import BusyError, GenerationCancelled, HiggsError
+from higgs_core.speech.piece_context import PieceContext
 from higgs_core.speech.progress import OnProgress
 from serverless.config.types import MAX_CONCURRENCY
 from serverless.delivery.deliver import Delivery
@@ -193,6 +194,7 @@ class SpeechService:
         s3_config: Mapping[str, Any] | None = None,
         on_progress: OnProgress | None = None,
         upload_above: int | None = None,
+        context: PieceContext | None = None,
     ) -> AsyncGenerator[StreamEvent, None]:
         """Accepted, then the parts of the file while it is generated, then the response.
 
@@ -203,9 +205,12 @@ class SpeechService:
 
         upload_above: bytes of audio from which the file is uploaded as well, as if delivery were s3, if there is a
         bucket; for callers that cannot return more.
+        context: what earlier jobs spoke and this one continues, see SpeechSession.
         """
         unread = UnreadEvents(self.unread, on_overflow=lambda: task.cancel())
-        task = asyncio.create_task(self._stream_to(unread, job_input, job_id, s3_config, on_progress, upload_above))
+        task = asyncio.create_task(
+            self._stream_to(unread, job_input, job_id, s3_config, on_progress, upload_above, context)
+        )
         try:
             while (event := await unread.next()) is not None:
                 yield event
@@ -222,12 +227,13 @@ class SpeechService:
         s3_config: Mapping[str, Any] | None,
         on_progress: OnProgress | None,
         upload_above: int | None,
+        context: PieceContext | None,
     ) -> None:
         """Run the job; its events, and the error that ends it, go to `unread`."""
         error: HiggsError | None = GenerationCancelled("The job was cancelled.")
         try:
             with self._record(job_id) as record:
-                job = await self._accept(job_input, record, s3_config, on_progress)
+                job = await self._accept(job_input, record, s3_config, on_progress, context)
                 unread.put(job.accepted)
                 if job.accepted.streams:
                     async with aclosing(job.stream(upload_above=upload_above)) as events:
@@ -279,9 +285,10 @@ class SpeechService:
         record: JobRecord,
         s3_config: Mapping[str, Any] | None,
         on_progress: OnProgress | None,
+        context: PieceContext | None = None,
     ) -> SpeechJob:
         engine = self._host.for_jobs()
-        parsed = await asyncio.get_running_loop().run_in_executor(self._threads, self._parse, job_input)
+        parsed = await self.parse(job_input)
         record.note(
             characters=len(parsed.script_echo or ""),
             references=len(parsed.request.reference_sources),
@@ -297,7 +304,11 @@ class SpeechService:
             self._threads,
             self._device_lock,
         )
-        return SpeechJob(parsed, shared, record, s3_config=s3_config, on_progress=on_progress)
+        return SpeechJob(parsed, shared, record, s3_config=s3_config, on_progress=on_progress, context=context)
+
+    async def parse(self, job_input: Any) -> ParsedJob:
+        """The job as it would be run. Raises RequestError for what is wrong in it."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._parse, job_input)
 
     def _parse(self, job_input: Any) -> ParsedJob:
         """In a thread, for a large input takes its time."""
