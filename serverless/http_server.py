@@ -45,6 +45,7 @@ DRAIN_SECONDS = 330  # what a load balancer allows one request
 BACKLOG = 64  # connections that are accepted in one go, before any of them is counted
 HEALTH_CONNECTIONS = 32
 SMALL_ANSWERS_BYTES = 1_000_000
+PING_SECONDS = 20.0  # a WebSocket whose client does not answer a ping for so long is closed
 IDLE_SECONDS = 75  # longer than common balancers keep a connection, so that none is closed under a request
 
 
@@ -170,15 +171,19 @@ def uvicorn_config(
 ) -> uvicorn.Config:
     """One set of options for both ports: connections are bounded, and no access log means no query string in a log.
 
-    unread: counts answers that clients have not taken yet; none are large where it is not given.
+    unread: counts answers that clients have not taken yet; none are large where it is not given. WebSockets are served
+    by an app that reads bodies, whose budget their messages share.
     """
+    bodies = getattr(app.state, "bodies", None)
     return uvicorn.Config(
         app,
         host=host,
         port=port,
         loop="asyncio",
-        http=bounded_protocol(limits, unread or ByteBudget(SMALL_ANSWERS_BYTES)),
-        ws="none",
+        http=bounded_protocol(limits, unread or ByteBudget(SMALL_ANSWERS_BYTES), bodies.budget if bodies else None),
+        ws="none",  # the protocol makes its own, with bounds
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PING_SECONDS,
         backlog=BACKLOG,
         log_config=None,
         access_log=False,

@@ -34,11 +34,13 @@ class Limits(BaseModel):
     max_audio_seconds: float = Field(7_200, ge=1, le=86_400, description="1 to 86400")
     max_queued_requests: int = Field(64, ge=0, le=10_000, description="0 to 10000")
     # Connections of the HTTP server. Seconds: to send a request's headers, to send its body, to take something of an
-    # answer. Bytes: the bodies of all requests under way, and the audio that is generated and not yet read.
+    # answer, and without a message on a WebSocket on which nothing is spoken. Bytes: the bodies of all requests under
+    # way, and the audio that is generated and not yet read.
     max_connections: int = Field(512, ge=16, le=10_000, description="16 to 10000")
     max_header_seconds: float = Field(20.0, gt=0, le=600, description="above 0 and at most 600")
     max_body_seconds: float = Field(120.0, gt=0, le=600, description="above 0 and at most 600")
     max_stalled_seconds: float = Field(60.0, gt=0, le=600, description="above 0 and at most 600")
+    max_idle_seconds: float = Field(300.0, gt=0, le=86_400, description="above 0 and at most 86400")
     max_bodies_bytes: int = Field(128_000_000, ge=1_000, le=100_000_000_000, description="1000 to 100000000000")
     max_unread_bytes: int = Field(1_000_000_000, ge=1_000, le=100_000_000_000, description="1000 to 100000000000")
     # The engine.

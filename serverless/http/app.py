@@ -22,6 +22,7 @@ from serverless.http.body import HeldBodies, JsonBodies
 from serverless.http.connections import RESERVED, connection_count
 from serverless.http.guard import GuardedHeaders, require_key
 from serverless.http.jobs import end_if_dead
+from serverless.http.live import routes as live
 from serverless.http.metrics import CONTENT_TYPE, CountedRequests, Metrics
 from serverless.payload.openai import SPEECH_ROUTE
 
@@ -63,7 +64,7 @@ def create_app(service: SpeechService, settings: Settings, *, on_fatal: Callable
     app.add_middleware(HeldBodies, budget=app.state.bodies.budget)
     app.add_middleware(GuardedHeaders)
     errors.install(app)
-    for router in (health.router, generate.router, openai.router, voices.router, pages):
+    for router in (health.router, generate.router, openai.router, voices.router, live.router, pages):
         app.include_router(router)
     app.mount("/playground", StaticFiles(directory=PLAYGROUND))
     return app

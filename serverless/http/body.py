@@ -25,6 +25,8 @@ GRACE_SECONDS = 10.0
 BYTES_PER_SECOND = 4096
 """The least that a sender has to reach on average, once the first GRACE_SECONDS are over."""
 
+SMALL_BYTES = 2048
+
 _TOKENS_AROUND_A_SCRIPT = 20_000
 _TOKENS_OF_A_SECOND = 8 * 25  # of clips that come as codes
 _TOKENS_OF_A_CHARACTER = 5  # in a dialogue each may be a turn of its own: {"speaker": "A", "text": "x"},
@@ -81,7 +83,7 @@ class JsonBodies:
                 hint="Send Content-Type: application/json.",
             )
         raw = await self.received(request)
-        return await self.in_thread(parse, raw, self._max_tokens)
+        return await self.parsed(raw)
 
     async def received(self, request: Request, *, limit: int | None = None) -> bytearray:
         """The bytes of a body of any type. limit: fewer than those of every request.
@@ -102,6 +104,12 @@ class JsonBodies:
             ) from None
         except ClientDisconnect:
             raise HttpProblem("cancelled", "The client went away.") from None
+
+    async def parsed(self, raw: bytearray) -> dict[str, Any]:
+        """JSON that has arrived. Raises HttpProblem as `parse` does."""
+        if len(raw) <= SMALL_BYTES:  # takes less time than a thread's turn
+            return parse(raw, self._max_tokens)
+        return await self.in_thread(parse, raw, self._max_tokens)
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """What it returns or raises, computed in the thread that reads bodies, one after the other."""

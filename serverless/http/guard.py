@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from pydantic import SecretStr
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -40,9 +41,7 @@ async def require_key(request: Request) -> None:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if (own := request.headers.get("x-api-key")) is not None:
         scheme, given = "bearer", own
-    # digests have one length, so that the time taken says nothing about the key's
-    same = hmac.compare_digest(_digest(given.strip()), _digest(expected.get_secret_value()))
-    if scheme.lower() != "bearer" or not same:
+    if scheme.lower() != "bearer" or not is_key(given, expected):
         what = "is wrong" if given else "is missing"
         hint = "Send Authorization: Bearer <key>, or X-API-Key: <key>."
         raise HttpProblem("invalid_api_key", f"The API key {what}.", hint=hint)
@@ -65,6 +64,12 @@ async def require_same_site(request: Request) -> None:
         raise HttpProblem(
             "cross_site", "A page of another site cannot send a form here.", hint="Set a key, or use the worker's page."
         )
+
+
+def is_key(given: str, expected: SecretStr) -> bool:
+    """Whether it is the configured key; white space around it does not matter."""
+    # digests have one length, so that the time taken says nothing about the key's
+    return hmac.compare_digest(_digest(given.strip()), _digest(expected.get_secret_value()))
 
 
 def _digest(text: str) -> bytes:

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from serverless.http.connections import STOPPING_SECONDS, ConnectionLimits, Connections, Phase
+from serverless.http.websocket import LIVE_ROUTE, BoundedWebSocket
 from serverless.service.byte_budget import ByteBudget
 
 logger = logging.getLogger(__name__)
@@ -33,9 +34,12 @@ _FEW_CHUNKS = 4096
 _SMALL_CHUNK_BYTES = 64
 
 
-def bounded_protocol(limits: ConnectionLimits, unread: ByteBudget) -> type[asyncio.Protocol]:
-    """What uvicorn makes a connection's protocol with. unread: counts answers that clients have not taken yet."""
-    made = partial(BoundedProtocol, connections=Connections(limits), unread=unread)
+def bounded_protocol(
+    limits: ConnectionLimits, unread: ByteBudget, arriving: ByteBudget | None = None
+) -> type[asyncio.Protocol]:
+    """What uvicorn makes a connection's protocol with. unread: counts answers that clients have not taken yet.
+    arriving: counts messages of WebSockets that the app has not taken yet; None serves no WebSockets."""
+    made = partial(BoundedProtocol, connections=Connections(limits), unread=unread, arriving=arriving)
     return cast("type[asyncio.Protocol]", made)  # uvicorn calls it, and nothing else
 
 
@@ -83,6 +87,7 @@ class BoundedProtocol(H11Protocol):
         *,
         connections: Connections,
         unread: ByteBudget,
+        arriving: ByteBudget | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.conn = StrictParser()
@@ -95,6 +100,7 @@ class BoundedProtocol(H11Protocol):
         self._idle = False  # between two requests, of which nothing has come yet
         self._unsent = 0  # bytes of the answer, when it was looked at last
         self._discarded = 0
+        self._unread, self._arriving = unread, arriving
         self._hold = unread.hold(self.give_up)
 
     # -- What happens to the connection -------------------------------------------------------------------------------
@@ -119,7 +125,37 @@ class BoundedProtocol(H11Protocol):
                 self.give_up()
                 return
         super().data_received(data)
-        self._update()
+        if self.transport.get_protocol() is self:
+            self._update()
+
+    def _should_upgrade(self) -> bool:
+        """Elsewhere a client that would like to upgrade gets an ordinary answer, as HTTP allows."""
+        scope, wanted = self.scope, self._get_upgrade()
+        return wanted == b"websocket" and self._arriving is not None and scope["path"] == LIVE_ROUTE
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the connection over, its place among the others and what the client has sent already with it."""
+        if {b"content-length", b"transfer-encoding"} & {name for name, _ in self.headers}:
+            self.send_400_response("A WebSocket's request has no body.")
+            return
+        assert self._arriving is not None
+        websocket = BoundedWebSocket(
+            self.config,
+            self.server_state,
+            self.app_state,
+            self.loop,
+            connections=self._open_connections,
+            unread=self._unread,
+            arriving=self._arriving,
+        )
+        self.connections.discard(self)
+        self._open_connections.discard(self)
+        self._hold.release()
+        head = [b"%s %s HTTP/1.1" % (event.method, event.target), *(b"%s: %s" % header for header in self.headers)]
+        early, _ = self.conn.trailing_data
+        websocket.connection_made(self.transport)
+        self.transport.set_protocol(websocket)
+        websocket.data_received(b"\r\n".join([*head, b"", b""]) + early)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
