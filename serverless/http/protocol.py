@@ -130,8 +130,8 @@ class BoundedProtocol(H11Protocol):
 
     def _should_upgrade(self) -> bool:
         """Elsewhere a client that would like to upgrade gets an ordinary answer, as HTTP allows."""
-        scope, wanted = self.scope, self._get_upgrade()
-        return wanted == b"websocket" and self._arriving is not None and scope["path"] == LIVE_ROUTE
+        to_live = (self.scope["method"], self.scope["path"]) == ("GET", LIVE_ROUTE)
+        return to_live and self._arriving is not None and self._get_upgrade() == b"websocket"
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Hand the connection over, its place among the others and what the client has sent already with it."""

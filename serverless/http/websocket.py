@@ -85,8 +85,14 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if self.handshake_initiated and not self.handshake_complete:
             self.scope["state"][CONNECTION] = self
 
+    def handle_events(self) -> None:
+        """The first data is a whole head, so what makes no request is one that websockets cannot read."""
+        super().handle_events()
+        if not self.handshake_initiated:
+            self.give_up()
+
     def handle_parser_exception(self) -> None:
-        """Also for a head that only websockets refuses: no closing frame can be sent then."""
+        """Where no closing frame can be sent, close without one."""
         if self.conn.close_sent is None:
             self.give_up()
         else:

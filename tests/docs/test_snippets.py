@@ -29,6 +29,7 @@ from tests.helpers.patience import PATIENCE
 BLOCKS = [block for path in PAGES for block in blocks_of(path) if block.language]
 RUNPOD = "https://api.runpod.ai"
 LOCAL = "http://localhost:8000"
+LIVE = "ws://localhost:8000"
 BALANCED = "https://{os.environ['ENDPOINT_ID']}.api.runpod.ai"
 HAS_COMMENT = re.compile(r"\s+# .*$", re.MULTILINE)
 
@@ -74,6 +75,7 @@ def test_a_python_snippet_runs(
     block: Block, server: Running, runpod: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = block.body.replace(RUNPOD, runpod).replace(LOCAL, server.url).replace(BALANCED, server.url)
+    code = code.replace(LIVE, server.url.replace("http://", "ws://"))
     exec(compile(code, block.page.name, "exec"), {})
     if "hello.wav" in code:
         assert_is_speech(folder / "hello.wav")

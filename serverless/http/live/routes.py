@@ -39,11 +39,14 @@ async def live(websocket: WebSocket) -> None:
         await websocket.close()  # before it is accepted: status 403
         return
     offered = websocket.scope["subprotocols"]
+    key = given_key(websocket.headers, offered)
+    if settings.api_key is None or (key is not None and is_key(key, settings.api_key)):
+        _connection(websocket).allow_messages(settings.max_request_bytes)
     await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
     channel = Channel(websocket)
     code = 1006
     try:
-        closing = await _served(websocket, channel, session_id, given_key(websocket.headers, offered))
+        closing = await _served(websocket, channel, session_id, key)
         if closing is not None:
             code = closing.code
             await channel.close(closing)
@@ -55,11 +58,9 @@ async def live(websocket: WebSocket) -> None:
 
 async def _served(websocket: WebSocket, channel: Channel, session_id: str, key: str | None) -> Closing | None:
     """How to close it; None when the client has gone."""
-    state = websocket.app.state
+    state, connection = websocket.app.state, _connection(websocket)
     settings: Settings = state.settings
-    connection: BoundedWebSocket = websocket.scope["state"][CONNECTION]
-    refusal = _refusal_of(websocket)
-    first: dict[str, Any] | None = None
+    refusal, first = _refusal_of(websocket), None
     if refusal is None and settings.api_key is not None:
         if key is None:
             first = await _first_message(websocket)
@@ -67,8 +68,8 @@ async def _served(websocket: WebSocket, channel: Channel, session_id: str, key: 
             key = sent if isinstance(sent, str) else None
         if key is None or not is_key(key, settings.api_key):
             hint = f'Offer the subprotocols "{SUBPROTOCOL}" and "bearer.KEY", or send api_key in session.config.'
-            what = "is missing" if key is None else "is wrong"
-            refusal = Closing(WRONG_KEY, "wrong key"), HttpProblem("invalid_api_key", f"The API key {what}.", hint=hint)
+            problem = "The API key is missing." if key is None else "The API key is wrong."
+            refusal = Closing(WRONG_KEY, problem), HttpProblem("invalid_api_key", problem, hint=hint)
     if refusal is not None:
         closing, error = refusal
         _count_refusal(websocket, error, session_id)
@@ -90,6 +91,11 @@ async def _served(websocket: WebSocket, channel: Channel, session_id: str, key: 
         return await session.run(first)
     finally:
         held.release()
+
+
+def _connection(websocket: WebSocket) -> BoundedWebSocket:
+    connection: BoundedWebSocket = websocket.scope["state"][CONNECTION]
+    return connection
 
 
 def _refusal_of(websocket: WebSocket) -> tuple[Closing, HiggsError] | None:
