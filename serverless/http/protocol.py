@@ -97,6 +97,7 @@ class BoundedProtocol(H11Protocol):
         self._open_connections = connections
         self._limits = connections.limits
         self._stalled_seconds = connections.limits.stalled
+        self._upgraded = False  # the connection is a WebSocket's now
         self._idle = False  # between two requests, of which nothing has come yet
         self._unsent = 0  # bytes of the answer, when it was looked at last
         self._discarded = 0
@@ -125,7 +126,7 @@ class BoundedProtocol(H11Protocol):
                 self.give_up()
                 return
         super().data_received(data)
-        if self.transport.get_protocol() is self:
+        if not self._upgraded:
             self._update()
 
     def _should_upgrade(self) -> bool:
@@ -148,6 +149,7 @@ class BoundedProtocol(H11Protocol):
             unread=self._unread,
             arriving=self._arriving,
         )
+        self._upgraded = True
         self.connections.discard(self)
         self._open_connections.discard(self)
         self._hold.release()

@@ -60,7 +60,7 @@ async def voicing_of(config: Config, service: SpeechService) -> Voicing:
         parsed.output.response_format,
         _bytes_per_second(parsed),
         frozenset(parsed.warnings),
-        _speaker_tag(fields.get("speakers")),
+        _speaker_tag(fields),
         new_context(parsed.request),
     )
 
@@ -72,6 +72,12 @@ def _bytes_per_second(parsed: ParsedJob) -> int | None:
     return 24_000 * (4 if parsed.output.wav_encoding == "float32" else 2)
 
 
-def _speaker_tag(speakers: object) -> re.Pattern[str]:
-    names = list(speakers) if isinstance(speakers, Mapping) else []
-    return re.compile("|".join([r"\[SPEAKER\d{1,4}\]", *(rf"\[{re.escape(str(name))}\]" for name in names)]))
+def _speaker_tag(fields: Mapping[str, Any]) -> re.Pattern[str]:
+    """Tags of the model, and names that the configuration gives to speakers."""
+    speakers, references = fields.get("speakers"), fields.get("references")
+    named = list(speakers) if isinstance(speakers, Mapping) else []
+    for reference in references if isinstance(references, list) else [references]:
+        if isinstance(reference, Mapping):
+            named.append(reference.get("speaker_tag") or reference.get("speaker"))
+    names = [re.escape(name) for name in named if isinstance(name, str) and name.strip()]
+    return re.compile("|".join([r"\[SPEAKER\d{1,4}\]", *(rf"\[{name}\]" for name in names)]), re.IGNORECASE)

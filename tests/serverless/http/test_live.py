@@ -188,12 +188,12 @@ def test_without_any_field_a_sentence_is_one_wav_file(server: Running) -> None:
 def test_turns_of_named_speakers_keep_their_speaker(server: Running) -> None:
     with live(server.url) as client:
         client.config(**SHORT, speakers={"Anna": {"description": "a child"}, "Ben": {"description": "an old man"}})
-        client.say("[Anna] Shall we go now? It is really late. [Ben] After you.")
+        client.say("[Anna] Shall we go now? It is really late. [BEN] After you.")
         heard, _ = client.utterance()
     assert [each.start["sentence_text"] for each in heard] == [
         "[Anna] Shall we go now?",
         "It is really late.",
-        "[Ben] After you.",
+        "[BEN] After you.",
     ]
     assert not any(each.done["error"] for each in heard)
 

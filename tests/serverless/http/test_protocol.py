@@ -21,9 +21,14 @@ from serverless.http.connections import (
     connection_count,
 )
 from serverless.http.protocol import BoundedProtocol
+from serverless.http.websocket import BoundedWebSocket
 from serverless.service.byte_budget import ByteBudget
 
 LIMITS = ConnectionLimits(count=3, header=20, stalled=60, discarded=1000, linger=30)
+UPGRADE = (
+    b"GET /v1/audio/speech/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 HEAD = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"
 
 
@@ -34,6 +39,10 @@ class Transport(asyncio.Transport):
         super().__init__()
         self.unsent = 0
         self.aborted = self.closing = False
+        self.protocol: asyncio.BaseProtocol | None = None
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
 
     def write(self, data: Any) -> None:
         self.unsent += len(data)
@@ -85,6 +94,7 @@ class Server:
         self.clock = Clock()
         self.connections = Connections(limits)
         self.unread = ByteBudget(10_000_000)
+        self.arriving = ByteBudget(10_000_000)
         self.size = size
         self.answers = answers
 
@@ -98,12 +108,20 @@ class Server:
     def connect(self) -> tuple[BoundedProtocol, Transport]:
         config = uvicorn.Config(cast(Any, self.app), interface="asgi3", lifespan="off", log_config=None)
         loop = cast(asyncio.AbstractEventLoop, self.clock)
-        protocol = BoundedProtocol(config, ServerState(), {}, loop, connections=self.connections, unread=self.unread)
+        budgets = {"unread": self.unread, "arriving": self.arriving}
+        protocol = BoundedProtocol(config, ServerState(), {}, loop, connections=self.connections, **budgets)
         transport = Transport()
         protocol.connection_made(transport)
         return protocol, transport
 
-    def look_after(self, protocol: BoundedProtocol, seconds: float) -> None:
+    def upgrade(self) -> tuple[BoundedWebSocket, Transport]:
+        """A WebSocket whose handshake the app has not answered yet."""
+        protocol, transport = self.connect()
+        protocol.data_received(UPGRADE)
+        assert isinstance(transport.protocol, BoundedWebSocket)
+        return transport.protocol, transport
+
+    def look_after(self, protocol: BoundedProtocol | BoundedWebSocket, seconds: float) -> None:
         self.clock.now += seconds
         protocol.look(self.clock.now)
 
@@ -274,3 +292,47 @@ def test_connections_leave_descriptors_for_everything_else(monkeypatch: pytest.M
 def test_looks_come_often_enough_for_the_shortest_time() -> None:
     assert LIMITS.seconds_between_looks == 1
     assert replace(LIMITS, stalled=0.4).seconds_between_looks == pytest.approx(0.1)
+
+
+# -- WebSockets -------------------------------------------------------------------------------------------------------
+
+
+@in_loop
+async def test_a_websocket_keeps_the_place_of_its_connection_and_gives_it_back() -> None:
+    server = Server(replace(LIMITS, count=1), answers=False)
+    first, first_transport = server.upgrade()
+    server.look_after(first, 30)
+    assert not first_transport.aborted, "the time for headers is over with them"
+    second, second_transport = server.upgrade()
+    assert first_transport.aborted, "the one that has waited longest makes room"
+    second.connection_lost(None)
+    _, third_transport = server.upgrade()
+    server.upgrade()
+    assert (second_transport.aborted, third_transport.aborted) == (False, True)
+
+
+@in_loop
+async def test_a_websocket_whose_client_takes_nothing_is_given_up_and_one_that_reads_slowly_is_not() -> None:
+    server = Server(answers=False)
+    websocket, transport = server.upgrade()
+    transport.unsent = 100_000
+    websocket.pause_writing()
+    server.look_after(websocket, 1)
+    assert server.unread.total == 100_000
+    for _ in range(3):
+        transport.unsent -= 1
+        server.look_after(websocket, 59)
+        server.look_after(websocket, 0)
+    assert not transport.aborted
+    server.look_after(websocket, 61)
+    assert transport.aborted
+
+
+@in_loop
+async def test_a_pong_behind_a_message_that_waits_is_no_missing_pong() -> None:
+    server = Server(answers=False)
+    websocket, transport = server.upgrade()
+    websocket.read_paused = True
+    websocket.keepalive_timeout()
+    assert not transport.is_closing()
+    assert websocket.ping_timer is not None, "it is asked again"
