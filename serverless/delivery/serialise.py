@@ -14,6 +14,7 @@ from higgs_core.errors import HiggsError
 from higgs_core.rates import SAMPLING_RATE
 from serverless.delivery.response import AudioPart, SpeechResponse
 
+_SECONDS_DIGITS = 5  # to the sample: there are 24 000 in a second
 TIMING_NAMES = ("queue", "voice", "reference", "prefill", "first_audio", "decode", "codec", "encode", "total")
 
 Json = dict[str, Any]
@@ -44,7 +45,7 @@ def describe(response: SpeechResponse) -> Json:
         "audio_format": response.audio_format.name,
         "mime_type": response.audio_format.mime_type,
         "sampling_rate": speech.sampling_rate,
-        "duration_seconds": round(response.duration_seconds, 4),
+        "duration_seconds": round(response.duration_seconds, _SECONDS_DIGITS),
         "generated_text": speech.text,
         "usage": dict(speech.usage),
         "finish_reason": speech.finish_reason,
@@ -83,7 +84,7 @@ def part_json(part: AudioPart) -> Json:
         **text,
         "index": part.index,
         "is_final": False,
-        "start_seconds": round(part.start_seconds, 4),
+        "start_seconds": round(part.start_seconds, _SECONDS_DIGITS),
         "audio_base64": base64.b64encode(part.data).decode("ascii"),
         "audio_format": part.audio_format.name,
         "mime_type": part.audio_format.mime_type,

@@ -68,7 +68,7 @@ class VoiceFolder:
             files = scan(self._folder)
         except OSError:
             if strict:
-                raise broken(None, "it does not exist or is not a folder that can be read.") from None
+                raise broken(None, "the voice folder does not exist or is not a folder that can be read.") from None
             self._tell("The voice folder cannot be read at the moment; its voices stay as they were.")
             return self._contents
         self._read_config(files.get(_CONFIG), strict)
