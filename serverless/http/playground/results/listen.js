@@ -1,18 +1,17 @@
-// The "Listen" card: waveform, transport, facts, problems.
+// The "Listen" card: waveform, transport, words, download and problems of the result that is shown.
 
-import { Waveform } from "./waveform.js";
+import { Waveform } from "../audio/waveform.js";
+import { clock } from "./clock.js";
+import { hideFacts, showFacts } from "./facts.js";
+import { SpokenText } from "./spoken_text.js";
 
 const $ = (id) => document.getElementById(id);
 
-/** 63.25 -> "1:03.2" */
-export function clock(seconds) {
-  const tenths = Math.floor(seconds * 10 + 1e-6);
-  return `${Math.floor(tenths / 600)}:${String(Math.floor(tenths / 10) % 60).padStart(2, "0")}.${tenths % 10}`;
-}
-
-export class ResultView extends EventTarget {
+/** Tells "seed" when the seed of a result is to be kept. */
+export class ListenView extends EventTarget {
   #player;
   #wave;
+  #words;
   #frame = null;
   #url = null;
 
@@ -20,6 +19,7 @@ export class ResultView extends EventTarget {
     super();
     this.#player = player;
     this.#wave = new Waveform($("canvas"), () => this.draw());
+    this.#words = new SpokenText((seconds) => player.seek(seconds));
     player.addEventListener("change", () => this.#follow());
     $("play").onclick = () => (player.playing ? player.pause() : player.play());
     $("wave").onpointerdown = (event) => {
@@ -31,11 +31,13 @@ export class ResultView extends EventTarget {
     $("download").onkeydown = (event) => { if (event.key === " ") { event.preventDefault(); $("download").click(); } };
   }
 
-  start() {
+  /** A new result begins: nothing can be heard of it yet. */
+  start(script, speakers) {
     this.clearProblem();
     this.#wave.clear();
+    this.#words.start(script, speakers);
     this.#offer(null);
-    $("facts").hidden = $("warnings").hidden = true;
+    hideFacts();
     $("empty").textContent = "Waiting for the first sound…";
     $("empty").hidden = false;
     $("wave").dataset.waiting = "true";
@@ -50,51 +52,50 @@ export class ResultView extends EventTarget {
     this.#player.append(samples);
   }
 
-  /** Decodes a finished file into the player. */
-  async load(blob) {
-    const decoded = await new OfflineAudioContext(1, 1, 24000).decodeAudioData(await blob.arrayBuffer());
-    this.#player.reset(24000);
-    this.#wave.clear();
-    this.append(decoded.getChannelData(0));
-    this.#player.finish();
-  }
+  piece(piece) { this.#words.piece(piece); }
 
-  async show(item) {
+  /** A complete result in place of what was there. stay: at the same position, playing on if it plays. */
+  show(item, samples, { stay = false } = {}) {
     this.clearProblem();
-    await this.load(item.blob);
+    this.#words.start(item.text, item.speakers ?? []);
+    this.#wave.clear();
+    this.#wave.append(samples);
+    $("empty").hidden = true;
+    if (stay) this.#player.swap(samples);
+    else {
+      this.#player.reset(24000);
+      this.#player.append(samples);
+      this.#player.finish();
+    }
     this.done(item);
   }
 
   done(item) {
-    const { facts } = item;
-    const timings = facts.timings ?? {};
-    const shown = [
-      ["Length", facts.duration_seconds, (value) => `${value.toFixed(2)} s`],
-      ["First sound", timings.first_audio, (value) => `${value.toFixed(2)} s`],
-      ["Total", timings.total, (value) => `${value.toFixed(2)} s`],
-      ["Speed", timings.real_time_factor, (value) => `${(1 / value).toFixed(value > 1 ? 2 : 1)}× real time`],
-      ["Tokens", facts.usage?.total_tokens, String],
-      ["Ended", facts.finish_reason, (value) => (value === "length" ? "at the limit" : "by itself")],
-    ].filter(([, value]) => value !== undefined && value !== null);
-    $("facts").replaceChildren(...shown.map(([name, value, format]) => fact(name, format(value))));
-    if (facts.seed !== undefined) $("facts").append(this.#seed(facts.seed));
-    $("facts").hidden = shown.length === 0;
-    $("warnings").replaceChildren(...(facts.warnings ?? []).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
-    $("warnings").hidden = !facts.warnings?.length;
-    this.#offer(item);
+    $("wave").dataset.waiting = "false";
+    this.#words.done(item.facts.chunks);
+    showFacts(item.facts, (seed) => this.dispatchEvent(new CustomEvent("seed", { detail: seed })));
+    this.#offer(item.blob, `speech-${item.facts.seed ?? item.id}.${item.suffix}`);
     this.phase(`Finished, ${clock(this.#player.duration)}`);
+    this.#follow();
   }
 
-  stopped() {
+  /** partial: {blob, suffix} of what had arrived, or null. */
+  stopped(partial) {
+    this.#player.pause();
     this.#player.finish();
     this.#quiet();
-    this.phase("Stopped");
+    if (partial) this.#offer(partial.blob, `speech-partial.${partial.suffix}`, "Download this part");
+    this.phase(partial ? `Stopped, ${clock(this.#player.duration)} kept` : "Stopped");
   }
 
   problem(text, hint) {
     $("problem").replaceChildren(text);
     if (hint) $("problem").append(Object.assign(document.createElement("small"), { textContent: hint }));
     $("problem").hidden = false;
+  }
+
+  /** The result that began will not be complete. */
+  failed() {
     this.#player.finish();
     this.#quiet();
     this.phase("");
@@ -104,32 +105,22 @@ export class ResultView extends EventTarget {
   phase(text) { $("phase").textContent = text; }
   draw() { this.#wave.draw(this.#player.duration ? this.#player.position / this.#player.duration : 0); }
 
-  /** A button: the way to hear the same again is to keep its seed. */
-  #seed(seed) {
-    const keep = Object.assign(document.createElement("button"), { type: "button", className: "seed", textContent: seed });
-    keep.title = "Keep this seed for the next request";
-    keep.setAttribute("aria-label", `Keep seed ${seed} for the next request`);
-    keep.onclick = () => this.dispatchEvent(new CustomEvent("seed", { detail: seed }));
-    const pair = fact("Seed", "");
-    pair.lastElementChild.append(keep);
-    pair.className = "span";
-    return pair;
-  }
-
   #quiet() {
     $("wave").dataset.waiting = "false";
     $("empty").hidden = this.#player.duration > 0;
     $("empty").textContent = "Your speech appears here.";
   }
 
-  #offer(item) {
+  /** blob: what the link saves, or null for nothing yet. */
+  #offer(blob, name, label = "Download") {
     if (this.#url) URL.revokeObjectURL(this.#url);
-    this.#url = item ? URL.createObjectURL(item.blob) : null;
+    this.#url = blob && URL.createObjectURL(blob);
     const link = $("download");
-    link.setAttribute("aria-disabled", String(!item));
-    if (item) {
+    link.setAttribute("aria-disabled", String(!blob));
+    $("download-label").textContent = label;
+    if (blob) {
       link.href = this.#url;
-      link.download = `speech-${item.facts.seed ?? item.id}.${item.suffix}`;
+      link.download = name;
     } else {
       link.removeAttribute("href");
     }
@@ -165,6 +156,7 @@ export class ResultView extends EventTarget {
   #transport() {
     const { position, duration, playing } = this.#player;
     this.draw();
+    this.#words.light(position, duration);
     $("play").disabled = duration === 0;
     $("play").setAttribute("aria-label", playing ? "Pause" : "Play");
     $("listen").dataset.playing = String(playing);
@@ -174,13 +166,4 @@ export class ResultView extends EventTarget {
     $("wave").setAttribute("aria-valuenow", position.toFixed(1));
     if (duration) $("wave").setAttribute("aria-valuetext", `${position.toFixed(1)} of ${duration.toFixed(1)} seconds`);
   }
-}
-
-function fact(name, value) {
-  const pair = document.createElement("div");
-  pair.append(
-    Object.assign(document.createElement("dt"), { textContent: name }),
-    Object.assign(document.createElement("dd"), { textContent: value }),
-  );
-  return pair;
 }

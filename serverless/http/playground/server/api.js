@@ -7,6 +7,7 @@ export const key = {
   set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
 };
 
+/** status 0: the server was not reached. */
 export class ApiError extends Error {
   constructor(message, { status = 0, field = null, hint = null } = {}) {
     super(message);
@@ -25,37 +26,52 @@ function toError(body, status) {
   return new ApiError(message, { status, field: inner?.field ?? inner?.param, hint: inner?.hint });
 }
 
-async function failed(response) {
-  const body = await response.json().catch(() => null);
-  return toError(body, response.status);
+async function asked(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers: { ...options.headers, ...headers() } });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError("The server does not answer.");
+  }
+  if (!response.ok) throw toError(await response.json().catch(() => null), response.status);
+  return response;
 }
 
-async function getJson(path) {
-  const response = await fetch(path, { headers: headers() });
-  if (!response.ok) throw await failed(response);
-  return response.json();
-}
+const json = (body) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+const getJson = async (path) => (await asked(path)).json();
+const voicePath = (id) => `v1/audio/voices/${encodeURIComponent(id)}`;
 
 export const models = () => getJson("v1/models");
 export const voices = () => getJson("v1/audio/voices");
+export const preview = async (id) => (await asked(`${voicePath(id)}/preview`)).blob();
+export const deleteVoice = (id) => asked(voicePath(id), { method: "DELETE" });
+export const addVoice = async (body) => (await asked("v1/audio/voices", json(body))).json();
 
-/** "ready", "loading" or "failed", with the reason of a failure. */
+/** fields: {name, consent, ref_text, speaker_description}; those that are blank are left out. */
+export async function uploadVoice(clip, fields) {
+  const body = new FormData();
+  for (const [name, value] of Object.entries(fields)) if (value) body.append(name, value);
+  body.append("audio_sample", clip, "clip.wav");
+  return (await asked("v1/audio/voices", { method: "POST", body })).json();
+}
+
+/** "ready", "loading", "failed" or "offline", with the reason of a failure. */
 export async function ping() {
-  const response = await fetch("ping");
+  let response;
+  try {
+    response = await fetch("ping", { cache: "no-store" });
+  } catch {
+    return { state: "offline" };
+  }
   if (response.status === 200) return { state: "ready" };
   if (response.status === 204) return { state: "loading" };
-  return { state: "failed", reason: (await failed(response)).message };
+  return { state: "failed", reason: toError(await response.json().catch(() => null), response.status).message };
 }
 
 /** Sends a job and yields the lines of its stream: chunks with audio, the last one with usage and timings. */
 export async function* generate(job, signal) {
-  const response = await fetch("generate", {
-    method: "POST",
-    headers: { "Content-Type": "application/json", ...headers() },
-    body: JSON.stringify(job),
-    signal,
-  });
-  if (!response.ok) throw await failed(response);
+  const response = await asked("generate", { ...json(job), signal });
   let rest = "";
   for await (const text of decoded(response.body)) {
     const lines = (rest + text).split("\n");
@@ -76,6 +92,9 @@ async function* decoded(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   try {
     for (let step = await reader.read(); !step.done; step = await reader.read()) yield step.value;
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError("The connection broke off before the speech was complete.");
   } finally {
     reader.cancel().catch(() => {});
   }

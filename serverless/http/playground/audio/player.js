@@ -95,6 +95,19 @@ export class Player extends EventTarget {
     else this.#changed();
   }
 
+  /** Other samples at the same position, whether it plays or not: to compare two complete readings. */
+  swap(samples) {
+    const at = this.position;
+    const resume = this.playing;
+    if (resume) this.#silence();
+    this.playing = false;
+    this.#length = 0;
+    this.#complete = true;
+    this.append(samples);
+    this.seek(at);
+    if (resume && this.#cursor < this.#length) this.play();
+  }
+
   #silence() {
     clearInterval(this.#timer);
     for (const span of this.#spans) span.node.stop();
