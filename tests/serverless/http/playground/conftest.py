@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers.http_server import Running
 from tests.helpers.patience import PATIENCE
+from tests.serverless.http.playground.voice_routes import Voices
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -27,7 +28,8 @@ QUIET = (
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
 )
-# Listens where the speakers are: the loudest sample of everything that any context plays.
+# Listens where the speakers are: the loudest sample of everything that any context plays. Counts sounds that were stopped
+# and keeps the object URLs that are alive.
 EAR = """
 window.heard = {peak: 0, samples: 0};
 const connect = AudioNode.prototype.connect;
@@ -39,6 +41,13 @@ AudioNode.prototype.connect = function (target, ...rest) {
   }
   return connect.call(this, target, ...rest);
 };
+window.stops = 0;
+const stop = AudioBufferSourceNode.prototype.stop;
+AudioBufferSourceNode.prototype.stop = function (...rest) { window.stops++; return stop.apply(this, rest); };
+window.urls = new Set();
+const [create, revoke] = [URL.createObjectURL, URL.revokeObjectURL];
+URL.createObjectURL = (blob) => { const url = create.call(URL, blob); window.urls.add(url); return url; };
+URL.revokeObjectURL = (url) => { window.urls.delete(url); revoke.call(URL, url); };
 """
 
 
@@ -54,7 +63,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, server: Running) -> Iterator[Page]:
+def voices() -> Voices:
+    return Voices()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Running, voices: Voices) -> Iterator[Page]:
     """The playground, ready. Nothing may go to another host, and nothing may be complained about."""
     context = browser.new_context(
         viewport={"width": 1280, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
@@ -67,6 +81,7 @@ def page(browser: Browser, server: Running) -> Iterator[Page]:
     asked: list[str] = []
     opened.on("request", lambda request: asked.append(request.url))
     opened.add_init_script(EAR)
+    voices.serve(context)
     opened.goto(f"{server.url}/")
     opened.get_by_text("Ready · tiny").wait_for()
     yield opened

@@ -1,0 +1,137 @@
+"""Phones, dark mode, contrast and names for screen readers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from higgs_core.built_in import DEMO, BuiltIn
+from serverless.service.service import SpeechService
+from tests.helpers.http_server import Running
+from tests.serverless.http.playground.steps import open_advanced, speak, until, write
+from tests.serverless.http.playground.voice_routes import Voices, voice
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+AA = 4.5
+# The ratio of WCAG 2: https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio. Backgrounds here are opaque or fully clear, but
+# for gradients, which are passed over.
+LOW_CONTRAST = """
+(least) => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const channel = (value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+  const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = rgb(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const low = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const words = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    const off = element.closest(":disabled, [aria-disabled=true]"); // WCAG asks nothing of what cannot be used
+    if (!(words || element.placeholder) || off || !element.checkVisibility()) continue;
+    const style = getComputedStyle(element, element.placeholder && !element.value ? "::placeholder" : null);
+    const [one, other] = [luminance(rgb(style.color)), luminance(behind(element))].sort((a, b) => b - a);
+    const ratio = (one + 0.05) / (other + 0.05);
+    if (ratio < least) low.push(`${element.tagName}.${element.className} ${element.textContent.trim().slice(0, 30)}: ${ratio.toFixed(2)}`);
+  }
+  return low;
+}
+"""
+
+
+@pytest.mark.parametrize("built_in", [DEMO, None])
+def test_a_phone_shows_everything_in_one_column(
+    browser: Browser, server: Running, monkeypatch: pytest.MonkeyPatch, built_in: BuiltIn | None, voices: Voices
+) -> None:
+    monkeypatch.setattr(SpeechService, "built_in", built_in)
+    context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    voices.serve(context)
+    page = context.new_page()
+    page.goto(f"{server.url}/")
+    page.get_by_text("Ready · tiny").wait_for()
+    speak_button = page.get_by_role("button", name="Speak", exact=True).bounding_box()
+    assert speak_button is not None
+    assert speak_button["y"] + speak_button["height"] <= 740  # in reach without scrolling
+    page.get_by_role("button", name="Greeting").tap()
+    page.get_by_role("button", name="Speak", exact=True).tap()
+    page.locator("#phase", has_text="Finished").wait_for()
+    open_advanced(page)
+    page.get_by_role("button", name="Conversation").first.tap()
+    page.get_by_role("button", name="Compare with another seed").tap()
+    page.get_by_role("button", name="Keep A").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    context.close()
+
+
+def test_an_error_on_a_phone_is_scrolled_into_view(browser: Browser, server: Running) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{server.url}/")
+    page.get_by_text("Ready · tiny").wait_for()
+    write(page)
+    page.get_by_label("Longest piece, seconds", exact=True).fill("100000")
+    page.locator("#advanced").evaluate("details => { details.open = false; scrollTo(0, 0); }")
+    page.get_by_role("button", name="Speak", exact=True).tap()
+    said = page.locator(".wrong")
+    said.wait_for()
+    box = said.bounding_box()
+    assert box is not None
+    assert 0 <= box["y"] < page.evaluate("document.getElementById('generate').getBoundingClientRect().top")
+    context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_all_words_can_be_read(page: Page, theme: str, voices: Voices) -> None:
+    page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
+    page.get_by_role("group", name="Examples").get_by_role("button", name="Conversation").click()
+    page.get_by_role("button", name="Add a turn").click()
+    page.get_by_role("button", name="Whisper").click()
+    speak(page)
+    until(page, "document.querySelectorAll('#spoken .now').length === 1")
+    open_advanced(page)
+    page.get_by_label("Longest piece, seconds", exact=True).fill("-1")
+    page.get_by_role("textbox", name="Turn 4, Ben").fill("And what else?")
+    page.get_by_role("button", name="Speak", exact=True).click()
+    page.locator(".wrong").wait_for()
+    assert page.evaluate(LOW_CONTRAST, AA) == []
+    page.get_by_role("button", name="Describe a voice").click()
+    assert page.evaluate(LOW_CONTRAST, AA) == []
+
+
+def test_the_theme_is_switched_and_kept(page: Page) -> None:
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.get_by_role("button", name="Switch between dark and light").click()
+    dark = page.evaluate(paper)
+    assert dark != light
+    page.reload()
+    page.get_by_text("Ready · tiny").wait_for()
+    assert page.evaluate(paper) == dark
+
+
+def test_every_control_has_a_name(page: Page, voices: Voices) -> None:
+    voices.listed.append(voice("Newcomer", "saved"))
+    page.reload()
+    page.get_by_text("Ready · tiny").wait_for()
+    open_advanced(page)
+    page.get_by_role("group", name="Examples").get_by_role("button", name="Conversation").click()
+    page.get_by_role("button", name="Describe a voice").click()
+    nameless = nameless_controls(page)
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    assert nameless + nameless_controls(page) == []
+
+
+def nameless_controls(page: Page) -> list[Any]:
+    found = page.evaluate(
+        """() => [...document.querySelectorAll("button, input:not([type=file]), select, textarea, a, [role=slider]")]
+        .filter(e => e.checkVisibility())
+        .filter(e => !(e.ariaLabel || e.textContent.trim() || e.labels?.[0]?.textContent.trim() || e.title))
+        .map(e => e.outerHTML)"""
+    )
+    return list(found)
