@@ -85,7 +85,7 @@ export class Gallery extends EventTarget {
     find(".voice-about").textContent = about;
     find(".voice-about").title = voice.ready === false ? `${about}. It is made when it is first heard.` : about;
     const sample = find(".preview");
-    if (voice.source === "model") sample.remove();
+    if (voice.source !== "clip" && !voice.preview_url) sample.remove();
     sample.dataset.state = "idle";
     sample.title = `Play a sample of ${voice.name}`;
     sample.setAttribute("aria-label", sample.title);

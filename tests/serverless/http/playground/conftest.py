@@ -28,8 +28,8 @@ QUIET = (
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
 )
-# Listens where the speakers are: the loudest sample of everything that any context plays. Counts sounds that were stopped
-# and keeps the object URLs that are alive.
+# Listens where the speakers are: the loudest sample of everything that any context plays. Counts sounds that were
+# stopped, and keeps the object URLs that are alive.
 EAR = """
 window.heard = {peak: 0, samples: 0};
 const connect = AudioNode.prototype.connect;

@@ -32,7 +32,9 @@ def test_only_what_was_changed_is_sent(page: Page) -> None:
     assert request_of(page) == told | {"temperature": 0, "seed": str(2**62 + 1)}
     page.get_by_role("button", name="Back to the defaults").click()
     assert request_of(page) == told
-    page.get_by_label("Longest piece, seconds", exact=True).fill("104")  # not the same as saying nothing, which follows the text
+    page.get_by_label("Longest piece, seconds", exact=True).fill(
+        "104"
+    )  # not the same as saying nothing, which follows the text
     page.get_by_label(re.compile("^Speed")).fill("1.25")
     assert request_of(page) == told | {"max_new_tokens": 2600, "speed": 1.25}
 

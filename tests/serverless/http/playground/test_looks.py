@@ -38,7 +38,8 @@ LOW_CONTRAST = """
     const style = getComputedStyle(element, element.placeholder && !element.value ? "::placeholder" : null);
     const [one, other] = [luminance(rgb(style.color)), luminance(behind(element))].sort((a, b) => b - a);
     const ratio = (one + 0.05) / (other + 0.05);
-    if (ratio < least) low.push(`${element.tagName}.${element.className} ${element.textContent.trim().slice(0, 30)}: ${ratio.toFixed(2)}`);
+    const about = `${element.tagName}.${element.className} ${element.textContent.trim().slice(0, 30)}`;
+    if (ratio < least) low.push(`${about}: ${ratio.toFixed(2)}`);
   }
   return low;
 }

@@ -77,12 +77,12 @@ def test_two_seeds_are_compared_at_the_same_position_and_one_is_kept(page: Page)
     position = page.get_by_role("slider", name="Playback position")
     position.press("Home")
     position.press("ArrowRight")
-    until(page, "document.getElementById('wave').ariaValueNow === '1.0'")
-    length = position.get_attribute("aria-valuemax")
+    until(page, "document.getElementById('wave').ariaValueNow !== '0.0'")
+    now = position.get_attribute("aria-valuenow")
     first.click()
-    until(page, f"document.getElementById('wave').ariaValueMax !== '{length}'")
-    assert position.get_attribute("aria-valuenow") == "1.0"
-    assert page.locator("#facts").get_by_role("button", name="Keep seed 1 for").is_visible()
+    page.locator("#facts").get_by_role("button", name="Keep seed 1 for").wait_for()
+    until(page, f"document.getElementById('wave').ariaValueNow === '{now}'")
+    assert first.get_attribute("aria-pressed") == "true"
     assert page.locator("#recent li").count() == 2
     page.get_by_role("button", name="Keep A").click()
     page.locator("#phase", has_text="Kept").wait_for()

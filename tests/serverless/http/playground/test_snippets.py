@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +43,7 @@ def snippet(page: Page, name: str) -> str:
 def filled(page: Page, clip: Path) -> None:
     """Everything at once: hard text, a scene, a clip, settings."""
     write(page, HARD)
-    page.get_by_label("Scene", exact=True).fill("By the sea, it's \"windy\".")
+    page.get_by_label("Scene", exact=True).fill('By the sea, it\'s "windy".')
     page.locator("input[type=file]").set_input_files(clip)
     page.get_by_label("Words spoken in the clip").fill("Two tones.")
     page.get_by_label("How lively", exact=True).fill("0.5")

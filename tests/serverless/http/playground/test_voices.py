@@ -19,6 +19,13 @@ from tests.serverless.http.playground.voice_routes import Voices
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
+KEPT_CLIPS = """new Promise((resolve) => {
+  indexedDB.open("higgs-audio-playground").onsuccess = ({ target: { result: database } }) => {
+    const count = database.transaction("clips").objectStore("clips").count();
+    count.onsuccess = () => { database.close(); resolve(count.result); };
+  };
+})"""
+
 
 def dialog(page: Page, name: str) -> Locator:
     return page.get_by_role("dialog", name=name)
@@ -94,6 +101,7 @@ def test_a_clip_is_kept_with_the_draft_and_another_voice_does_not_lose_it(page: 
     card(page, "Belinda").check()
     card(page, "Your clip").check()
     before = request_of(page)
+    until(page, KEPT_CLIPS)
     page.reload()
     page.get_by_text("Ready · tiny").wait_for()
     assert request_of(page) == before
