@@ -14,6 +14,7 @@ export class SpeechForm extends EventTarget {
   text = new TextEditor();
   choices = new VoiceChoices();
   defaults = {};
+  #preset = "speech"; // what the controls that nobody has touched follow
 
   constructor() {
     super();
@@ -24,10 +25,11 @@ export class SpeechForm extends EventTarget {
     this.choices.addEventListener("change", () => this.#changed());
     $("form").oninput = (event) => {
       forgive(event.target);
+      if (event.target.id === "preset") this.#follow(this.defaults, this.#preset);
       this.#changed();
     };
     $("reset").onclick = () => {
-      setValues({ speed: $("speed").value }, this.defaults);
+      this.#set({ speed: $("speed").value });
       this.#changed();
     };
   }
@@ -43,7 +45,7 @@ export class SpeechForm extends EventTarget {
 
   restore({ text = {}, scene = "", voices = {}, settings = {} }) {
     $("scene").value = scene;
-    setValues(settings, this.defaults);
+    this.#set(settings);
     this.choices.restore(voices);
     this.text.restore(text);
   }
@@ -56,13 +58,19 @@ export class SpeechForm extends EventTarget {
 
   /** The server's defaults: controls that nobody has touched follow them. */
   setDefaults(defaults) {
-    const untouched = values();
     const before = this.defaults;
     this.defaults = defaults;
-    setValues({}, before);
-    const old = values();
-    setValues(Object.fromEntries(Object.entries(untouched).filter(([name, value]) => value !== old[name])), defaults);
+    this.#follow(before, this.#preset);
     this.#changed();
+  }
+
+  /** Controls that nobody has touched since they followed `before` and its preset follow what holds now. */
+  #follow(before, preset) {
+    const now = values();
+    setValues({ preset }, before);
+    const old = { ...values(), preset: null };
+    setValues(Object.fromEntries(Object.entries(now).filter(([name, value]) => value !== old[name])), this.defaults);
+    this.#preset = now.preset;
   }
 
   setSeed(seed) {
@@ -72,6 +80,11 @@ export class SpeechForm extends EventTarget {
   }
 
   input(snapshot = this.snapshot()) { return buildInput(snapshot, this.defaults); }
+
+  #set(settings) {
+    setValues(settings, this.defaults);
+    this.#preset = values().preset;
+  }
 
   #changed() {
     markStyle();

@@ -1,10 +1,13 @@
 // How to speak, in words of people: the values of the form's controls, what they are called, and what they mean.
 
+import { withPreset } from "./presets.js";
+
 const $ = (id) => document.getElementById(id);
 const COLUMNS_PER_SECOND = 25; // decode steps that make a second of speech
 
 /** Each control by its name: the request's field, and how a value of the one is written as the other. */
 export const SETTINGS = [
+  { name: "preset", field: "preset", label: "Kind of sound", usual: "speech", choice: true },
   { name: "speed", field: "speed", label: "Speed", usual: 1 },
   { name: "temperature", field: "temperature", label: "How lively", usual: 0.3 },
   { name: "top_p", field: "top_p", label: "Range of sounds", usual: 1 },
@@ -15,6 +18,10 @@ export const SETTINGS = [
     toField: (seconds) => Math.round(seconds * COLUMNS_PER_SECOND), fromField: (columns) => columns / COLUMNS_PER_SECOND,
   },
   { name: "chunk_method", field: "chunk_method", label: "Long text", usual: "auto", choice: true },
+  {
+    name: "chunk_parallel", field: "chunk_parallel", label: "Pieces of a long text", usual: false, choice: true,
+    toField: (chosen) => chosen === "true",
+  },
   { name: "ras_win_len", field: "ras_win_len", label: "Watch for repeats over" },
   { name: "ras_win_max_num_repeat", field: "ras_win_max_num_repeat", label: "Repeats allowed there" },
   { name: "response_format", field: "response_format", label: "File", usual: "wav", choice: true },
@@ -33,7 +40,8 @@ const LIVELY = [
 export const values = () => Object.fromEntries(SETTINGS.map(({ name }) => [name, $(name).value]));
 
 /** Puts values into the controls; what is not given takes the server's default. */
-export function setValues(given, defaults) {
+export function setValues(given, serverDefaults) {
+  const defaults = withPreset(serverDefaults, given.preset ?? "speech");
   for (const { name, field, usual } of SETTINGS) {
     const fallback = RANGES.has(name) || usual !== undefined ? String(defaults[field] ?? usual) : "";
     $(name).value = given[name] ?? fallback;
@@ -42,14 +50,16 @@ export function setValues(given, defaults) {
 }
 
 /** Only what differs from the defaults goes into the request, so that it reads as what was meant. */
-export function fieldsOf(given, defaults) {
+export function fieldsOf(given, serverDefaults) {
+  const defaults = withPreset(serverDefaults, given.preset);
   const fields = {};
   for (const { name, field, usual, choice, toField } of SETTINGS) {
     const text = (given[name] ?? "").trim();
     const number = Number(text);
     // a whole number that JavaScript cannot hold goes as text; the server reads it exactly
     const exact = Number.isInteger(number) && !Number.isSafeInteger(number) ? text : number;
-    const value = choice ? text : toField ? toField(number) : exact;
+    const plain = choice ? text : exact;
+    const value = toField ? toField(choice ? text : number) : plain;
     if (text !== "" && value !== (defaults[field] ?? usual)) fields[field] = value;
   }
   return fields;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from serverless.payload.presets import PRESETS
 from tests.helpers.patience import wait_until
 from tests.serverless.http.playground.steps import WORDS, card, open_advanced, request_of, speak, text_box, until, write
 
@@ -37,6 +38,27 @@ def test_only_what_was_changed_is_sent(page: Page) -> None:
     )  # not the same as saying nothing, which follows the text
     page.get_by_label(re.compile("^Speed")).fill("1.25")
     assert request_of(page) == told | {"max_new_tokens": 2600, "speed": 1.25}
+
+
+def test_a_kind_of_sound_sets_what_nobody_has_set(page: Page) -> None:
+    write(page, seed=None)
+    open_advanced(page)
+    lively, kind = page.get_by_label("How lively", exact=True), page.get_by_label("Kind of sound", exact=True)
+    page.get_by_label("Sounds to choose from", exact=True).fill("20")
+    kind.select_option("music")
+    assert lively.input_value() == "1"
+    assert request_of(page) == {"script": WORDS, "preset": "music", "top_k": 20}
+    lively.fill("0.8")
+    kind.select_option("speech")
+    assert request_of(page) == {"script": WORDS, "temperature": 0.8, "top_k": 20}
+    page.get_by_label("Pieces of a long text", exact=True).select_option("true")
+    assert request_of(page)["chunk_parallel"] is True
+
+
+def test_the_page_knows_the_presets_of_the_server(page: Page) -> None:
+    shown = page.evaluate("import('./playground/form/presets.js').then(({ PRESETS }) => PRESETS)")
+    assert shown == {name: dict(fields) for name, fields in PRESETS.items()}
+    assert page.locator("#preset option").evaluate_all("all => all.map(one => one.value)") == list(PRESETS)
 
 
 def test_a_style_fills_the_scene_and_a_second_press_empties_it(page: Page) -> None:
