@@ -5,6 +5,8 @@ import { SETTINGS } from "./settings.js";
 const $ = (id) => document.getElementById(id);
 const TEXT_FIELDS = /^(?:script|input|text|prompt|dialogue|script_speaker_tag)\b/;
 const VOICE_FIELDS = /^(?:voice|references?|speakers|reference_\w+)\b/;
+const VOICES = "voice-choice"; // the name of the cards' radio buttons
+const wrongId = (control) => `wrong-${control.id || control.name || "turn"}`;
 
 /** Where a field of the request stands: {control, label, words}, or null. `text`: the control that holds the text. */
 function placeOf(field, text) {
@@ -38,7 +40,7 @@ export function showFieldError({ field, message, hint }, text) {
 /** Marks a control, says why below it, and leads there. */
 export function showAt(control, message, after = control) {
   forgive(control);
-  const said = Object.assign(document.createElement("p"), { className: "wrong", id: `wrong-${control.id || "voice"}`, textContent: message });
+  const said = Object.assign(document.createElement("p"), { className: "wrong", id: wrongId(control), textContent: message });
   said.setAttribute("role", "alert");
   after.insertAdjacentElement("afterend", said);
   control.setAttribute("aria-invalid", "true");
@@ -49,10 +51,11 @@ export function showAt(control, message, after = control) {
   said.scrollIntoView({ block: "center" });
 }
 
-/** Takes the mark away, once the person has changed something there. */
-export function forgive(control) {
-  if (control.getAttribute?.("aria-invalid") !== "true") return;
-  document.getElementById(`wrong-${control.id || "voice"}`)?.remove();
+/** Takes the mark away, once the person has changed something there. Voices are one group. */
+export function forgive(changed) {
+  const control = changed.name === VOICES ? document.querySelector(`[name="${VOICES}"][aria-invalid]`) : changed;
+  if (control?.getAttribute("aria-invalid") !== "true") return;
+  document.getElementById(wrongId(control))?.remove();
   control.removeAttribute("aria-invalid");
   if (control.dataset.describedBefore) control.setAttribute("aria-describedby", control.dataset.describedBefore);
   else control.removeAttribute("aria-describedby");

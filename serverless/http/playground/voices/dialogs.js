@@ -77,7 +77,7 @@ export class VoiceDialog extends EventTarget {
 
   #send() {
     const given = (name) => $(`new-${name}`).value.trim();
-    const name = given("name");
+    const name = given("name").replace(/\s+/g, "_"); // the server's names have no spaces
     if (this.#kind === "clip") {
       return api.uploadVoice(this.#source.blob, { name, consent: "true", ref_text: given("transcript"), speaker_description: given("description") });
     }

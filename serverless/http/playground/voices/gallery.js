@@ -2,7 +2,7 @@
 
 const $ = (id) => document.getElementById(id);
 const FEW = 6; // cards that are shown before "All voices" is pressed
-const MANY = 16; // from here on a search helps
+const MANY = 12; // from here on a search helps
 const SOURCES = { shipped: "built in", folder: "of this server", uploaded: "uploaded", designed: "described", saved: "saved", model: "", clip: "" };
 const OWN = ["uploaded", "designed", "saved"];
 const ORDER = { model: 0, clip: 1, uploaded: 2, designed: 2, saved: 2, folder: 3, shipped: 4 };

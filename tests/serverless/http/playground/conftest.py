@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 
 from tests.helpers.http_server import Running
 from tests.helpers.patience import PATIENCE
-from tests.serverless.http.playground.voice_routes import Voices
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -63,12 +63,16 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def voices() -> Voices:
-    return Voices()
+def server(server: Running) -> Iterator[Running]:
+    """The shared server, in which no test leaves a voice behind."""
+    yield server
+    voices = f"{server.url}/v1/audio/voices"
+    for voice in requests.get(voices, timeout=PATIENCE).json()["uploaded_voices"]:
+        requests.delete(f"{voices}/{voice['id']}", timeout=PATIENCE)
 
 
 @pytest.fixture
-def page(browser: Browser, server: Running, voices: Voices) -> Iterator[Page]:
+def page(browser: Browser, server: Running) -> Iterator[Page]:
     """The playground, ready. Nothing may go to another host, and nothing may be complained about."""
     context = browser.new_context(
         viewport={"width": 1280, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
@@ -81,7 +85,6 @@ def page(browser: Browser, server: Running, voices: Voices) -> Iterator[Page]:
     asked: list[str] = []
     opened.on("request", lambda request: asked.append(request.url))
     opened.add_init_script(EAR)
-    voices.serve(context)
     opened.goto(f"{server.url}/")
     opened.get_by_text("Ready · tiny").wait_for()
     yield opened
@@ -96,7 +99,7 @@ def clip(tmp_path: Path) -> Path:
     import soundfile
 
     path = tmp_path / "clip.flac"
-    seconds = np.arange(48_000) / 48_000
+    seconds = np.arange(4 * 48_000) / 48_000
     stereo = np.stack([np.sin(2_000 * seconds), 0.3 * np.sin(1_400 * seconds)], axis=1)
     soundfile.write(path, 0.4 * stereo, 48_000)
     return path

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import requests
+
 from serverless.payload.presets import PRESETS
-from tests.helpers.patience import wait_until
+from tests.helpers.http_server import Running
+from tests.helpers.patience import PATIENCE
 from tests.serverless.http.playground.steps import WORDS, card, open_advanced, request_of, speak, text_box, until, write
 
 if TYPE_CHECKING:
@@ -183,11 +186,14 @@ def test_a_draft_that_cannot_be_read_is_left_out(page: Page) -> None:
     assert request_of(page) == {"script": ""}
 
 
-def test_a_voice_that_is_gone_leaves_the_draft(page: Page, voices: Any) -> None:
-    write(page, seed=None)
-    card(page, "Belinda").check()
-    until(page, "localStorage.getItem('higgs-audio-draft').includes('belinda')")
-    voices.listed = [each for each in voices.listed if each["id"] != "belinda"]
+def test_a_voice_that_is_gone_leaves_the_draft(page: Page, server: Running) -> None:
+    voices = f"{server.url}/v1/audio/voices"
+    requests.post(voices, json={"name": "passing", "description": "feminine, warm"}, timeout=PATIENCE)
     reload(page)
-    page.get_by_text("has no voice belinda any more").wait_for()
-    wait_until(lambda: request_of(page) == {"script": WORDS})
+    write(page, seed=None)
+    card(page, "Passing").check()
+    until(page, "localStorage.getItem('higgs-audio-draft')?.includes('passing')")
+    requests.delete(f"{voices}/passing", timeout=PATIENCE)
+    reload(page)
+    page.get_by_text("has no voice passing any more").wait_for()
+    assert request_of(page) == {"script": WORDS}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from higgs_core.built_in import DEMO, BuiltIn
 from serverless.service.service import SpeechService
 from tests.helpers.http_server import Running
+from tests.helpers.patience import PATIENCE
 from tests.serverless.http.playground.steps import open_advanced, speak, until, write
-from tests.serverless.http.playground.voice_routes import Voices, voice
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -48,11 +49,10 @@ LOW_CONTRAST = """
 
 @pytest.mark.parametrize("built_in", [DEMO, None])
 def test_a_phone_shows_everything_in_one_column(
-    browser: Browser, server: Running, monkeypatch: pytest.MonkeyPatch, built_in: BuiltIn | None, voices: Voices
+    browser: Browser, server: Running, monkeypatch: pytest.MonkeyPatch, built_in: BuiltIn | None
 ) -> None:
     monkeypatch.setattr(SpeechService, "built_in", built_in)
     context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
-    voices.serve(context)
     page = context.new_page()
     page.goto(f"{server.url}/")
     page.get_by_text("Ready · tiny").wait_for()
@@ -88,7 +88,7 @@ def test_an_error_on_a_phone_is_scrolled_into_view(browser: Browser, server: Run
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_all_words_can_be_read(page: Page, theme: str, voices: Voices) -> None:
+def test_all_words_can_be_read(page: Page, theme: str) -> None:
     page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
     page.get_by_role("group", name="Examples").get_by_role("button", name="Conversation").click()
     page.get_by_role("button", name="Add a turn").click()
@@ -116,8 +116,9 @@ def test_the_theme_is_switched_and_kept(page: Page) -> None:
     assert page.evaluate(paper) == dark
 
 
-def test_every_control_has_a_name(page: Page, voices: Voices) -> None:
-    voices.listed.append(voice("Newcomer", "saved"))
+def test_every_control_has_a_name(page: Page, server: Running) -> None:
+    body = {"name": "newcomer", "description": "feminine, warm"}
+    requests.post(f"{server.url}/v1/audio/voices", json=body, timeout=PATIENCE)
     page.reload()
     page.get_by_text("Ready · tiny").wait_for()
     open_advanced(page)

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 from pydantic import SecretStr
 
 from higgs_core.built_in import DEMO, BuiltIn
 from serverless.config.settings import Settings
 from serverless.service.service import SpeechService
 from tests.helpers.http_server import Running, serving_http
+from tests.helpers.patience import PATIENCE
 from tests.serverless.http.playground.steps import speak, text_box, write
-from tests.serverless.http.playground.voice_routes import Voices, voice
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -74,7 +75,7 @@ def test_the_page_says_what_a_built_in_checkpoint_is_and_nothing_of_another(
     page.close()
 
 
-def test_a_server_that_goes_away_is_told_and_its_return_noticed(page: Page, voices: Voices) -> None:
+def test_a_server_that_goes_away_is_told_and_its_return_noticed(page: Page, server: Running) -> None:
     write(page, seed=None)
     button = page.get_by_role("button", name="Speak", exact=True)
 
@@ -89,7 +90,8 @@ def test_a_server_that_goes_away_is_told_and_its_return_noticed(page: Page, voic
     text_box(page).press("Control+Enter")
     assert page.locator("#phase").inner_text() == ""
 
-    voices.listed.append(voice("Newcomer", "saved"))
+    body = {"name": "newcomer", "description": "feminine, warm"}
+    requests.post(f"{server.url}/v1/audio/voices", json=body, timeout=PATIENCE)
     page.unroute("**/ping", gone)
     page.get_by_text("Ready · tiny").wait_for()
     page.locator("#gallery").get_by_role("radio", name="Newcomer").wait_for()  # it may be another server now
@@ -113,8 +115,12 @@ def test_offline_is_said_and_ends_by_itself(browser: Browser, server: Running) -
     context.close()
 
 
-def test_a_connection_that_breaks_off_is_told_in_words(page: Page) -> None:
+def test_a_connection_that_breaks_off_is_told_in_words(browser: Browser, server: Running) -> None:
+    page = browser.new_page()
     page.route("**/generate", lambda route: route.abort())
+    page.goto(f"{server.url}/")
+    page.get_by_text("Ready · tiny").wait_for()
     write(page, seed=None)
     page.get_by_role("button", name="Speak", exact=True).click()
     page.locator("#problem", has_text="The server does not answer.").wait_for()
+    page.close()
