@@ -8,6 +8,7 @@ const PLACES = {
   name: "new-name", description: "new-description", speaker_description: "new-description", seed: "new-seed",
   transcript: "new-transcript", ref_text: "new-transcript", consent: "new-consent",
 };
+const CONSENT = "The person who speaks has agreed, as the user of the playground says.";
 const SHOWN = { clip: ["description", "transcript", "consent"], result: ["transcript"], design: ["description", "seed"] };
 const TITLES = {
   clip: ["Save this voice", "The clip is stored on the server, and everyone who uses it can speak with this voice."],
@@ -79,7 +80,7 @@ export class VoiceDialog extends EventTarget {
     const given = (name) => $(`new-${name}`).value.trim();
     const name = given("name").replace(/\s+/g, "_"); // the server's names have no spaces
     if (this.#kind === "clip") {
-      return api.uploadVoice(this.#source.blob, { name, consent: "true", ref_text: given("transcript"), speaker_description: given("description") });
+      return api.uploadVoice(this.#source.blob, { name, consent: CONSENT, ref_text: given("transcript"), speaker_description: given("description") });
     }
     if (this.#kind === "result") return api.addVoice({ name, audio_tokens: this.#source.codes, transcript: given("transcript") });
     const seed = given("seed");
