@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,13 +23,18 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).parent.parent
 PATIENCE_MS = 600_000
 MAX_BYTES = 300_000
-DESKTOP = {"width": 1280, "height": 1060}
+DESKTOP = {"width": 1280, "height": 1330}
 PHONE = {"width": 390, "height": 844}
 SEED = "4"
 STORY = (
     "The lighthouse had been dark for eleven years when the lamp came on by itself. "
     "Nobody in the village said a word about it."
 )
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
@@ -40,6 +46,10 @@ def served() -> Iterator[str]:
     command = [sys.executable, "-m", "serverless.http_server"]
     with subprocess.Popen(command, cwd=ROOT, env=os.environ | settings, stdout=subprocess.DEVNULL) as server:
         try:
+            while not answers(port):
+                if server.poll() is not None:
+                    raise SystemExit("The server has ended; its lines say why.")
+                time.sleep(0.1)
             yield f"http://127.0.0.1:{port}/"
         finally:
             server.terminate()
@@ -82,6 +92,7 @@ def desktop(browser: Browser, url: str, file: Path) -> None:
         page.locator("#more-voices").click()
         page.locator(f".voice[data-id={voice}] input").check()
         page.locator("#more-voices").click()
+    spoken(page, steps=1)  # the voices are made while the first reading waits for them
     spoken(page, steps=3)
     page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=file)
@@ -92,7 +103,7 @@ def phone(browser: Browser, url: str, file: Path) -> None:
     page = opened(
         browser, url, viewport=PHONE, device_scale_factor=2, is_mobile=True, has_touch=True, color_scheme="dark"
     )
-    page.get_by_label("Text", exact=True).fill(STORY)
+    page.get_by_role("textbox", name="Text", exact=True).fill(STORY)
     page.get_by_role("button", name="Bedtime story").click()
     spoken(page, steps=4)
     page.locator("#listen").evaluate("card => scrollTo(0, card.getBoundingClientRect().top + scrollY - 14)")
