@@ -24,6 +24,8 @@ export const SETTINGS = [
   },
   { name: "ras_win_len", field: "ras_win_len", label: "Watch for repeats over" },
   { name: "ras_win_max_num_repeat", field: "ras_win_max_num_repeat", label: "Repeats allowed there" },
+  { name: "normalize_numbers", field: "normalize_numbers", label: "Numbers and units", usual: "", choice: true },
+  { name: "loudness", field: "loudness", label: "Loudness", usual: "", choice: true, toField: Number },
   { name: "response_format", field: "response_format", label: "File", usual: "wav", choice: true },
 ];
 const RANGES = new Set(["speed", "temperature", "top_p"]); // sliders always have a value

@@ -55,7 +55,10 @@ def test_a_kind_of_sound_sets_what_nobody_has_set(page: Page) -> None:
     kind.select_option("speech")
     assert request_of(page) == {"script": WORDS, "temperature": 0.8, "top_k": 20}
     page.get_by_label("Pieces of a long text", exact=True).select_option("true")
-    assert request_of(page)["chunk_parallel"] is True
+    page.get_by_label("Numbers and units", exact=True).select_option("de")
+    page.get_by_label("Loudness", exact=True).select_option("-16")
+    told = {"chunk_parallel": True, "normalize_numbers": "de", "loudness": -16}
+    assert request_of(page) == {"script": WORDS, "temperature": 0.8, "top_k": 20} | told
 
 
 def test_the_page_knows_the_presets_of_the_server(page: Page) -> None:
