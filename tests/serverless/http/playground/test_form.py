@@ -59,6 +59,8 @@ def test_a_kind_of_sound_sets_what_nobody_has_set(page: Page) -> None:
     page.get_by_label("Loudness", exact=True).select_option("-16")
     told = {"chunk_parallel": True, "normalize_numbers": "de", "loudness": -16}
     assert request_of(page) == {"script": WORDS, "temperature": 0.8, "top_k": 20} | told
+    speak(page)
+    assert not page.locator("#warnings", has_text="ignored").count()
 
 
 def test_the_page_knows_the_presets_of_the_server(page: Page) -> None:
