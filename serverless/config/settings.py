@@ -50,6 +50,7 @@ from serverless.config.types import (
     Mode,
     Names,
     OptionalFloat,
+    Origins,
     ResponseFormat,
     WebAddress,
     Weights,
@@ -114,6 +115,9 @@ class Settings(Limits):
         None, validation_alias="PORT_HEALTH", ge=1, le=65_535, description="1 to 65535, or blank for PORT"
     )
     api_key: SecretStr | None = Field(None, description="the bearer key of the HTTP mode")
+    public_lists: bool = Field(False, description="0 or 1")
+    cors_origins: Origins = Field((), description="origins such as https://app.example with commas between them, or *")
+    docs: bool = Field(True, description="0 or 1")
 
     # Where clips may come from and results may go.
     reference_dirs: Folders = Field(

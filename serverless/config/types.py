@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 
 MAX_CONCURRENCY = 256
+ANY_ORIGIN = "*"
 
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _LEVELS = {"WARN": "WARNING", "FATAL": "CRITICAL"}  # logging knows them under both names
@@ -55,6 +56,24 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+def _listed(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _origin(value: str) -> str:
+    """An origin as browsers write it, in lower case and without a slash at its end."""
+    parts = urlsplit(value)
+    if not is_web_address(value) or parts.path not in ("", "/"):
+        raise ValueError("not an origin")
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def _all_or_some(origins: tuple[str, ...]) -> tuple[str, ...]:
+    if ANY_ORIGIN in origins and len(origins) > 1:
+        raise ValueError("* beside others")
+    return tuple(dict.fromkeys(origins))
+
+
 def _web_address(value: str) -> str:
     if not is_web_address(value):
         raise ValueError("not an http(s) address")
@@ -85,4 +104,6 @@ LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], B
 Folder = Annotated[Path, AfterValidator(_absolute)]
 Folders = Annotated[tuple[Folder, ...], BeforeValidator(_folders)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Origin = Literal["*"] | Annotated[str, AfterValidator(_origin)]
+Origins = Annotated[tuple[Origin, ...], BeforeValidator(_listed), AfterValidator(_all_or_some)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]

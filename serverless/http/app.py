@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import FileResponse, Response
+from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from higgs_core.version import VERSION
-from serverless.http import errors, generate, health, openai, voices
+from serverless.http import errors, generate, health, models, openai, voices
 from serverless.http.body import HeldBodies, JsonBodies
 from serverless.http.connections import RESERVED, connection_count
 from serverless.http.guard import GuardedHeaders, require_key
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from serverless.service.service import SpeechService
 
 PLAYGROUND = Path(__file__).parent / "playground"
+EXPOSED_HEADERS = ("X-Request-Id", "X-Warnings", "Retry-After")
+"""What a page of an allowed origin may read of an answer's headers."""
 SPEECH_ROUTES = frozenset({"/generate", SPEECH_ROUTE})
 
 pages = APIRouter()
@@ -62,9 +65,18 @@ def create_app(service: SpeechService, settings: Settings, *, on_fatal: Callable
     service.observe_jobs(lambda _: end_if_dead(app))
     app.add_middleware(CountedRequests, metrics=app.state.metrics, routes=SPEECH_ROUTES)
     app.add_middleware(HeldBodies, budget=app.state.bodies.budget)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["*"],  # OpenAI's client for browsers sends a dozen of its own
+            allow_credentials=False,  # the key is a header; there are no cookies
+            expose_headers=EXPOSED_HEADERS,
+        )
     app.add_middleware(GuardedHeaders)
     errors.install(app)
-    for router in (health.router, generate.router, openai.router, voices.router, live.router, pages):
+    for router in (health.router, generate.router, models.router, openai.router, voices.router, live.router, pages):
         app.include_router(router)
     app.mount("/playground", StaticFiles(directory=PLAYGROUND))
     return app

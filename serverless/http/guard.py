@@ -66,6 +66,16 @@ async def require_same_site(request: Request) -> None:
         )
 
 
+async def require_key_to_list(request: Request) -> None:
+    """As require_key, for the lists of models and voices, which HIGGS_AUDIO_PUBLIC_LISTS opens: some clients ask for
+    them without the key that they have.
+
+    Raises HttpProblem (invalid_api_key).
+    """
+    if not request.app.state.settings.public_lists:
+        await require_key(request)
+
+
 def is_key(given: str, expected: SecretStr) -> bool:
     """Whether it is the configured key; white space around it does not matter."""
     # digests have one length, so that the time taken says nothing about the key's

@@ -1,4 +1,4 @@
-"""OpenAI's routes: speech and models, for its own clients."""
+"""OpenAI's speech route, for its own clients."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from higgs_core.errors import HiggsError, RequestError
-from higgs_core.repositories import names_of
 from serverless.delivery.response import AudioPart, SpeechResponse
 from serverless.delivery.serialise import describe
 from serverless.http.disconnect import LiveResponse
 from serverless.http.errors import HttpProblem, openai_envelope
 from serverless.http.guard import require_key
 from serverless.http.jobs import StartedJob, require_room, start_job
+from serverless.http.models import require_model
 from serverless.payload.openai import SPEECH_ROUTE, to_job_input
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
@@ -25,8 +25,6 @@ router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
 MAX_WARNINGS = 8  # a header has to stay small
 STREAM_FORMATS = ("audio", "sse")
 _TOLD_AT_THE_END = ("seed", "finish_reason", "duration_seconds", "timings", "warnings")
-# names that clients send because their library insists on one; there is one model here
-MODEL_ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "higgs-audio-v2")
 
 
 @router.post("/audio/speech")
@@ -39,7 +37,7 @@ async def speech(request: Request) -> Response:
         raise HttpProblem(
             "invalid_request", "stream_format is not known; allowed is audio or sse.", field="stream_format"
         )
-    _require_model(body.get("model"), request.app.state.service.model_name)
+    require_model(body.get("model"), request.app.state.service.model_name)
     job = await start_job(request, _job_input(body) | {"stream": True})
     if stream_format == "sse":
         return LiveResponse(_events(job), holds=job.rest, media_type="text/event-stream", headers=_headers(job))
@@ -99,46 +97,3 @@ def _event_of(event: AudioPart | SpeechResponse) -> bytes:
 
 def _event(data: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(data, ensure_ascii=False, allow_nan=False).encode() + b"\n\n"
-
-
-@router.get("/models")
-async def models(request: Request) -> dict[str, Any]:
-    """The one model, with the defaults of its sampling and what is to be told of a built-in checkpoint."""
-    return {"object": "list", "data": [_model(request)]}
-
-
-@router.get("/models/{model:path}")
-async def model(request: Request, model: str) -> dict[str, Any]:
-    """The model by any name that speech accepts."""
-    _require_model(model, request.app.state.service.model_name)
-    return _model(request)
-
-
-def _model(request: Request) -> dict[str, Any]:
-    service, settings = request.app.state.service, request.app.state.settings
-    built_in = service.built_in
-    return {
-        "id": service.model_name,
-        "object": "model",
-        "created": request.app.state.started,
-        "owned_by": "organization_owner",
-        "random_weights": built_in is not None and built_in.random_weights,
-        "notice": built_in.description if built_in is not None else None,
-        "defaults": {
-            "temperature": settings.temperature,
-            "top_p": settings.top_p,
-            "top_k": settings.top_k,
-            "ras_win_len": settings.ras_win_len,
-            "ras_win_max_num_repeat": settings.ras_win_max_num_repeat,
-            "response_format": settings.response_format,
-        },
-    }
-
-
-def _require_model(name: object, served: str) -> None:
-    names = names_of(served)
-    known = {*names, *(each.split("/")[-1] for each in names), *MODEL_ALIASES}
-    if name is not None and not (isinstance(name, str) and name in known):
-        raise HttpProblem(
-            "model_not_found", "The model of that name is not served here.", field="model", hint="See GET /v1/models."
-        )

@@ -22,7 +22,7 @@ from serverless.http.body import media_type
 from serverless.http.disconnect import until_disconnect
 from serverless.http.errors import VOICES_ROUTE, HttpProblem
 from serverless.http.forms import Form, read_form
-from serverless.http.guard import require_key, require_same_site
+from serverless.http.guard import require_key, require_key_to_list, require_same_site
 from serverless.http.jobs import require_ready, require_room
 from serverless.payload.field_table import ParseContext, Table
 from serverless.payload.value_readers import is_empty
@@ -55,7 +55,7 @@ _WITHOUT_WORDS = "ref_text is missing: with the words of the clip the copy comes
 # -- The list ---------------------------------------------------------------------------------------------------------
 
 
-@router.get(VOICES_ROUTE, dependencies=[Depends(require_key)])
+@router.get(VOICES_ROUTE, dependencies=[Depends(require_key_to_list)])
 async def list_voices(request: Request, legacy: bool = False) -> dict[str, Any]:
     """Every voice, first "default", which leaves the choice to the model. legacy: the names alone, as older clients of
     Kokoro-FastAPI read them."""

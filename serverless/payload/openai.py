@@ -6,6 +6,7 @@ the field that the client sent; only what means something else in OpenAI's API i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,10 +15,18 @@ from serverless.payload.request_fields import RequestFields
 from serverless.payload.value_readers import Refused, is_blank
 
 SPEECH_ROUTE = "/v1/audio/speech"
+MODEL_ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "higgs-audio-v2")
+"""Names that clients send because their library insists on one: there is one model here."""
+_DATED_ALIAS = re.compile(r"(tts-1|tts-1-hd|gpt-4o-mini-tts)-(\d{4}-\d{2}-\d{2}|\d{4})", re.ASCII)
 _LONGEST_ROUTE = 100  # with the slashes around it
 DEFAULT_FORMAT = "mp3"  # OpenAI's: its clients save what comes without a response_format as .mp3
 # There is one model, whatever a client calls it, and the HTTP server itself reads stream_format.
 _NOT_JOB_FIELDS = ("model", "stream_format")
+
+
+def is_model_alias(name: str) -> bool:
+    """Whether OpenAI's clients know a speech model by that name, with or without a date: tts-1-1106."""
+    return name in MODEL_ALIASES or _DATED_ALIAS.fullmatch(name) is not None
 
 
 def to_job_input(route: object, body: object) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from higgs_core.audio import decode_audio, ffmpeg_path
 from higgs_core.built_in import DEMO, TINY
 from serverless.http.errors import HttpProblem
-from serverless.http.openai import _require_model
+from serverless.http.models import require_model
 from serverless.service.service import SpeechService
 from tests.helpers.audio import decoded
 from tests.helpers.http_server import Running
@@ -190,10 +190,10 @@ def test_the_released_model_goes_by_each_of_its_names(served: str) -> None:
         *("bosonai/higgs-audio-v2-generation-3B-base", "bosonai/higgs-tts-2-3b-base", "higgs-tts-2-3b-base"),
         *("higgs-audio-v2-generation-3B-base", "tts-1", "higgs-audio-v2", None),
     ):
-        _require_model(name, served)
+        require_model(name, served)
     for name in ("higgs", "bosonai", "", 5, "tiny"):
         with pytest.raises(HttpProblem, match="not served here"):
-            _require_model(name, served)
+            require_model(name, served)
 
 
 def test_another_model_is_refused_by_name_of_the_field(client: openai.OpenAI) -> None:
