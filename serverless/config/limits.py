@@ -35,7 +35,7 @@ class Limits(BaseModel):
     max_queued_requests: int = Field(64, ge=0, le=10_000, description="0 to 10000")
     # Connections of the HTTP server. Seconds: to send a request's headers, to send its body, to take something of an
     # answer, and without a message on a WebSocket on which nothing is spoken. Bytes: the bodies of all requests under
-    # way, and the audio that is generated and not yet read.
+    # way, the audio that is generated and not yet read, and the audio of one batch.
     max_connections: int = Field(512, ge=16, le=10_000, description="16 to 10000")
     max_header_seconds: float = Field(20.0, gt=0, le=600, description="above 0 and at most 600")
     max_body_seconds: float = Field(120.0, gt=0, le=600, description="above 0 and at most 600")
@@ -43,6 +43,7 @@ class Limits(BaseModel):
     max_idle_seconds: float = Field(300.0, gt=0, le=86_400, description="above 0 and at most 86400")
     max_bodies_bytes: int = Field(128_000_000, ge=1_000, le=100_000_000_000, description="1000 to 100000000000")
     max_unread_bytes: int = Field(1_000_000_000, ge=1_000, le=100_000_000_000, description="1000 to 100000000000")
+    max_batch_bytes: int = Field(100_000_000, ge=1_000, le=1_000_000_000, description="1000 to 1000000000")
     # The engine.
     hang_seconds: HangSeconds = Field(AUTO, description="auto (120 on a GPU, 3600 on a CPU) or 1 to 86400")
     # Reference clips.

@@ -31,11 +31,15 @@ def response_json(response: SpeechResponse) -> Json:
     if response.audio is not None:
         audio["audio_base64"] = base64.b64encode(response.audio).decode("ascii")
     item: Json = {} if response.parts is None else {"index": response.parts, "is_final": True}
-    link: Json = {}
-    if response.upload is not None:
-        link["audio_url"] = response.upload.url
-        link["expires_at"] = response.upload.expires_at.isoformat().replace("+00:00", "Z")
-    return {**audio, **item, **describe(response), **link}
+    return {**audio, **item, **describe(response), **upload_json(response)}
+
+
+def upload_json(response: SpeechResponse) -> Json:
+    """Where the file can be fetched, if it was uploaded."""
+    if response.upload is None:
+        return {}
+    expires_at = response.upload.expires_at.isoformat().replace("+00:00", "Z")
+    return {"audio_url": response.upload.url, "expires_at": expires_at}
 
 
 def describe(response: SpeechResponse) -> Json:

@@ -18,13 +18,15 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from higgs_core.version import VERSION
-from serverless.http import errors, generate, health, models, openai, voices
+from serverless.http import batch, errors, generate, health, models, openai, voices
+from serverless.http.batch_places import BatchPlaces
 from serverless.http.body import HeldBodies, JsonBodies
 from serverless.http.connections import RESERVED, connection_count
 from serverless.http.guard import GuardedHeaders, require_key
 from serverless.http.jobs import end_if_dead
 from serverless.http.live import routes as live
 from serverless.http.metrics import CONTENT_TYPE, CountedRequests, Metrics
+from serverless.payload.batch import BATCH_ROUTE
 from serverless.payload.openai import SPEECH_ROUTE
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 PLAYGROUND = Path(__file__).parent / "playground"
 EXPOSED_HEADERS = ("X-Request-Id", "X-Warnings", "Retry-After")
 """What a page of an allowed origin may read of an answer's headers."""
-SPEECH_ROUTES = frozenset({"/generate", SPEECH_ROUTE})
+SPEECH_ROUTES = frozenset({"/generate", SPEECH_ROUTE, BATCH_ROUTE})
 
 pages = APIRouter()
 
@@ -58,6 +60,7 @@ def create_app(service: SpeechService, settings: Settings, *, on_fatal: Callable
     app.state.settings = settings
     app.state.started = int(time.time())
     app.state.bodies = JsonBodies(settings)
+    app.state.batch_places = BatchPlaces(service)
     app.state.max_jobs = connection_count(settings.max_connections) - RESERVED
     app.state.on_fatal = on_fatal or (lambda: None)
     app.state.metrics = Metrics(service.stats, lambda: service.ready)
@@ -76,7 +79,8 @@ def create_app(service: SpeechService, settings: Settings, *, on_fatal: Callable
         )
     app.add_middleware(GuardedHeaders)
     errors.install(app)
-    for router in (health.router, generate.router, models.router, openai.router, voices.router, live.router, pages):
+    routers = (health.router, generate.router, models.router, openai.router, batch.router, voices.router, live.router, pages)
+    for router in routers:
         app.include_router(router)
     app.mount("/playground", StaticFiles(directory=PLAYGROUND))
     return app

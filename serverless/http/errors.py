@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from higgs_core.errors import HiggsError
 from serverless.delivery.serialise import error_json
+from serverless.payload.field_names import loggable
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ _STATUS = {
     "request_timeout": 408,
     "voice_exists": 409,
     "request_too_large": 413,
+    "batch_too_large": 413,
     "unsupported_media_type": 415,
     "cancelled": 499,
     "no_audio": 500,
@@ -43,6 +45,7 @@ _STATUS = {
     "model_not_loaded": 503,
     "engine_stopped": 503,
     "out_of_memory": 503,
+    "reader_too_slow": 503,
     "too_many_voices": 507,
 }
 VOICES_ROUTE = "/v1/audio/voices"
@@ -96,7 +99,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HiggsError)
     async def _of_a_job(request: Request, error: HiggsError) -> JSONResponse:
-        return error_response(request, error)  # counted when the job ended
+        if getattr(request.state, "job_begun", False):
+            return error_response(request, error)  # counted and logged when the job ended
+        return _counted(request, error)
 
     @app.exception_handler(HTTPException)
     async def _routing(request: Request, error: HTTPException) -> Response:
@@ -120,8 +125,14 @@ def install(app: FastAPI) -> None:
         return _counted(request, problem)
 
 
-def _counted(request: Request, error: HttpProblem) -> JSONResponse:
-    """The answer to what is no job's failure, in the metrics and, without a word of the client's, in the log."""
+def _counted(request: Request, error: HiggsError) -> JSONResponse:
+    """The answer to what is no job's failure."""
+    note_refusal(request, error)
+    return error_response(request, error)
+
+
+def note_refusal(request: Request, error: HiggsError) -> None:
+    """Put what is no job's failure in the metrics and, without a word of the client's, in the log."""
     request.app.state.metrics.count_error(error.code)
     status, route = status_of(error.code), request.scope.get("route")
     fields = {
@@ -131,6 +142,7 @@ def _counted(request: Request, error: HttpProblem) -> JSONResponse:
         "route": getattr(route, "path", "none"),
         "path_length": len(request.url.path),
     }
+    if (field := loggable(error.field)) is not None:
+        fields["field"] = field
     words = " ".join(f"{name}={value}" for name, value in fields.items())
     log.info("request refused: %s", words, extra={"job_id": request.state.request_id, "fields": fields})
-    return error_response(request, error)

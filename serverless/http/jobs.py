@@ -53,6 +53,7 @@ async def start_job(request: Request, job_input: Any, s3_config: Any = None) -> 
 
     Raises HiggsError; GenerationCancelled when the client is gone. So does iterating over the rest.
     """
+    request.state.job_begun = True  # from here on the job itself counts and logs how it ends
     events = request.app.state.service.stream(job_input, job_id=request.state.request_id, s3_config=s3_config)
     try:
         accepted = cast(Accepted, await anext(events))  # always first, and once

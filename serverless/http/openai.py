@@ -84,15 +84,19 @@ def _event_of(event: AudioPart | SpeechResponse) -> bytes:
     if isinstance(event, AudioPart):
         text = {} if event.text is None else {"text": event.text}
         return _event({"type": "speech.audio.delta", "audio": base64.b64encode(event.data).decode("ascii"), **text})
-    usage = event.speech.usage
-    counts = {
+    description = describe(event)
+    rest = {name: description[name] for name in _TOLD_AT_THE_END}
+    return _event({"type": "speech.audio.done", "usage": openai_usage(event), **rest})
+
+
+def openai_usage(response: SpeechResponse) -> dict[str, int]:
+    """The tokens of a job by OpenAI's names."""
+    usage = response.speech.usage
+    return {
         "input_tokens": usage.get("prompt_tokens", 0),
         "output_tokens": usage.get("completion_tokens", 0),
         "total_tokens": usage.get("total_tokens", 0),
     }
-    description = describe(event)
-    rest = {name: description[name] for name in _TOLD_AT_THE_END}
-    return _event({"type": "speech.audio.done", "usage": counts, **rest})
 
 
 def _event(data: dict[str, Any]) -> bytes:

@@ -6,7 +6,6 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -14,41 +13,20 @@ from typing import Any
 import pytest
 import requests
 
-from higgs_core import HiggsAudioEngine
 from serverless.config.settings import Settings
 from serverless.http.body import JsonBodies, parse
 from serverless.http.errors import HttpProblem
 from serverless.http_server import warn_if_open
-from serverless.service.service import SpeechService
-from tests.helpers.http_server import Running, serving_http
+from tests.helpers.http_server import Running
 from tests.helpers.patience import PATIENCE, wait_until
 from tests.helpers.processes import ModuleProcess
 from tests.helpers.raw_http import connected, post, read_all, read_head
-from tests.helpers.service import EngineOfSlots, SharedEngine
 from tests.serverless.http.test_process import free_ports, status
 from tests.serverless.http.test_traffic import LONG, metric
 
 STREAM = json.dumps({"input": {**LONG, "stream": True}}).encode()
 SMALL_BUFFER = 4096
 END_OF_CHUNKS = b"0\r\n\r\n"
-
-
-@pytest.fixture
-def serve(tiny_engine: HiggsAudioEngine) -> Iterator[Any]:
-    """Servers around the shared engine; they end with the test."""
-    ending = []
-
-    def start(*, slots: int = 8, **fields: Any) -> Running:
-        settings = Settings(model_id="tiny", device="cpu", **fields)
-        engine = SharedEngine(EngineOfSlots(tiny_engine, slots))
-        context = serving_http(settings, SpeechService(settings, boot=lambda _: engine))  # type: ignore[arg-type, return-value]
-        running = context.__enter__()
-        ending.append(context)
-        return running
-
-    yield start
-    for context in ending:
-        context.__exit__(None, None, None)
 
 
 def pings(server: Running) -> bool:
