@@ -120,6 +120,57 @@ def test_page_and_ping_are_public(locked: TestClient, path: str) -> None:
     assert locked.get(path).status_code == 200
 
 
+def test_the_lists_can_be_public_and_nothing_else_with_them(server: Running) -> None:
+    opened = {"api_key": Settings(api_key=KEY).api_key, "public_lists": True}
+    client = TestClient(create_app(server.service, server.service.settings.model_copy(update=opened)))
+    for path in ("/v1/models", "/v1/models/tts-1", "/v1/audio/models", "/v1/audio/voices"):
+        assert client.get(path).status_code == 200
+    assert client.get("/metrics").status_code == 401
+    for path in ("/generate", "/v1/audio/speech", "/v1/audio/speech/batch"):
+        assert client.post(path, content=b"{}", headers=JSON).status_code == 401
+
+
+# -- pages of other origins -------------------------------------------------------------------------------------------
+
+ASKED = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, x-stainless-os"}
+APP = "https://app.example"
+
+
+def with_origins(server: Running, origins: str) -> TestClient:
+    read = Settings.from_environment({"HIGGS_AUDIO_CORS_ORIGINS": origins, "HIGGS_AUDIO_API_KEY": KEY})
+    changed = {"cors_origins": read.cors_origins, "api_key": read.api_key}
+    return TestClient(create_app(server.service, server.service.settings.model_copy(update=changed)))
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        ("*", APP, "*"),
+        (f"http://localhost:3000, {APP}/", APP, APP),
+        (f"http://localhost:3000,{APP}", "http://localhost:3000", "http://localhost:3000"),
+        (f"http://localhost:3000,{APP}", "http://localhost:3001", None),
+        (APP, "https://app.example.evil.example", None),
+        ("", APP, None),
+    ],
+)
+def test_only_the_origins_of_the_operator_may_ask(
+    server: Running, origins: str, origin: str, allowed: str | None
+) -> None:
+    client = with_origins(server, origins)
+    asked = client.options("/v1/audio/speech", headers={"Origin": origin, **ASKED})
+    assert asked.headers.get("Access-Control-Allow-Origin") == allowed
+    if allowed is not None:
+        assert asked.status_code == 200  # without a key: a browser sends none when it asks
+        assert "x-stainless-os" in asked.headers["Access-Control-Allow-Headers"]
+        assert "POST" in asked.headers["Access-Control-Allow-Methods"]
+    for key, status in ((KEY, 200), ("wrong", 401)):
+        answer = client.get("/v1/models", headers={"Origin": origin, "Authorization": f"Bearer {key}"})
+        assert (answer.status_code, answer.headers.get("Access-Control-Allow-Origin")) == (status, allowed)
+        if allowed is not None:
+            assert {"X-Warnings", "X-Request-Id"} <= set(answer.headers["Access-Control-Expose-Headers"].split(", "))
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
 # -- headers ----------------------------------------------------------------------------------------------------------
 
 
