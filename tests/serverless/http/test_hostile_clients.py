@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import threading
 from concurrent.futures import Future
@@ -306,11 +307,22 @@ def test_a_refused_request_leaves_one_line_without_the_clients_words(
         requests.get(f"{server.url}/nope?secret=Xylophone", timeout=PATIENCE)
         requests.get(f"{server.url}/a%0Ajob finished: Xylophone", timeout=PATIENCE)
         requests.post(f"{server.url}/generate", data=b'{"Xylophone', headers=_JSON, timeout=PATIENCE)
+        for body in ({"model": "Xylophone"}, {"input": " "}, {"temperature": "Xylophone"}, {"Xylophone.Xylophone": 5}):
+            speech = {"input": "Xylophone", "voice": {"id": "Xylophone"}, **body}
+            assert requests.post(f"{server.url}/v1/audio/speech", json=speech, timeout=PATIENCE).status_code >= 400
+        requests.get(f"{server.url}/v1/models/Xylophone", timeout=PATIENCE)
     lines = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
-    assert lines == [
+    speech_route = "method=POST route=/v1/audio/speech path_length=16"
+    assert [re.sub(r" seconds=.*", "", line) for line in lines] == [
         "request refused: status=404 code=not_found method=GET route=none path_length=5",
         "request refused: status=404 code=not_found method=GET route=none path_length=25",
         "request refused: status=400 code=invalid_request method=POST route=/generate path_length=9",
+        f"request refused: status=404 code=model_not_found {speech_route} field=model",
+        f"request refused: status=400 code=invalid_request {speech_route} field=input",
+        "job refused: code=invalid_request field=temperature",
+        "job refused: code=invalid_request field=voice",
+        "request refused: status=404 code=model_not_found method=GET route=/v1/models/{model:path} path_length=20"
+        " field=model",
     ]
     assert "Xylophone" not in caplog.text
 

@@ -10,6 +10,7 @@ import re
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import requests
@@ -108,10 +109,14 @@ def test_the_metrics_count_what_happened(server: Running) -> None:
         'higgs_errors_total{code="invalid_request"}',
         "higgs_audio_seconds_total",
         "higgs_time_to_first_audio_seconds_count",
+        "higgs_request_seconds_count",
         "higgs_real_time_factor_count",
+        'higgs_jobs_total{outcome="finished"}',
+        'higgs_jobs_total{outcome="failed"}',
         'higgs_tokens_total{kind="completion"}',
     )
     before = {name: metric(server, name) for name in names}
+    worked = metric(server, "higgs_work_seconds_total")
     results = [server.generate({"script": "Count me.", "max_new_tokens": 30, "seed": n}).json() for n in range(2)]
     streamed = server.generate({"script": "Count me.", "max_new_tokens": 30, "stream": True})
     results.append(json.loads(streamed.text.splitlines()[-1]))
@@ -119,7 +124,9 @@ def test_the_metrics_count_what_happened(server: Running) -> None:
     grown = {name: metric(server, name) - before[name] for name in names}
     seconds = sum(result["duration_seconds"] for result in results)
     tokens = sum(result["usage"]["completion_tokens"] for result in results)
-    assert list(grown.values()) == [3, 1, 1, pytest.approx(seconds), 3, 3, tokens]
+    assert list(grown.values()) == [3, 1, 1, pytest.approx(seconds), 1, 3, 3, 3, 1, tokens]
+    work, waited = (sum(result["timings"][name] for result in results) for name in ("total", "queue"))
+    assert metric(server, "higgs_work_seconds_total") - worked == pytest.approx(work - waited, abs=1e-3)
     assert metric(server, "higgs_ready") == 1
     assert metric(server, "higgs_slots") == server.service.max_concurrency
     assert metric(server, "higgs_slots_active") == 0
@@ -127,10 +134,29 @@ def test_the_metrics_count_what_happened(server: Running) -> None:
 
 
 def test_a_client_that_left_is_counted_as_cancelled(server: Running) -> None:
-    name = 'higgs_errors_total{code="cancelled"}'
-    before = metric(server, name)
+    names = ('higgs_errors_total{code="cancelled"}', 'higgs_jobs_total{outcome="cancelled"}')
+    before = [metric(server, name) for name in names]
     hang_up(server, LONG)
-    wait_until(lambda: metric(server, name) == before + 1)
+    wait_until(lambda: [metric(server, name) for name in names] == [count + 1 for count in before])
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/speech", "/v1/audio/speech/batch"])
+def test_an_answer_that_its_client_did_not_take_is_no_success(server: Running, path: str) -> None:
+    served, left = (f'higgs_requests_total{{route="{path}",status="{status}"}}' for status in (200, 499))
+    before = metric(server, served), metric(server, left)
+    body = {"input": LONG["script"], "response_format": "pcm"}
+    with requests.post(f"{server.url}{path}", json={**body, "items": [body]}, stream=True, timeout=PATIENCE) as answer:
+        pieces = answer.iter_content(None)
+        assert next(pieces)
+    wait_until(lambda: metric(server, left) == before[1] + 1)
+    assert metric(server, served) == before[0]
+
+
+def test_a_server_that_did_nothing_yet_has_no_ratio(serve: Any) -> None:
+    text = requests.get(f"{serve().url}/metrics", timeout=PATIENCE).text
+    assert not [line for line in text.splitlines() if "nan" in line.lower()]
+    for name in ("higgs_work_seconds_total", "higgs_audio_seconds_total", "higgs_real_time_factor_count"):
+        assert f"{name} 0.0" in text
 
 
 def test_one_too_many_is_told_to_come_back() -> None:
@@ -167,5 +193,8 @@ def test_an_engine_that_dies_in_mid_stream_is_no_whole_file(path: str, body: dic
             else:
                 last = b"".join(pieces).strip().splitlines()[-1].removeprefix(b"data: ")
                 assert "error" in json.loads(last)
+            broken = f'higgs_requests_total{{route="{path}",status="500"}}'
+            if answer.headers["Content-Type"] == "audio/pcm":
+                wait_until(lambda: metric(doomed, broken) == 1)
         wait_until(lambda: bool(doomed.fatal))
         assert requests.get(f"{doomed.url}/ping", timeout=PATIENCE).status_code == 500
