@@ -5,6 +5,7 @@
 # make test-fast  without those marked slow: a minute or so on two cores
 # make check  lint, format and types;  make bench: speed beside transformers
 # make soak   mixed traffic at both doors for SECONDS: nothing lost, nothing kept
+# make openapi  docs/openapi.json anew, after a change of routes or fields
 # make image  the container image, built without Docker and tested: as root, on Debian
 # make audit  known vulnerabilities of what the image installs;  make locks: its lock files anew
 # Set-up happens once, in .venv, and again when the pins change.
@@ -28,7 +29,7 @@ IN_PARALLEL := -n $(JOBS) --dist loadfile
 export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run serve test test-fast check bench soak image audit locks set-up clean
+.PHONY: run serve test test-fast check bench soak openapi image audit locks set-up clean
 .DEFAULT_GOAL := run
 
 set-up: $(STAMP)
@@ -60,6 +61,9 @@ bench: $(STAMP)
 
 soak: $(STAMP)
 	$(PY) -m tests.soak --seconds $(SECONDS) --model tiny
+
+openapi: $(STAMP)
+	$(PY) -m scripts.openapi > docs/openapi.json
 
 image: $(STAMP)
 	deploy/image/build.sh

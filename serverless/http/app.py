@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 
 from higgs_core.version import VERSION
 from serverless.http import batch, errors, generate, health, models, openai, voices
+from serverless.http.api_docs import page as api_docs
 from serverless.http.batch_places import BatchPlaces
 from serverless.http.body import HeldBodies, JsonBodies
 from serverless.http.connections import RESERVED, connection_count
@@ -82,6 +83,8 @@ def create_app(service: SpeechService, settings: Settings, *, on_fatal: Callable
     routers = (health.router, generate.router, models.router, openai.router, batch.router, voices.router, live.router, pages)
     for router in routers:
         app.include_router(router)
+    if settings.docs:
+        api_docs.install(app)
     app.mount("/playground", StaticFiles(directory=PLAYGROUND))
     return app
 

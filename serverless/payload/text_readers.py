@@ -9,18 +9,21 @@ from typing import Any, TypeVar
 from higgs_core.params import MAX_STOP_STRINGS
 from higgs_core.text.number_languages import ENGLISH, LANGUAGES, known_language
 from serverless.config.settings import Settings
+from serverless.payload.json_schema import Schema, schema_of, takes
 from serverless.payload.value_readers import JsonObject, Reader, Refused, is_blank, is_blank_entry, switch
 
 T = TypeVar("T")
 
 MAX_STOP_STRING_CHARACTERS = 256
 MAX_TAG_CHARACTERS = 64
+_STOP_STRING: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_STRING_CHARACTERS}
 SHORTEST_TURN = len("[SPEAKER0] x\n")  # of a dialogue as a script
 _LONGEST_LANGUAGE = 20
 _LONGEST_WRITTEN_TAG = 1000  # with its brackets and the white space around them
 _CANONICAL_TAG = re.compile(r"SPEAKER\d{1,4}", re.ASCII)
 
 
+@takes(lambda settings: {"type": "string", "maxLength": settings.max_script_characters})
 def verbatim(value: object, settings: Settings) -> str:
     """A text, exactly as sent."""
     limit = settings.max_script_characters
@@ -31,6 +34,7 @@ def verbatim(value: object, settings: Settings) -> str:
     return value
 
 
+@takes(lambda settings: schema_of(verbatim, settings))
 def text(value: object, settings: Settings) -> str:
     """A text, without the white space around it."""
     return verbatim(value, settings).strip()
@@ -39,6 +43,7 @@ def text(value: object, settings: Settings) -> str:
 def line(limit: int) -> Reader[str]:
     """A short text on one line, such as a name or an address."""
 
+    @takes(lambda settings: {"type": "string", "maxLength": limit})
     def read(value: object, settings: Settings) -> str:
         if not isinstance(value, str) or len(value) > limit or not value.strip().isprintable():
             raise Refused(value, f"a text of at most {limit} characters on one line")
@@ -47,6 +52,14 @@ def line(limit: int) -> Reader[str]:
     return read
 
 
+@takes(
+    lambda settings: {
+        "oneOf": [
+            schema_of(_voice_line, settings),
+            {"type": "object", "required": ["id"], "properties": {"id": schema_of(_voice_line, settings)}},
+        ]
+    }
+)
 def voice_name(value: object, settings: Settings) -> str:
     """A voice's name; OpenAI's clients send one of their own as {"id": name}."""
     return _voice_line(value.get("id") if isinstance(value, Mapping) else value, settings)
@@ -55,6 +68,7 @@ def voice_name(value: object, settings: Settings) -> str:
 _voice_line = line(128)
 
 
+@takes(lambda settings: {"type": "string", "minLength": 1, "maxLength": MAX_TAG_CHARACTERS})
 def speaker_tag(value: object, settings: Settings) -> str:
     """A speaker's name without brackets; [speaker0] is SPEAKER0."""
     allowed = f"a name such as SPEAKER0, of at most {MAX_TAG_CHARACTERS} characters and without brackets inside"
@@ -70,14 +84,23 @@ def is_canonical_tag(name: str) -> bool:
     return _CANONICAL_TAG.fullmatch(name) is not None
 
 
+@takes(lambda settings: {"type": "string", "format": "byte", "maxLength": _longest_base64(settings)})
 def encoded_audio(value: object, settings: Settings) -> str:
     """Base64, no longer than that of the largest allowed clip. It is decoded and checked with the other clips."""
-    limit = settings.max_reference_bytes * 7 // 5 + 1024  # 4/3, line breaks, and a data: prefix
+    limit = _longest_base64(settings)
     if not isinstance(value, str) or len(value) > limit:
         raise Refused(value, f"base64 of a clip of at most {settings.max_reference_bytes / 1e6:g} MB")
     if not value.isascii():
         raise Refused(value, "base64", sentence="Invalid base64 audio payload.")
     return value.strip()
+
+
+def _one_or_list(one: Schema, several: Schema) -> Schema:
+    return {"anyOf": [one, {"type": "array", **several}]}
+
+
+def _longest_base64(settings: Settings) -> int:
+    return settings.max_reference_bytes * 7 // 5 + 1024  # 4/3, line breaks, and a data: prefix
 
 
 def _is_unicode(value: str) -> bool:
@@ -106,6 +129,7 @@ def anything(value: object, settings: Settings) -> Any:
     return value
 
 
+@takes(lambda settings: {"type": "object", "maxProperties": settings.max_references})
 def speaker_entries(value: object, settings: Settings) -> JsonObject:
     """An object with an entry for each speaker, at most max_references; the entries are validated by the caller."""
     if not isinstance(value, Mapping) or len(value) > settings.max_references:
@@ -113,14 +137,20 @@ def speaker_entries(value: object, settings: Settings) -> JsonObject:
     return value
 
 
+@takes(lambda settings: {"type": "array", "maxItems": _most_turns(settings)})
 def turn_entries(value: object, settings: Settings) -> tuple[JsonObject, ...]:
     """A list of objects, no more of them than a script of the largest allowed length has turns."""
-    most = max(1, (settings.max_script_characters + 1) // SHORTEST_TURN)
+    most = _most_turns(settings)
     if not isinstance(value, list) or len(value) > most:
         raise Refused(value, f"a list of at most {most} objects")
     return _objects(value)
 
 
+def _most_turns(settings: Settings) -> int:
+    return max(1, (settings.max_script_characters + 1) // SHORTEST_TURN)
+
+
+@takes(lambda settings: {"type": "array", "maxItems": settings.max_references})
 def one_or_more_objects(value: object, settings: Settings) -> tuple[JsonObject, ...]:
     """A list of at most max_references objects, or one object. A blank entry is an empty object."""
     entries = [value] if isinstance(value, Mapping) else value
@@ -141,6 +171,12 @@ def _objects(entries: Sequence[object]) -> tuple[JsonObject, ...]:
 def one_or_more(reader: Reader[T]) -> Reader[tuple[T | None, ...]]:
     """A list of at most max_references texts, or a single text. A blank entry is None, so that positions are kept."""
 
+    @takes(
+        lambda settings: _one_or_list(
+            schema_of(reader, settings),
+            {"items": {**schema_of(reader, settings), "nullable": True}, "maxItems": settings.max_references},
+        )
+    )
     def read(value: object, settings: Settings) -> tuple[T | None, ...]:
         entries = value if isinstance(value, list) else [value]
         if isinstance(value, Mapping) or len(entries) > settings.max_references:
@@ -157,6 +193,7 @@ def one_or_more(reader: Reader[T]) -> Reader[tuple[T | None, ...]]:
     return read
 
 
+@takes(lambda settings: _one_or_list(_STOP_STRING, {"items": _STOP_STRING, "maxItems": MAX_STOP_STRINGS}))
 def stop_strings(value: object, settings: Settings) -> tuple[str, ...]:
     """One stop string or a list of them; a stop string may consist of white space."""
     entries = [value] if isinstance(value, str) else value

@@ -14,6 +14,7 @@ from typing import TypeVar
 from higgs_core.audio import FORMATS, is_available
 from higgs_core.errors import RequestError
 from serverless.config.settings import Settings
+from serverless.payload.json_schema import Schema, schema_of, takes
 
 T = TypeVar("T")
 Reader = Callable[[object, Settings], T]
@@ -106,6 +107,12 @@ def is_empty(value: object) -> bool:
 def number(low: float, high: float | str, *, above: bool = False) -> Reader[float]:
     """A finite number, also as a text. above: `low` itself is not allowed."""
 
+    def schema(settings: Settings) -> Schema:
+        top = getattr(settings, high) if isinstance(high, str) else high
+        bounds: Schema = {"type": "number", "minimum": low, "maximum": top}
+        return bounds | ({"exclusiveMinimum": True} if above else {})
+
+    @takes(schema)
     def read(value: object, settings: Settings) -> float:
         top = getattr(settings, high) if isinstance(high, str) else high
         found = _as_number(value)
@@ -119,6 +126,11 @@ def number(low: float, high: float | str, *, above: bool = False) -> Reader[floa
 def integer(low: int | None, high: int | str) -> Reader[int]:
     """A whole number, also as a text or as a float without a fraction. low None: no lower bound."""
 
+    def schema(settings: Settings) -> Schema:
+        top = getattr(settings, high) if isinstance(high, str) else high
+        return {"type": "integer"} | ({} if low is None else {"minimum": low}) | {"maximum": top}
+
+    @takes(schema)
     def read(value: object, settings: Settings) -> int:
         top = getattr(settings, high) if isinstance(high, str) else high
         found = _as_number(value)
@@ -133,6 +145,7 @@ def nullable(reader: Reader[T], meaning: str = "off", *, also: tuple[int, ...] =
     """Null or a blank text is None. meaning: what None does, for error messages. also: numbers that are None too."""
     numbers = f"{', '.join(map(str, also))} or " if also else ""
 
+    @takes(lambda settings: {**schema_of(reader, settings), "nullable": True})
     def read(value: object, settings: Settings) -> T | None:
         if is_blank(value) or (also and _as_number(value) in also):
             return None
@@ -144,6 +157,7 @@ def nullable(reader: Reader[T], meaning: str = "off", *, also: tuple[int, ...] =
     return read
 
 
+@takes(lambda settings: {"type": "boolean"})
 def switch(value: object, settings: Settings) -> bool:
     """true or false, also as 1, 0, "yes" or "no"."""
     if isinstance(value, bool):
@@ -159,6 +173,7 @@ def switch(value: object, settings: Settings) -> bool:
 def choice(options: Mapping[str, T]) -> Reader[T]:
     """One of a few names, in any case."""
 
+    @takes(lambda settings: {"type": "string", "enum": list(options)})
     def read(value: object, settings: Settings) -> T:
         name = _short_name(value)
         if name not in options:
@@ -169,6 +184,7 @@ def choice(options: Mapping[str, T]) -> Reader[T]:
     return read
 
 
+@takes(lambda settings: {"type": "string", "enum": list(FORMATS)})
 def audio_format(value: object, settings: Settings) -> str:
     """A format that this machine can encode: aac only where ffmpeg is installed."""
     return choice({name: name for name in FORMATS if is_available(name)})(value, settings)

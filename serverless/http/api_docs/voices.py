@@ -1,0 +1,81 @@
+"""The routes of the voices and what they take and answer, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from serverless.http.api_docs.answers import FLAG, TEXT, WHOLE, listed, null_or, record
+from serverless.http.api_docs.operations import ASKED, BINARY, JSON, Operation, of
+from serverless.payload.json_schema import Schema
+from serverless.payload.request_schema import ref
+
+_CLIP = record(
+    {
+        "audio_sample": BINARY,
+        "consent": {**TEXT, "description": "That whose voice it is has agreed."},
+        "name": TEXT,
+        "ref_text": {**TEXT, "description": "The words that are spoken in the sample."},
+        "speaker_description": TEXT,
+    },
+    *("ref_text", "speaker_description"),
+)
+_DESIGNED = record({"name": TEXT, "description": TEXT, "seed": WHOLE}, "seed")
+_SAVED = record(
+    {
+        "name": TEXT,
+        "audio_tokens": {"type": "array", "minItems": 8, "maxItems": 8, "items": {"type": "array", "items": WHOLE}},
+        "transcript": TEXT,
+    }
+)
+
+VOICES: dict[str, Schema] = {
+    "Voice": record(
+        {
+            "id": TEXT,
+            "name": TEXT,
+            "object": TEXT,
+            "source": {**TEXT, "enum": ["model", "shipped", "folder", "uploaded", "designed", "saved"]},
+            "description": null_or(TEXT),
+            "transcript": null_or(TEXT),
+            "ready": FLAG,
+            "deletable": FLAG,
+            "created_at": null_or(WHOLE),
+            "preview_url": null_or(TEXT),
+        },
+        *("name", "source", "description", "ready", "deletable", "created_at", "preview_url"),
+    ),
+    "VoiceList": record(
+        {
+            "object": TEXT,
+            "voices": {"type": "array", "items": {"oneOf": [ref("Voice"), TEXT]}},
+            "uploaded_voices": listed("Voice"),
+            "data": listed("Voice"),
+        },
+        *("object", "uploaded_voices", "data"),
+    ),
+    "MadeVoice": record({"success": FLAG, "voice": ref("Voice"), "warnings": {"type": "array", "items": TEXT}}),
+    "DeletedVoice": record({"success": FLAG, "message": TEXT}),
+    "NoVoice": record({"success": FLAG, "error": TEXT}),
+}
+_ALL, _ONE = "/v1/audio/voices", "/v1/audio/voices/{}"
+VOICE_OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("get", _ALL): Operation(
+        "Voices",
+        "The voices; with legacy=true their names alone",
+        {200: of("VoiceList")},
+        errors=(401, 503),
+        key="lists",
+    ),
+    ("post", _ALL): Operation(
+        "Voices",
+        "Make a voice: of a sample, of a description, or of the codes of a result",
+        {200: of("MadeVoice")},
+        {"multipart/form-data": _CLIP, JSON: {"oneOf": [_DESIGNED, _SAVED]}},
+        ASKED,
+    ),
+    ("get", _ONE): Operation("Voices", "A voice", {200: of("Voice"), 404: of("NoVoice")}, errors=(401,)),
+    ("delete", _ONE): Operation(
+        "Voices", "Delete a voice", {200: of("DeletedVoice"), 404: of("NoVoice")}, errors=(400, 401)
+    ),
+    ("get", f"{_ONE}/preview"): Operation(
+        "Voices", "The sound of a voice", {200: {"audio/wav": BINARY}, 404: of("NoVoice")}, errors=(401, 503)
+    ),
+}
