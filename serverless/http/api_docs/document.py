@@ -78,7 +78,7 @@ def _operation(path: str, method: str, found: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "tags": [described.tag],
         "summary": described.summary,
-        "operationId": f"{method}_{found['operationId']}",
+        "operationId": re.sub(r"[^a-z0-9]+", "_", f"{method}{path}").strip("_"),
         "responses": {str(status): _answer(status, answers[status], described) for status in sorted(answers)},
         "security": [] if described.key == "never" else _KEYS if described.key == "always" else [{}, *_KEYS],
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from higgs_core.audio import FORMATS
 from serverless.http.api_docs.answers import TEXT
 from serverless.payload.batch import BATCH_ROUTE
 from serverless.payload.json_schema import Schema
@@ -41,7 +42,7 @@ def of(name: str, media_type: str = JSON) -> Content:
 
 
 _AUDIO: Content = {
-    **dict.fromkeys(("audio/mpeg", "audio/wav", "audio/flac", "audio/opus", "audio/aac", "audio/pcm"), BINARY),
+    **{each.mime_type: BINARY for each in FORMATS.values()},
     "text/event-stream": {"oneOf": [ref("SpeechDelta"), ref("SpeechDone"), ref("OpenAIError")]},
 }
 _PROBE = "Whether it serves"

@@ -196,6 +196,31 @@ def test_the_released_model_goes_by_each_of_its_names(served: str) -> None:
             require_model(name, served)
 
 
+def test_the_dated_names_of_openais_models_are_taken(client: openai.OpenAI) -> None:
+    for name in ("gpt-4o-mini-tts-2025-12-15", "tts-1-1106", "tts-1-hd-1106"):
+        client.audio.speech.create(model=name, voice="alloy", input="Hello.", extra_body={"max_new_tokens": 30})
+        assert client.models.retrieve(name).id == "tiny"
+    for name in (
+        "tts-2-1106",
+        "tts-1-",
+        "tts-1-110",
+        "gpt-4o-mini-tts-2025-12-15x",
+        "gpt-4o-2025-12-15",
+        "tts-1-１１０６",
+    ):
+        with pytest.raises(openai.NotFoundError):
+            client.audio.speech.create(model=name, voice="alloy", input="Hello.")
+
+
+def test_the_lists_of_names_are_read_by_the_client(client: openai.OpenAI) -> None:
+    voices = client.get("/audio/voices", cast_to=object)
+    assert len(voices["voices"]) >= 2  # type: ignore[index]
+    listed = client.get("/audio/models", cast_to=object)["models"]  # type: ignore[index]
+    assert [model["id"] for model in listed][:2] == ["tiny", "tts-1"]
+    for model in listed:
+        assert client.models.retrieve(model["id"]).id == "tiny"
+
+
 def test_another_model_is_refused_by_name_of_the_field(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
         client.audio.speech.create(model="whisper-1", voice="default", input="Hello.")
