@@ -56,10 +56,6 @@ def _absolute(path: Path) -> Path:
     return path
 
 
-def _listed(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
 def _origin(value: str) -> str:
     """An origin as browsers write it, in lower case and without a slash at its end."""
     parts = urlsplit(value)
@@ -105,5 +101,5 @@ Folder = Annotated[Path, AfterValidator(_absolute)]
 Folders = Annotated[tuple[Folder, ...], BeforeValidator(_folders)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Origin = Literal["*"] | Annotated[str, AfterValidator(_origin)]
-Origins = Annotated[tuple[Origin, ...], BeforeValidator(_listed), AfterValidator(_all_or_some)]
+Origins = Annotated[tuple[Origin, ...], BeforeValidator(_names), AfterValidator(_all_or_some)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]

@@ -17,6 +17,7 @@ _CLIP = {
     "audio_base64": "A clip in base64, also as a data: address.",
     "path": "Path of a clip on the worker, below the folders that its operator allows.",
     "voice": "Name of a voice of the library.",
+    "audio_tokens": "The codes of a clip, 8 lists of T numbers, as a result returns them.",
     "transcript": "The words that are spoken in the clip.",
     "file_extension": "What the clip would be called, such as mp3, where its content does not say.",
 }
@@ -51,6 +52,8 @@ DESCRIPTIONS: dict[type[Table], dict[str, str]] = {
         "chunk_max_word_num": "Words a piece. By default as many as the slowest voice speaks in a piece's steps.",
         "chunk_max_num_turns": "Turns a piece, with the chunk_method speaker.",
         "generation_chunk_buffer_size": "How many of the last pieces are context; null for all that fit.",
+        "chunk_parallel": "Generate pieces at the same time where a clip or a voice pins the speaker.",
+        "preset": "Defaults of the sampling for what is to be heard.",
         "max_new_tokens": "Decode steps a piece, 25 for a second. Not sent, it follows the text.",
         "temperature": "0 is greedy.",
         "top_p": "Keep the likeliest tokens up to this sum of probabilities; null for off.",

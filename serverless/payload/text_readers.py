@@ -52,6 +52,9 @@ def line(limit: int) -> Reader[str]:
     return read
 
 
+_voice_line = line(128)
+
+
 @takes(
     lambda settings: {
         "oneOf": [
@@ -63,9 +66,6 @@ def line(limit: int) -> Reader[str]:
 def voice_name(value: object, settings: Settings) -> str:
     """A voice's name; OpenAI's clients send one of their own as {"id": name}."""
     return _voice_line(value.get("id") if isinstance(value, Mapping) else value, settings)
-
-
-_voice_line = line(128)
 
 
 @takes(lambda settings: {"type": "string", "minLength": 1, "maxLength": MAX_TAG_CHARACTERS})

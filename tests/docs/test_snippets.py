@@ -64,7 +64,7 @@ def named(language: str) -> Any:
 
 
 def test_every_block_has_a_test() -> None:
-    assert {block.language for block in BLOCKS} <= {"bash", "python", "json"}
+    assert {block.language for block in BLOCKS} <= {"bash", "python", "json", "javascript"}
 
 
 # -- Python -----------------------------------------------------------------------------------------------------------
@@ -89,6 +89,20 @@ def assert_is_speech(file: Path) -> None:
     audio, rate = soundfile.read(file)
     assert rate == 24_000
     assert len(audio) > 0
+
+
+# -- JavaScript -------------------------------------------------------------------------------------------------------
+
+
+@named("javascript")
+def test_a_node_snippet_runs(block: Block, server: Running, folder: Path) -> None:
+    packages = ROOT / "tests/clients/node_modules"
+    if shutil.which("node") is None or not packages.is_dir():
+        pytest.skip("node or what npm ci installs in tests/clients is missing")
+    (folder / "node_modules").symlink_to(packages)
+    (folder / "snippet.mjs").write_text(block.body.replace(LOCAL, server.url))
+    subprocess.run(["node", "snippet.mjs"], cwd=folder, check=True, capture_output=True, timeout=PATIENCE)
+    assert_is_speech(folder / "hello.wav")
 
 
 # -- JSON -------------------------------------------------------------------------------------------------------------

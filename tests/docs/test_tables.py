@@ -58,6 +58,23 @@ def test_every_variable_that_a_page_names_exists(path: object) -> None:
 
 def test_the_routes_named_answer(server: Running) -> None:
     text = page("docs/http_api.md")
-    for route in ("/ping", "/v1/models", "/v1/audio/voices", "/metrics", "/"):
+    for route in (
+        "/ping",
+        "/v1/models",
+        "/v1/audio/models",
+        "/v1/audio/voices",
+        "/metrics",
+        "/docs",
+        "/openapi.json",
+        "/",
+    ):
         assert f"{route}`" in text
         assert requests.get(server.url + route, timeout=PATIENCE).status_code == 200
+
+
+def test_the_table_of_metrics_has_each_of_them_and_no_other(server: Running) -> None:
+    server.generate({"script": "Count me.", "max_new_tokens": 30})
+    exposed = requests.get(f"{server.url}/metrics", timeout=PATIENCE).text
+    names = set(re.findall(r"^# TYPE (higgs_\w+)", exposed, re.MULTILINE))
+    named = set(re.findall(r"`(higgs_\w+)", section(page("docs/http_api.md"), "Metrics")))
+    assert named == {name for name in names if not name.endswith("_created")}

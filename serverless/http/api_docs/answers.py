@@ -45,6 +45,7 @@ _ABOUT_SPEECH = {
 }
 _LINK = {"audio_url": TEXT, "expires_at": {**TEXT, "format": "date-time"}}
 _AUDIO = {**TEXT, "format": "byte", "description": "The file, or the next part of it, in base64."}
+_PIECE_TEXT = {**TEXT, "description": "Of the piece that begins here, where one does."}
 _ABOUT_AUDIO = {"audio_format": TEXT, "mime_type": TEXT, "sampling_rate": WHOLE}
 
 ANSWERS: dict[str, Schema] = {
@@ -82,13 +83,15 @@ ANSWERS: dict[str, Schema] = {
             "index": WHOLE,
             "is_final": FLAG,
             "start_seconds": SECONDS,
-            "text": {**TEXT, "description": "Of the piece that begins here, where one does."},
+            "text": _PIECE_TEXT,
             "audio_base64": _AUDIO,
             **_ABOUT_AUDIO,
         },
         "text",
     ),
-    "SpeechDelta": record({"type": {**TEXT, "enum": ["speech.audio.delta"]}, "audio": _AUDIO}),
+    "SpeechDelta": record(
+        {"type": {**TEXT, "enum": ["speech.audio.delta"]}, "audio": _AUDIO, "text": _PIECE_TEXT}, "text"
+    ),
     "SpeechDone": record(
         {"type": {**TEXT, "enum": ["speech.audio.done"]}, "usage": ref("OpenAIUsage"), **_ABOUT_SPEECH}
     ),
