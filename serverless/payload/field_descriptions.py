@@ -11,7 +11,9 @@ from serverless.payload.request_fields import (
     SpeakerFields,
     TurnFields,
 )
+from serverless.payload.voice_fields import DesignedVoiceFields, SavedVoiceFields, UploadedVoiceFields
 
+_NAME = "1 to 64 letters, digits, - and _."
 _CLIP = {
     "audio_url": "Address of a clip, fetched from public addresses only.",
     "audio_base64": "A clip in base64, also as a data: address.",
@@ -30,6 +32,22 @@ DESCRIPTIONS: dict[type[Table], dict[str, str]] = {
         "role": "Whose turn it is.",
         "content": "A text, a part or a list of parts: {type: text, text} or {type: audio, and the fields of a clip}.",
     },
+    UploadedVoiceFields: {
+        "name": _NAME,
+        "consent": "Any words that say that the speaker agrees.",
+        "ref_text": "The words in the clip, which make the copy closer.",
+        "speaker_description": "The voice in words, for people.",
+    },
+    DesignedVoiceFields: {
+        "name": _NAME,
+        "description": "The voice in words, for the model.",
+        "seed": "Another one is another voice. Drawn and told when not sent.",
+    },
+    SavedVoiceFields: {
+        "name": _NAME,
+        "audio_tokens": "The codes of a result, 8 lists of T numbers.",
+        "transcript": "The words that are spoken in them.",
+    },
     RequestFields: {
         "script": "The text to speak. [SPEAKER0] at the start of a line gives it to a speaker.",
         "script_speaker_tag": "Makes the whole script the turn of this speaker.",
@@ -38,6 +56,8 @@ DESCRIPTIONS: dict[type[Table], dict[str, str]] = {
         "system_prompt": "The system turn; an empty text for none. By default the worker's own.",
         "scene_prompt": "Where and how it is spoken.",
         "normalize": "Apply Boson's text rules: punctuation, and sounds such as [laugh].",
+        "normalize_numbers": "Read numbers as words: true for English, or a language.",
+        "prepare_references": "Mend clips before they are used; false takes them as they are.",
         "references": "Reference clips, whose voices speak.",
         "reference_audio_urls": "Clips by address; used where there are no references.",
         "reference_audio_base64": "Clips in base64; used where there are no references.",
@@ -68,6 +88,7 @@ DESCRIPTIONS: dict[type[Table], dict[str, str]] = {
         "response_format": "Format of the audio; aac where ffmpeg is installed.",
         "wav_encoding": "Samples of a wav file.",
         "speed": "How fast it is spoken; 1 is the model's own pace.",
+        "loudness": "LUFS by BS.1770; null leaves the speech as loud as the model made it.",
         "delivery": "inline, by s3, or auto: inline if it fits.",
         "stream": "Answer in parts while it is generated.",
         "return_audio_tokens": "Add the codes, 8 lists of T numbers.",

@@ -17,6 +17,7 @@ from serverless.payload.request_fields import (
     SpeakerFields,
     TurnFields,
 )
+from serverless.payload.voice_fields import DesignedVoiceFields, SavedVoiceFields, UploadedVoiceFields
 
 _OPENAI_NAMES = {"script": "input", "scene_prompt": "instructions"}
 _WITHOUT_DEFAULT = ("system_prompt", "max_new_tokens")  # the operator's own words; what follows the text
@@ -54,6 +55,9 @@ def request_schemas(settings: Settings) -> dict[str, Schema]:
         "SpeechRequest": speech,
         "BatchItem": {"type": "object", "properties": of_an_item},
         "BatchRequest": _batch(),
+        "UploadedVoice": _uploaded(settings),
+        "DesignedVoice": _object(DesignedVoiceFields, settings),
+        "SavedVoice": _object(SavedVoiceFields, settings),
     }
 
 
@@ -115,6 +119,17 @@ def _speech(settings: Settings) -> Schema:
         "properties": {**first, **properties},
         "anyOf": [{"required": [name]} for name in _WORDS],
         "example": {"model": "tts-1", "voice": "default", "input": "Hello. It is a fine day."},
+    }
+
+
+def _uploaded(settings: Settings) -> Schema:
+    """A form: its texts, and the clip as a file."""
+    form = _object(UploadedVoiceFields, settings)
+    sample = {"type": "string", "format": "binary", "description": "The clip, 3 to 30 seconds of clear speech."}
+    return {
+        **form,
+        "properties": {"audio_sample": sample, **form["properties"]},
+        "required": ["audio_sample", *form["required"]],
     }
 
 

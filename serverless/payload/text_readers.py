@@ -111,6 +111,7 @@ def _is_unicode(value: str) -> bool:
     return True
 
 
+@takes(lambda settings: {"oneOf": [schema_of(switch, settings), {"type": "string", "enum": list(LANGUAGES)}]})
 def number_language(value: object, settings: Settings) -> str | None:
     """The language whose words are said for numbers: true is English, false is none, "de-AT" is German."""
     if isinstance(value, str) and len(value) <= _LONGEST_LANGUAGE and (known := known_language(value.strip())):

@@ -7,6 +7,7 @@ from higgs_core.speech.voices import NAME_RULE, is_voice_name
 from serverless.config.settings import Settings
 from serverless.payload.code_readers import audio_codes
 from serverless.payload.field_table import Field, Table
+from serverless.payload.json_schema import takes
 from serverless.payload.value_readers import Reader, Refused, integer, is_empty
 from serverless.voices.voice_file import (
     MAX_CONSENT_CHARACTERS,
@@ -17,6 +18,7 @@ from serverless.voices.voice_file import (
 _REFUSALS = frozenset({"false", "no", "0", "off", "none", "null"})
 
 
+@takes(lambda settings: {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"})
 def new_name(value: object, settings: Settings) -> str:
     """A name that a voice may have: safe as the name of a file, in an address and in a log."""
     name = value.strip() if isinstance(value, str) and len(value) <= 200 else ""
@@ -28,6 +30,7 @@ def new_name(value: object, settings: Settings) -> str:
 def words(limit: int) -> Reader[str]:
     """A text of some lines, in Unicode and without control characters."""
 
+    @takes(lambda settings: {"type": "string", "maxLength": limit})
     def read(value: object, settings: Settings) -> str:
         allowed = f"a text of at most {limit} characters without control characters"
         if not isinstance(value, str) or len(value) > limit or not "".join(value.split()).isprintable():
@@ -37,6 +40,7 @@ def words(limit: int) -> Reader[str]:
     return read
 
 
+@takes(lambda settings: {"type": "string", "maxLength": MAX_CONSENT_CHARACTERS})
 def consent(value: object, settings: Settings) -> str:
     """How the speaker's consent is stated: any words but those of a refusal."""
     stated = words(MAX_CONSENT_CHARACTERS)("true" if value is True else value, settings)

@@ -72,7 +72,7 @@ def description_of(method: str, path: str) -> Operation | None:
 
 def _operation(path: str, method: str, found: dict[str, Any]) -> dict[str, Any]:
     described = description_of(method, path) or Operation("Server", found["summary"], {200: {}})
-    error = ref("OpenAIError" if path.startswith("/v1/") else "Error")
+    error = ref(described.error or ("OpenAIError" if path.startswith("/v1/") else "Error"))
     answers = {status: dict(content) for status, content in described.answers.items()}
     answers |= {status: {JSON: error} for status in described.errors}
     operation: dict[str, Any] = {

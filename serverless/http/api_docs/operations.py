@@ -25,6 +25,7 @@ ASKED = (400, 401, 408, 413, 415, 500, 503)
 class Operation:
     """One method of one route. answers: by status. errors: statuses whose body is the route's shape of an error.
 
+    error: the component of its errors, where it is not the one of all routes around it.
     key: whether it asks for the key; "lists" unless HIGGS_AUDIO_PUBLIC_LISTS is set.
     """
 
@@ -35,6 +36,7 @@ class Operation:
     errors: tuple[int, ...] = ()
     key: Literal["always", "lists", "never"] = "always"
     headers: tuple[str, ...] = ()
+    error: str | None = None
 
 
 def of(name: str, media_type: str = JSON) -> Content:

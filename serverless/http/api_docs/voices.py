@@ -7,25 +7,6 @@ from serverless.http.api_docs.operations import ASKED, BINARY, JSON, Operation, 
 from serverless.payload.json_schema import Schema
 from serverless.payload.request_schema import ref
 
-_CLIP = record(
-    {
-        "audio_sample": BINARY,
-        "consent": {**TEXT, "description": "That whose voice it is has agreed."},
-        "name": TEXT,
-        "ref_text": {**TEXT, "description": "The words that are spoken in the sample."},
-        "speaker_description": TEXT,
-    },
-    *("ref_text", "speaker_description"),
-)
-_DESIGNED = record({"name": TEXT, "description": TEXT, "seed": WHOLE}, "seed")
-_SAVED = record(
-    {
-        "name": TEXT,
-        "audio_tokens": {"type": "array", "minItems": 8, "maxItems": 8, "items": {"type": "array", "items": WHOLE}},
-        "transcript": TEXT,
-    }
-)
-
 VOICES: dict[str, Schema] = {
     "Voice": record(
         {
@@ -40,7 +21,6 @@ VOICES: dict[str, Schema] = {
             "created_at": null_or(WHOLE),
             "preview_url": null_or(TEXT),
         },
-        *("name", "source", "description", "ready", "deletable", "created_at", "preview_url"),
     ),
     "VoiceList": record(
         {
@@ -53,7 +33,7 @@ VOICES: dict[str, Schema] = {
     ),
     "MadeVoice": record({"success": FLAG, "voice": ref("Voice"), "warnings": {"type": "array", "items": TEXT}}),
     "DeletedVoice": record({"success": FLAG, "message": TEXT}),
-    "NoVoice": record({"success": FLAG, "error": TEXT}),
+    "VoiceError": {"allOf": [record({"success": FLAG}), ref("Error")]},
 }
 _ALL, _ONE = "/v1/audio/voices", "/v1/audio/voices/{}"
 VOICE_OPERATIONS: dict[tuple[str, str], Operation] = {
@@ -68,14 +48,15 @@ VOICE_OPERATIONS: dict[tuple[str, str], Operation] = {
         "Voices",
         "Make a voice: of a sample, of a description, or of the codes of a result",
         {200: of("MadeVoice")},
-        {"multipart/form-data": _CLIP, JSON: {"oneOf": [_DESIGNED, _SAVED]}},
-        ASKED,
+        {"multipart/form-data": ref("UploadedVoice"), JSON: {"oneOf": [ref("DesignedVoice"), ref("SavedVoice")]}},
+        (*ASKED, 403, 409, 507),
+        error="VoiceError",
     ),
-    ("get", _ONE): Operation("Voices", "A voice", {200: of("Voice"), 404: of("NoVoice")}, errors=(401,)),
+    ("get", _ONE): Operation("Voices", "A voice", {200: of("Voice")}, errors=(401, 404, 503)),
     ("delete", _ONE): Operation(
-        "Voices", "Delete a voice", {200: of("DeletedVoice"), 404: of("NoVoice")}, errors=(400, 401)
+        "Voices", "Delete a voice", {200: of("DeletedVoice")}, errors=(401, 403, 404, 503), error="VoiceError"
     ),
     ("get", f"{_ONE}/preview"): Operation(
-        "Voices", "The sound of a voice", {200: {"audio/wav": BINARY}, 404: of("NoVoice")}, errors=(401, 503)
+        "Voices", "The sound of a voice", {200: {"audio/wav": BINARY}, 304: {}}, errors=(401, 404, 503)
     ),
 }

@@ -161,6 +161,10 @@ def answered(server: Running) -> Iterator[tuple[str, str, Any]]:
     yield "no route", "Error", requests.get(f"{server.url}/nope", timeout=PATIENCE).json()
     for path, name in (("/v1/models", "ModelList"), ("/v1/models/tts-1", "Model"), ("/v1/audio/models", "ModelNames")):
         yield path, name, requests.get(f"{server.url}{path}", timeout=PATIENCE).json()
+    voices = f"{server.url}/v1/audio/voices"
+    for query, name in (("", "VoiceList"), ("?legacy=true", "VoiceList"), ("/alloy", "Voice")):
+        yield f"voices{query}", name, requests.get(f"{voices}{query}", timeout=PATIENCE).json()
+    yield "no voice", "OpenAIError", requests.get(f"{voices}/nobody", timeout=PATIENCE).json()
     yield "ready", "Ready", requests.get(f"{server.url}/ping", timeout=PATIENCE).json()
     yield "no model", "OpenAIError", requests.get(f"{server.url}/v1/models/x", timeout=PATIENCE).json()
     speech = {"input": "Hello.", **short, "stream_format": "sse"}
@@ -179,6 +183,17 @@ def test_real_answers_fit_and_have_nothing_that_is_not_described(server: Running
         for entry in answer.get("results", ()):
             told = schemas["BatchSuccess" if entry["status"] == "success" else "OpenAIError"]["properties"]
             assert set(entry) <= {*told, "index", "status"}
+
+
+def test_what_cannot_be_done_with_a_voice_fits(server: Running) -> None:
+    voices = f"{server.url}/v1/audio/voices"
+    for answer in (
+        requests.delete(f"{voices}/nobody", timeout=PATIENCE),
+        requests.delete(f"{voices}/alloy", timeout=PATIENCE),
+        requests.post(voices, json={"name": "x"}, timeout=PATIENCE),
+    ):
+        assert answer.status_code >= 400
+        assert errors_of("VoiceError", answer.json()) == []
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------
