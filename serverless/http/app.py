@@ -80,7 +80,16 @@ def create_app(service: SpeechService, settings: Settings, *, on_fatal: Callable
         )
     app.add_middleware(GuardedHeaders)
     errors.install(app)
-    routers = (health.router, generate.router, models.router, openai.router, batch.router, voices.router, live.router, pages)
+    routers = (
+        health.router,
+        generate.router,
+        models.router,
+        openai.router,
+        batch.router,
+        voices.router,
+        live.router,
+        pages,
+    )
     for router in routers:
         app.include_router(router)
     if settings.docs:

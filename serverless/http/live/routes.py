@@ -34,7 +34,7 @@ async def live(websocket: WebSocket) -> None:
     state = websocket.app.state
     settings: Settings = state.settings
     session_id = uuid.uuid4().hex  # never the client's: it goes into logs
-    if not is_own_origin(websocket.headers, getattr(settings, "cors_origins", ())):
+    if not is_own_origin(websocket.headers, settings.cors_origins):
         _count_refusal(websocket, HttpProblem("forbidden", "A page of another origin may not connect."), session_id)
         await websocket.close()  # before it is accepted: status 403
         return

@@ -16,7 +16,7 @@ from serverless.http.live.messages import Cancel, ClientMessage, Close, Config, 
 from serverless.http.live.speaker import SessionEnded, Speaker
 from serverless.http.live.utterance import Utterance
 from serverless.http.live.voicing import Voicing, voicing_of
-from serverless.http.openai import _require_model as require_model
+from serverless.http.models import require_model
 
 if TYPE_CHECKING:
     from serverless.config.settings import Settings

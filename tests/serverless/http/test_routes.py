@@ -171,6 +171,15 @@ def test_only_the_origins_of_the_operator_may_ask(
         assert "Access-Control-Allow-Credentials" not in answer.headers
 
 
+def test_a_form_may_come_from_an_origin_that_is_allowed(server: Running) -> None:
+    settings = server.service.settings.model_copy(update={"cors_origins": (APP,)})
+    client = TestClient(create_app(server.service, settings))
+    form: dict[str, Any] = {"data": {"name": "x"}, "files": {"audio_sample": b"no clip"}}
+    for origin, code in ((APP, "invalid_request"), ("https://other.example", "cross_site")):
+        answer = client.post("/v1/audio/voices", headers={"Origin": origin, "Sec-Fetch-Site": "cross-site"}, **form)
+        assert answer.json()["code"] == code
+
+
 # -- headers ----------------------------------------------------------------------------------------------------------
 
 
