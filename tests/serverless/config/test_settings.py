@@ -152,6 +152,7 @@ BOUNDS: list[tuple[str, list[str], list[str]]] = [
     ("HIGGS_AUDIO_CORS_ORIGINS", ["http://localhost"], ["a.example", "https://a.example/app", "*,https://a.example"]),
     ("HIGGS_AUDIO_PUBLIC_LISTS", ["0", "1"], ["open"]),
     ("HIGGS_AUDIO_DOCS", ["0", "1"], ["off-ish"]),
+    ("HIGGS_AUDIO_MAX_IDLE_SECONDS", ["0.1", "86400"], ["0", "86401", "nan"]),
     ("HIGGS_AUDIO_MAX_BATCH_BYTES", ["1000", "1000000000"], ["999", "1000000001"]),
     ("HIGGS_AUDIO_VOICES_DIR", ["/"], ["voices"]),
     ("PORT", ["1", "65535"], ["0", "65536", "http"]),

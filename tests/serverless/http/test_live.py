@@ -741,7 +741,7 @@ def test_nothing_of_the_text_is_in_the_log_and_each_sentence_has_its_line(
 def test_sessions_and_sentences_are_counted(serve: Any) -> None:
     server = serve()
     with live(server.url) as client:
-        client.config(**SHORT)
+        client.config(**SHORT, stream_audio=True)
         client.say(TEXT)
         client.utterance()
         client.send("session.close")
