@@ -30,12 +30,15 @@ from tests.helpers.patience import PATIENCE, wait_until
 
 LIMITS = ChildLimits(memory_bytes=512 * 2**20, cpu_seconds=20, file_bytes=1000)
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+PYTHON = (sys.executable, "-I", "-B", "-S")
+"""-B: under a limit on files the child would leave bytecode that is cut off, for every later process to read."""
+
 only_linux = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux sets limits on another process")
 
 
 def python(code: str, data: bytes = b"", limits: ChildLimits = LIMITS, **options: Any) -> bytes:
     """What a child that reads its input to the end and then runs `code` writes."""
-    program = [sys.executable, "-I", "-S", "-c", f"import sys; given = sys.stdin.buffer.read()\n{code}"]
+    program = [*PYTHON, "-c", f"import sys; given = sys.stdin.buffer.read()\n{code}"]
     return b"".join(output_of(program, data, limits, **({"seconds": PATIENCE} | options)))
 
 
@@ -108,7 +111,7 @@ def test_input_and_output_larger_than_any_pipe_pass_at_the_same_time() -> None:
     code = "sys.stdout.buffer.write(given)"
     assert python(code, data) == data
     echo = "import sys, shutil; shutil.copyfileobj(sys.stdin.buffer, sys.stdout.buffer)"
-    assert b"".join(output_of([sys.executable, "-c", echo], data, LIMITS, seconds=PATIENCE)) == data
+    assert b"".join(output_of([*PYTHON, "-c", echo], data, LIMITS, seconds=PATIENCE)) == data
 
 
 @pytest.mark.parametrize(
@@ -122,18 +125,18 @@ def test_input_and_output_larger_than_any_pipe_pass_at_the_same_time() -> None:
 )
 def test_a_child_that_hangs_is_ended_at_its_deadline(code: str, children: list[subprocess.Popen[bytes]]) -> None:
     with pytest.raises(ChildTimeout):
-        list(output_of([sys.executable, "-I", "-S", "-c", code], bytes(10**6), LIMITS, seconds=0.3))
+        list(output_of([*PYTHON, "-c", code], bytes(10**6), LIMITS, seconds=0.3))
     assert len(children) == 1
 
 
 def test_a_child_that_reads_only_the_beginning_is_no_failure() -> None:
     code = "import sys; sys.stdin.buffer.read(10); print('enough')"
-    assert list(output_of([sys.executable, "-c", code], bytes(10**7), LIMITS, seconds=PATIENCE)) == [b"enough\n"]
+    assert list(output_of([*PYTHON, "-c", code], bytes(10**7), LIMITS, seconds=PATIENCE)) == [b"enough\n"]
 
 
 def test_closing_the_output_ends_a_child_that_writes_for_ever(children: list[subprocess.Popen[bytes]]) -> None:
     code = "while True: sys.stdout.buffer.write(bytes(65536))"
-    pieces = output_of([sys.executable, "-c", f"import sys\n{code}"], b"", LIMITS, seconds=PATIENCE)
+    pieces = output_of([*PYTHON, "-c", f"import sys\n{code}"], b"", LIMITS, seconds=PATIENCE)
     assert next(pieces)
     pieces.close()
     assert len(children) == 1
