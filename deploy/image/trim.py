@@ -25,6 +25,8 @@ UNUSED = (
     *("nvidia/**/libnvperf_*.so*", "nvidia/**/libcheckpoint.so*", "nvidia/**/libpcsamplingutil.so*"),
     # NVSHMEM between machines; its host library stays, as torch is linked to it.
     *("nvidia/nvshmem/lib/libnvshmem_device.bc", "nvidia/nvshmem/lib/nvshmem_transport_*", "nvidia/nvshmem/bin"),
+    # Swagger UI: its style sheet and one script are served.
+    *("swagger_ui_bundle/**/*.map", "swagger_ui_bundle/**/*.png", "swagger_ui_bundle/**/swagger-ui-es-bundle*.js"),
     # Tests of packages.
     *("numpy/**/tests", "scipy/**/tests", "sympy/**/tests", "networkx/**/tests", "mpmath/tests", "**/*.pyi"),
 )
