@@ -32,6 +32,7 @@ class AudioPart:
 
     start_seconds: where in the audio the samples begin that were encoded since the part before.
     text: what the pieces of the script say that begin in this part, None where none begins.
+    warnings: about the request's clips and voices; the first part has them.
     """
 
     index: int
@@ -39,6 +40,7 @@ class AudioPart:
     start_seconds: float
     audio_format: AudioFormat
     text: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,8 +54,10 @@ def _job_input(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _headers(job: StartedJob) -> dict[str, str]:
-    """Fields that had no effect, as a JSON list: bare audio has no other place to say it."""
-    warnings = job.accepted.warnings[:MAX_WARNINGS]
+    """Fields that had no effect, and what is wrong with clips and voices, as a JSON list: bare audio has no other place
+    to say it."""
+    about_clips = job.first.warnings if isinstance(job.first, AudioPart) else ()
+    warnings = [*job.accepted.warnings, *about_clips][:MAX_WARNINGS]
     return {"X-Warnings": json.dumps(warnings)} if warnings else {}
 
 

@@ -121,6 +121,8 @@ class SpeechJob:
                 try:
                     async with lock.exclusive() if alone else lock.shared(), self._part_stream(clips) as parts:
                         while (part := await parts.next_part()) is not None:
+                            if not sent_parts:
+                                part = replace(part, warnings=(*self._voice_warnings, *self._clip_warnings))
                             sent_parts += 1
                             sent_bytes += len(part.data)
                             yield part

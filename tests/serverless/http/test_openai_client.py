@@ -9,15 +9,17 @@ import numpy as np
 import openai
 import pytest
 import requests
+import soundfile
 from numpy.typing import NDArray
 
-from higgs_core.audio import decode_audio, ffmpeg_path
+from higgs_core.audio import decode_audio, encode_audio, ffmpeg_path
 from higgs_core.built_in import DEMO, TINY
 from serverless.http.errors import HttpProblem
 from serverless.http.models import require_model
 from serverless.service.service import SpeechService
 from tests.helpers.audio import decoded
 from tests.helpers.http_server import Running
+from tests.helpers.paths import CLIP
 from tests.helpers.patience import PATIENCE
 
 WORDS = "A sentence that is long enough to be heard in more than one piece, and then a little longer than that."
@@ -257,3 +259,14 @@ def test_speed_shortens_the_same_speech(client: openai.OpenAI, server: Running, 
     assert len(heard) / len(expected) == pytest.approx(0.5, abs=1e-4)
     assert whole["duration_seconds"] == pytest.approx(len(heard) / 24_000, abs=1e-4)  # it has four digits
     assert whole["chunks"][-1]["end_seconds"] == pytest.approx(whole["duration_seconds"], abs=0.1)
+
+
+def test_what_is_wrong_with_a_clip_is_told_beside_bare_audio(client: openai.OpenAI) -> None:
+    speech = soundfile.read(CLIP, dtype="float32")[0]
+    padded = encode_audio(np.concatenate([np.zeros(48_000, np.float32), speech]), "wav")
+    clip = {"audio_base64": base64.b64encode(padded).decode(), "transcript": "The words of a clip."}
+    response = client.audio.speech.with_raw_response.create(
+        model="tts-1", voice="default", input="Hello.", extra_body={"references": [clip], "max_new_tokens": 30}
+    )
+    warnings = json.loads(response.headers["x-warnings"])
+    assert any("references[0]: 1.8 s of silence were cut" in warning for warning in warnings)
