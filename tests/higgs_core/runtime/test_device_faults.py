@@ -21,7 +21,7 @@ from higgs_core.built_in import BUILT_IN
 from higgs_core.checkpoint.built_in_files import built_in_folders
 from higgs_core.errors import DeviceMemoryError, EngineStoppedError, HiggsError
 from tests.helpers.patience import PATIENCE, wait_until
-from tests.higgs_core.test_device_failure import POISONED
+from tests.higgs_core.failures.test_device_failure import POISONED
 
 HELLO = ChatMLSample([Message("user", "Hello there, listen to this.")])
 CLIP = ChatMLSample([Message("assistant", AudioContent(waveform=np.zeros(24_000, np.float32))), Message("user", "Hi.")])
