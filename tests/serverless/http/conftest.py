@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -15,18 +16,17 @@ from tests.helpers.service import EngineOfSlots, SharedEngine
 
 
 @pytest.fixture
-def serve(tiny_engine: HiggsAudioEngine) -> Iterator[Any]:
-    """Servers around the shared engine; they end with the test."""
-    ending = []
+def serve(tiny_engine: HiggsAudioEngine) -> Iterator[Callable[..., Running]]:
+    """Starts servers around the shared engine, which end with the test; fields of Settings as arguments.
 
-    def start(*, slots: int = 8, **fields: Any) -> Running:
-        settings = Settings(model_id="tiny", device="cpu", **fields)
-        engine = SharedEngine(EngineOfSlots(tiny_engine, slots))
-        context = serving_http(settings, SpeechService(settings, boot=lambda _: engine))  # type: ignore[arg-type, return-value]
-        running = context.__enter__()
-        ending.append(context)
-        return running
+    before: called ahead of every submission to the engine; it may raise.
+    """
+    with ExitStack() as ending:
 
-    yield start
-    for context in ending:
-        context.__exit__(None, None, None)
+        def start(*, slots: int = 8, before: Callable[[], None] = lambda: None, **fields: Any) -> Running:
+            settings = Settings(model_id="tiny", device="cpu", **fields)
+            engine = SharedEngine(EngineOfSlots(tiny_engine, slots), before)
+            service = SpeechService(settings, boot=lambda _: engine)  # type: ignore[arg-type, return-value]
+            return ending.enter_context(serving_http(settings, service))
+
+        yield start

@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -87,24 +87,6 @@ def held(tiny_engine: HiggsAudioEngine) -> Iterator[tuple[Running, threading.Eve
     with serving_http(settings, SpeechService(settings, boot=lambda _: engine)) as server:  # type: ignore[arg-type, return-value]
         yield server, engine.may_go_on
         engine.may_go_on.set()
-
-
-@pytest.fixture
-def serve(tiny_engine: HiggsAudioEngine) -> Iterator[Callable[..., Running]]:
-    """Starts servers around the shared engine; fields of Settings as arguments."""
-    ending = []
-
-    def start(*, slots: int = 8, before: Callable[[], None] = lambda: None, **fields: Any) -> Running:
-        settings = Settings(model_id="tiny", device="cpu", **fields)
-        engine = SharedEngine(EngineOfSlots(tiny_engine, slots), before)
-        context = serving_http(settings, SpeechService(settings, boot=lambda _: engine))  # type: ignore[arg-type, return-value]
-        running = context.__enter__()
-        ending.append(context)
-        return running
-
-    yield start
-    for context in ending:
-        context.__exit__(None, None, None)
 
 
 def closed_with(client: Live) -> int:
