@@ -1,7 +1,13 @@
-"""The HTTP server, for RunPod's load-balancing endpoints and for local use: python -m serverless.http_server."""
+"""The HTTP server, for RunPod's load-balancing endpoints and for local use.
+
+    HIGGS_AUDIO_MODEL_ID=demo python -m serverless.http_server
+
+The playground is at the address that it prints, the API under /v1, its description at /docs.
+"""
 
 from __future__ import annotations
 
+import argparse
 import ipaddress
 import logging
 import os
@@ -48,11 +54,30 @@ SMALL_ANSWERS_BYTES = 1_000_000
 PING_SECONDS = 20.0  # a WebSocket whose client does not answer a ping for so long is closed
 IDLE_SECONDS = 75  # longer than common balancers keep a connection, so that none is closed under a request
 
+_EPILOG = """\
+All settings come from the environment: HIGGS_AUDIO_MODEL_ID, HIGGS_AUDIO_API_KEY, HIGGS_AUDIO_HOST, PORT and those of
+docs/configuration.md. HIGGS_AUDIO_MODEL_ID=demo needs neither a GPU nor a download.
+exit status: 0 stopped, 1 the engine failed, 2 wrong arguments or settings, 130 ended at once by a second Ctrl-C
+"""
+
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT, then let the running requests end; the exit status is 2 for a wrong setting."""
+    """Serve until SIGTERM or SIGINT, then let the running requests end; the exit status is 2 for a wrong setting.
+
+    Exits at once for --help, and with status 2 for any other argument, which would have had no effect.
+    """
+    _parser().parse_args()
     settings = start_up()
     return WRONG_SETTING if settings is None else serve(settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog="python -m serverless.http_server",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
+    )
 
 
 def serve(settings: Settings) -> int:

@@ -6,12 +6,15 @@ import json
 import random
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import requests
 
 from serverless.http_server import address_of
+from tests.helpers.paths import ROOT
 from tests.helpers.patience import PATIENCE, wait_until
 from tests.helpers.processes import ModuleProcess
 
@@ -36,6 +39,17 @@ def status(port: int) -> int | None:
         return requests.get(f"http://127.0.0.1:{port}/ping", timeout=PATIENCE).status_code
     except requests.RequestException:
         return None
+
+
+@pytest.mark.parametrize(
+    ("argument", "code", "told"), [("--help", 0, "HIGGS_AUDIO_MODEL_ID"), ("--port=9000", 2, "--port")]
+)
+def test_an_argument_is_answered_and_starts_no_server(argument: str, code: int, told: str) -> None:
+    command = [sys.executable, "-m", MODULE, argument]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert ended.returncode == code
+    assert told in ended.stdout + ended.stderr
+    assert "Listening" not in ended.stdout + ended.stderr
 
 
 def test_both_ports_answer_and_sigterm_lets_a_stream_end(tmp_path: Path) -> None:
