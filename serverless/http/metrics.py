@@ -81,7 +81,8 @@ class Metrics:
         )
         self.tokens = Counter(
             "higgs_tokens",
-            "Tokens of the finished jobs by kind: prompt, of which cached is a part, and completion.",
+            "Tokens of the finished jobs by kind: prompt, in which a clip counts one; cached, positions of prompts "
+            "taken from the cache, 25 for a second of a clip; completion.",
             ["kind"],
             registry=self.registry,
         )
