@@ -1,7 +1,7 @@
 """Send a job to a deployed endpoint and save the audio.
 
     python -m serverless.client --endpoint abc123 "Hello there." -o hello.wav
-    python -m serverless.client --endpoint abc123 --mode stream --voice belinda "A long story ..." -o story.mp3
+    python -m serverless.client --endpoint abc123 --mode stream --voice fable "A long story ..." -o story.mp3
     python -m serverless.client --url http://localhost:8000 --reference me.wav --transcript "What I say in it." "Hi!"
     python -m serverless.client --url http://localhost:8000 --job test_inputs/plain.json
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 
 import pytest
 import requests
 
+import serverless.client.__main__ as client
 from benchmarks import lost_words, quality
+from serverless.client.batch import cli as batch
 from serverless.config.settings import PREFIX, variables
 from serverless.payload.request_fields import ReferenceFields, RequestFields
+from serverless.voices.shipped import shipped_designs
 from tests.helpers.http_server import Running
 from tests.helpers.pages import PAGES, page, section
 from tests.helpers.paths import ROOT
@@ -54,6 +58,19 @@ def test_every_variable_that_is_not_a_limit_is_in_the_table() -> None:
 def test_every_variable_that_a_page_names_exists(path: object) -> None:
     named = set(re.findall(r"\b(?:HIGGS_AUDIO|BUCKET)_[A-Z0-9_]*[A-Z0-9]\b(?!_)", page(str(path))))
     assert named <= set(variables())
+
+
+def test_commands_that_name_a_voice_name_one_that_ships() -> None:
+    texts = [page(str(path)) for path in PAGES] + [str(client.__doc__), str(batch.__doc__)]
+    named = {voice for text in texts for voice in re.findall(r"--voice (\w+)", text)}
+    assert named
+    assert named <= set(shipped_designs())
+
+
+def test_each_kind_of_change_stands_once_in_a_version() -> None:
+    for version in page("CHANGELOG.md").split("\n## ")[1:]:
+        kinds = Counter(re.findall(r"^### (\w+)$", version, re.MULTILINE))
+        assert set(kinds.values()) <= {1}, version.splitlines()[0]
 
 
 def test_the_routes_named_answer(server: Running) -> None:

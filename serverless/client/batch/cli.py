@@ -4,7 +4,8 @@
     python -m serverless.client batch manifest.jsonl -o results --url http://localhost:8000 --jobs 8
     python -m serverless.client batch book.txt -o book --voice alloy --endpoint abc123 --join book.mp3
 
-A manifest is a .jsonl file. Each line is a text in quotes, an input, or an input with a name for its audio:
+A manifest is a .jsonl, .ndjson or .json file. Each line is a text in quotes, an input, or an input with a name for its
+audio:
 
     "Hello there."
     {"script": "Hello there.", "voice": "alloy", "seed": 7}
@@ -243,7 +244,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", type=Path, metavar="FILE", help="a manifest (.jsonl), or a book as plain text")
+    parser.add_argument(
+        "source", type=Path, metavar="FILE", help="a manifest (.jsonl, .ndjson, .json), or a book as plain text"
+    )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="where results go; made if need be"
     )
