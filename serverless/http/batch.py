@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -69,20 +70,21 @@ class BatchRun:
         self._share = request.app.state.batch_places.share()
         self._limit: int = request.app.state.settings.max_batch_bytes
         self._size = 0  # bytes of audio of all items so far
-        self._hold = self._service.unread.hold(self._let_go)
-        self._tasks: list[asyncio.Task[Spoken]] = []
+        self._tasks: deque[asyncio.Task[Spoken]] = deque()  # those whose entries have not left
         self._given_up = False
 
     async def entries(self) -> AsyncGenerator[Spoken | HiggsError, None]:
         """What became of each item, in the order of the items."""
+        self._hold = self._service.unread.hold(self._let_go)  # here, for entries that nobody reads are never closed
         try:
-            self._tasks = [asyncio.create_task(self._item(index)) for index in range(len(self._items))]
-            for task in self._tasks:
-                await asyncio.wait({task})
-                entry = self._outcome(task)
+            self._tasks.extend(asyncio.create_task(self._item(index)) for index in range(len(self._items)))
+            while self._tasks:
+                await asyncio.wait({self._tasks[0]})
+                entry = self._outcome(self._tasks.popleft())
                 yield entry
                 if isinstance(entry, Spoken):
                     self._hold.resize(max(0, self._hold.size - len(entry.audio)))
+                del entry  # its audio is kept by nobody now
         finally:
             self._hold.release()
             for task in self._tasks:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import logging
+import weakref
+from contextlib import aclosing
+from types import SimpleNamespace
 from typing import Any, cast
 
 import openai
 import pytest
 import requests
 
+from higgs_core import HiggsAudioEngine
+from serverless.http.batch import BatchRun, Spoken
 from serverless.http.batch_places import BatchPlaces
 from serverless.service.service import SpeechService
 from tests.helpers.audio import decoded
 from tests.helpers.http_server import Running
 from tests.helpers.patience import PATIENCE, wait_until
+from tests.helpers.service import serving
 from tests.serverless.http.test_traffic import LONG
 
 SHORT = {"max_new_tokens": 24, "response_format": "wav"}
@@ -136,6 +143,42 @@ def test_audio_that_is_too_much_for_all_readers_costs_the_batch_its_entries(serv
     assert {entry["error"]["code"] for entry in answer["results"]} == {"reader_too_slow"}
     wait_until(server.idle)
     assert server.service.unread.total == 0
+
+
+def run_of(service: SpeechService, *items: Any) -> BatchRun:
+    """A batch of a request that came to no server."""
+    app = SimpleNamespace(
+        state=SimpleNamespace(service=service, settings=service.settings, batch_places=BatchPlaces(service))
+    )
+    request = SimpleNamespace(app=app, state=SimpleNamespace(request_id="one"))
+    return BatchRun(cast(Any, request), {"items": items, "response_format": "pcm", "max_new_tokens": 24}, items)
+
+
+def test_a_batch_whose_client_left_before_its_answer_began_is_forgotten(tiny_engine: HiggsAudioEngine) -> None:
+    async def main(service: SpeechService) -> weakref.ref[BatchRun]:
+        run = run_of(service, {"input": "One."})
+        await run.entries().aclose()
+        return weakref.ref(run)
+
+    with serving(tiny_engine) as service:
+        forgotten = asyncio.run(main(service))
+        gc.collect()
+        assert forgotten() is None
+
+
+def test_audio_that_has_left_is_kept_no_longer(tiny_engine: HiggsAudioEngine) -> None:
+    async def main(service: SpeechService) -> None:
+        run = run_of(service, *({"input": text} for text in ("One boat.", "Two boats.", "Three boats.")))
+        before: list[weakref.ref[Any]] = []
+        async with aclosing(run.entries()) as entries:
+            async for entry in entries:
+                assert isinstance(entry, Spoken)
+                assert [each() for each in before] == [None] * len(before)
+                before.append(weakref.ref(entry))
+                del entry
+
+    with serving(tiny_engine) as service:
+        asyncio.run(main(service))
 
 
 class Counted:
