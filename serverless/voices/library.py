@@ -180,7 +180,8 @@ class LivingLibrary:
         return VoiceAdditions(self._settings, self._catalogue, self._made_by())
 
     async def _add(self, add: Callable[[], AddedVoice]) -> AddedVoice:
-        """In a thread of the maker's. It goes on to its end, also when whoever asked has gone."""
+        """In a thread of the maker's. What has begun goes on to its end, also when whoever asked has gone; what waits
+        for its turn is dropped then."""
         return await asyncio.wrap_future(self._made_by().begin_alone(add))
 
     def _audio_of(self, known: KnownVoice) -> NDArray[np.float32]:

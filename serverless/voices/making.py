@@ -50,8 +50,8 @@ class VoiceMaker:
         return self._flights.run(voice, partial(self._make, voice))
 
     def begin_alone(self, call: Callable[[], T]) -> Future[T]:
-        """Run `call` in one of the threads."""
-        return self._flights.run(object(), call)
+        """Run `call` in one of the threads, unless whoever asked cancels the future before its turn."""
+        return self._flights.run_alone(call)
 
     def speak(self, name: str, design: VoiceDesign) -> Spoken:
         """Blocking. Raises what `speak_design` raises."""

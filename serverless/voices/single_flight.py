@@ -33,6 +33,16 @@ class SingleFlight(Generic[T]):
             future: Future[T] = Future()
             future.set_running_or_notify_cancel()
             self._running[key] = future
+        return self._begin(key, future, call)
+
+    def run_alone(self, call: Callable[[], T]) -> Future[T]:
+        """The outcome of a call that nobody shares. A future that is cancelled before its turn is never begun."""
+        key, future = object(), Future[T]()
+        with self._lock:
+            self._running[key] = future
+        return self._begin(key, future, call)
+
+    def _begin(self, key: Hashable, future: Future[T], call: Callable[[], T]) -> Future[T]:
         try:
             self._threads.submit(self._do, key, future, call)
         except RuntimeError:  # the threads were shut down
@@ -41,6 +51,9 @@ class SingleFlight(Generic[T]):
         return future
 
     def _do(self, key: Hashable, future: Future[T], call: Callable[[], T]) -> None:
+        if not future.running() and not future.set_running_or_notify_cancel():
+            self._end(key)
+            return
         try:
             result = call()
         except Exception as error:

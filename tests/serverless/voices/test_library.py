@@ -24,6 +24,7 @@ from serverless.queue.handler import QueueWorker
 from serverless.service.service import SpeechService
 from serverless.voices.errors import TooManyVoicesError, VoiceExistsError, VoiceFixedError, VoiceNotFoundError
 from serverless.voices.library import LivingLibrary
+from serverless.voices.making import AT_ONCE
 from serverless.voices.shipped import shipped_designs
 from tests.helpers.living_voices import Clock, SpeakingEngine, WatchedEngine
 from tests.helpers.patience import PATIENCE
@@ -184,6 +185,34 @@ def test_a_failure_is_told_and_not_remembered(tiny_engine: HiggsAudioEngine) -> 
         assert run(service, voice="verse")["error"] == "The model made no sound for the voice verse."
         assert "error" not in run(service, voice="verse")
     assert engine.made == 3
+
+
+def test_a_voice_whose_client_left_before_its_turn_is_not_made(tiny_engine: HiggsAudioEngine) -> None:
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def wait() -> None:
+        begun.release()
+        assert go_on.wait(PATIENCE)
+
+    engine = WatchedEngine(tiny_engine, before_making=wait)
+
+    async def scene(living: LivingLibrary) -> None:
+        first = [asyncio.create_task(living.add_design(f"first-{n}", "A calm voice.", n)) for n in range(AT_ONCE)]
+        for _ in first:
+            assert await asyncio.to_thread(begun.acquire, timeout=PATIENCE)
+        left = [asyncio.create_task(living.add_design(f"left-{n}", "A calm voice.", n)) for n in range(20)]
+        await asyncio.sleep(0)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        go_on.set()
+        await asyncio.gather(*first)
+        await living.add_design("last", "A calm voice.", 9)
+
+    with library(engine, None) as living:
+        asyncio.run(scene(living))
+        assert not [name for name in ids(living) if name.startswith("left")]
+    assert engine.made == AT_ONCE + 1
 
 
 def test_closing_ends_what_is_being_made(tiny_engine: HiggsAudioEngine) -> None:
