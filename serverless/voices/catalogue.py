@@ -204,7 +204,7 @@ class Catalogue:
             if known.source not in ADDED:
                 owner = "ships with the worker" if known.source == "shipped" else "belongs to the operator's folder"
                 raise VoiceFixedError(f"The voice {name} {owner} and cannot be deleted.", field="voice")
-            if self._added.pop(name, None) is None:
+            if name not in self._added or name in self._contents.records:  # another worker may have kept a file
                 try:
                     self._store.remove(name)
                 except FileNotFoundError:
@@ -214,6 +214,7 @@ class Catalogue:
                         f"The voice {name} cannot be deleted, because the voice folder cannot be changed.",
                         field="voice",
                     ) from None
+            self._added.pop(name, None)
             self._rescan()
 
     def _rescan(self) -> None:

@@ -511,6 +511,23 @@ def test_what_memory_alone_keeps_can_be_heard_and_removed(tiny_engine: HiggsAudi
         asyncio.run(living.add_clip("bob", TONE, "A tone."))
 
 
+def test_a_voice_of_memory_goes_together_with_the_file_of_its_name(
+    tiny_engine: HiggsAudioEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "as told")
+
+    engine = WatchedEngine(tiny_engine)
+    with library(engine, tmp_path) as one, library(engine, tmp_path) as other:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            asyncio.run(one.add_clip("anna", TONE, "A tone."))
+        asyncio.run(other.add_clip("anna", TONE, "A tone."))
+        asyncio.run(one.remove("anna"))
+        assert "anna" not in ids(one)
+        assert not list(tmp_path.iterdir())
+
+
 # -- Added, shown, removed --------------------------------------------------------------------------------------------
 
 
