@@ -42,8 +42,8 @@ NO_STREAM_WARNING = "stream was ignored because this endpoint answers in one pie
 
 @dataclass(frozen=True)
 class Resources:
-    """What all jobs of a service share. device_lock: held shared by a job that generates, exclusively by one that ran
-    out of device memory and is tried again."""
+    """What all jobs of a service share. device_lock: held shared by a job that generates or waits for a voice,
+    exclusively by one that ran out of device memory and is tried again."""
 
     engine: HiggsAudioEngine
     settings: Settings
@@ -178,7 +178,14 @@ class SpeechJob:
         before = self._record.seconds
         sources = self._parsed.request.reference_sources
         voices = dict.fromkeys(source.voice for source in sources if source.voice is not None)
-        ready = await self._resources.voices.ready(voices)
+        lock = self._resources.device_lock
+        try:
+            async with lock.shared():
+                ready = await self._resources.voices.ready(voices)
+        except DeviceMemoryError:
+            self._record.note(retried_alone=True)
+            async with lock.exclusive():
+                ready = await self._resources.voices.ready(voices)
         self._voice_warnings = ready.warnings
         if ready.made:
             self._voice_seconds = self._record.seconds - before

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from higgs_core import HiggsAudioEngine
-from higgs_core.errors import BusyError, HiggsError, NoAudioError, RequestError
+from higgs_core.errors import BusyError, DeviceMemoryError, HiggsError, NoAudioError, RequestError
 from higgs_core.speech.voices import DEFAULT_VOICE
 from serverless.config.settings import Settings
 from serverless.queue.handler import QueueWorker
@@ -27,7 +27,7 @@ from serverless.voices.library import LivingLibrary
 from serverless.voices.making import AT_ONCE
 from serverless.voices.shipped import shipped_designs
 from tests.helpers.living_voices import Clock, SpeakingEngine, WatchedEngine
-from tests.helpers.patience import PATIENCE
+from tests.helpers.patience import PATIENCE, wait_until_async
 from tests.helpers.service import answer, items
 from tests.helpers.simulated_engine import never_sounds, runs_on, speaks_well
 from tests.helpers.voices import voice_folder
@@ -213,6 +213,29 @@ def test_a_voice_whose_client_left_before_its_turn_is_not_made(tiny_engine: Higg
         asyncio.run(scene(living))
         assert not [name for name in ids(living) if name.startswith("left")]
     assert engine.made == AT_ONCE + 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_voice_that_finds_too_little_device_memory_is_made_alone(tiny_engine: HiggsAudioEngine, stream: bool) -> None:
+    others: list[int] = []
+
+    def full_once() -> None:
+        others.append(service.stats()["active"])
+        if len(others) == 1:
+            raise DeviceMemoryError("The device is out of memory.")
+
+    engine = WatchedEngine(tiny_engine, before_making=full_once)
+    long = {"script": "word " * 30, "seed": 5, "max_new_tokens": 200}
+
+    async def both() -> list[dict[str, Any]]:
+        other = asyncio.create_task(answer(service, long))
+        await wait_until_async(lambda: service.stats()["active"] == 1)
+        return [*await items(service, {**JOB, "voice": "sage", "stream": stream}), await other]
+
+    with serving(engine) as service:
+        responses = asyncio.run(both())
+    assert [response for response in responses if "error" in response] == []
+    assert others == [1, 0]
 
 
 def test_closing_ends_what_is_being_made(tiny_engine: HiggsAudioEngine) -> None:
