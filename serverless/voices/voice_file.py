@@ -117,7 +117,8 @@ def from_bytes(data: bytes, *, max_seconds: float = MAX_SECONDS) -> VoiceRecord:
     wordless = not record.transcript and record.source != "uploaded"  # whoever uploads may not know the words
     if not is_voice_name(record.name) or record.source not in SOURCES or wordless:
         raise NotAVoiceFile("lacks name, source or transcript")
-    if record.design is None and (record.codes is None or record.audio is None):
+    described = record.design is not None and record.source not in ("uploaded", "saved")  # it can be made
+    if not described and (record.codes is None or record.audio is None):
         raise NotAVoiceFile("holds neither codes nor a design")
     return record
 

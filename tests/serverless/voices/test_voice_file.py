@@ -98,6 +98,10 @@ HOSTILE = {
     "too long": save({**TENSORS, "codes": np.zeros((8, 301 * 25), np.int16)}, FACTS),
     "no audio": save({"codes": CODES}, FACTS),
     "no codes": save({"audio": AUDIO}, FACTS),
+    "a saved voice that is only described": save({}, {**FACTS, "description": "Calm.", "seed": "1"}),
+    "an uploaded voice without its audio": save(
+        {"codes": CODES}, {**FACTS, "source": "uploaded", "description": "Calm.", "seed": "1"}
+    ),
     "no name": save(TENSORS, {**FACTS, "name": ""}),
     "a path for a name": save(TENSORS, {**FACTS, "name": "../anna"}),
     "an unknown source": save(TENSORS, {**FACTS, "source": "stolen"}),
