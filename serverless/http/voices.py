@@ -91,7 +91,7 @@ async def preview(request: Request, voice_id: str) -> Response:
 
 async def _preview(service: Any, name: str) -> tuple[bytes, str]:
     """The file, and what it is known by."""
-    audio = await service.voices.preview(name)
+    audio = await service.on_device(partial(service.voices.preview, name))
     file = await asyncio.to_thread(encode_audio, audio, "wav")
     return file, f'"{hashlib.sha256(file).hexdigest()[:32]}"'
 
@@ -147,13 +147,8 @@ async def _add_clip(app: Any, form: Form) -> dict[str, Any]:
                 field=_SAMPLE,
                 hint="Send 3 to 30 seconds of clear speech.",
             )
-        added = await service.voices.add_clip(
-            fields.name,
-            clip.waveform,
-            fields.ref_text,
-            consent=fields.consent,
-            description=fields.speaker_description,
-        )
+        add = partial(service.voices.add_clip, fields.name, clip.waveform, fields.ref_text)
+        added = await service.on_device(partial(add, consent=fields.consent, description=fields.speaker_description))
         told = clip_warning(_SAMPLE, clip, fields.ref_text)
     if form.unknown:
         context.warn(f"{form.unknown} parts of the form were ignored, as no field has their name.")
@@ -175,17 +170,18 @@ async def _add_described(app: Any, body: Mapping[str, object]) -> dict[str, Any]
     read = partial(app.state.bodies.in_thread, _read, body, context)
     if not all(is_empty(body.get(name)) for name in SavedVoiceFields.audio_tokens.names):
         saved: SavedVoiceFields = await read(SavedVoiceFields)
-        added = await service.voices.add_saved(saved.name, saved.audio_tokens, saved.transcript)
+        add = partial(service.voices.add_saved, saved.name, saved.audio_tokens, saved.transcript)
     elif not is_empty(body.get("description")):
         designed: DesignedVoiceFields = await read(DesignedVoiceFields)
         await _require_free(service, designed.name)
-        added = await service.voices.add_design(designed.name, designed.description, designed.seed)
+        add = partial(service.voices.add_design, designed.name, designed.description, designed.seed)
     else:
         raise HttpProblem(
             "invalid_request",
             "Neither description nor audio_tokens is given.",
             hint="Send name and description, or name, audio_tokens and transcript; a clip comes as a form.",
         )
+    added = await service.on_device(add)
     return _answer(added, {"seed": added.facts.seed}, context.warnings)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -22,6 +22,7 @@ from higgs_core.speech.speak import speak
 from serverless.delivery.response import Accepted, AudioPart, SpeechResponse
 from serverless.delivery.serialise import timings_json
 from serverless.service.effects import with_effects
+from serverless.service.on_device import on_device
 from serverless.service.part_stream import PartStream
 
 if TYPE_CHECKING:
@@ -93,13 +94,7 @@ class SpeechJob:
         """Generate, encode and deliver the whole."""
         bucket = await self._prepare()
         async with self._resolved_clips() as clips:
-            try:
-                async with self._resources.device_lock.shared():
-                    speech = await self._speak(clips, bucket)
-            except DeviceMemoryError:
-                self._record.note(retried_alone=True)
-                async with self._resources.device_lock.exclusive():
-                    speech = await self._speak(clips, bucket)
+            speech = await self._on_device(partial(self._speak, clips, bucket))
         audio = await self._encode(speech)
         ignored = (NO_STREAM_WARNING,) if self._parsed.output.stream else ()
         response = self._response(speech)
@@ -178,14 +173,7 @@ class SpeechJob:
         before = self._record.seconds
         sources = self._parsed.request.reference_sources
         voices = dict.fromkeys(source.voice for source in sources if source.voice is not None)
-        lock = self._resources.device_lock
-        try:
-            async with lock.shared():
-                ready = await self._resources.voices.ready(voices)
-        except DeviceMemoryError:
-            self._record.note(retried_alone=True)
-            async with lock.exclusive():
-                ready = await self._resources.voices.ready(voices)
+        ready = await self._on_device(partial(self._resources.voices.ready, voices))
         self._voice_warnings = ready.warnings
         if ready.made:
             self._voice_seconds = self._record.seconds - before
@@ -264,6 +252,11 @@ class SpeechJob:
         if self._voice_seconds is not None:
             timings["voice"] = self._voice_seconds
         return {**timings, "encode": self._encode_seconds, "total": self._record.seconds}
+
+    async def _on_device(self, work: Callable[[], Awaitable[T]]) -> T:
+        return await on_device(
+            self._resources.device_lock, work, before_retry=lambda: self._record.note(retried_alone=True)
+        )
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         call = partial(_contained, partial(function, *arguments))

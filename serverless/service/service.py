@@ -7,10 +7,10 @@ task is cancelled) cancels the generation. What comes back is typed; the entry p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from higgs_core.engine_config import AUTO, USUAL_SLOTS
 from higgs_core.errors import BusyError, GenerationCancelled, HiggsError
@@ -26,6 +26,7 @@ from serverless.service.byte_budget import ByteBudget
 from serverless.service.engine_host import EngineHost, public_name
 from serverless.service.job import Resources, SpeechJob
 from serverless.service.job_record import JobRecord
+from serverless.service.on_device import on_device
 from serverless.service.shared_lock import SharedLock
 from serverless.service.unread_events import UnreadEvents
 from serverless.voices.library import LivingLibrary
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from higgs_core.engine import HiggsAudioEngine
     from serverless.config.settings import Settings
     from serverless.payload.parse import ParsedJob
+
+T = TypeVar("T")
 
 JobObserver = Callable[[SpeechResponse | str], None]
 """Told how each job ended: its response, or the code of its error ("cancelled" among them)."""
@@ -166,6 +169,11 @@ class SpeechService:
     def stats(self) -> dict[str, Any]:
         """The engine's counters, and `in_flight`."""
         return {"in_flight": self._in_flight, **(self.engine.stats() if self.engine is not None else {})}
+
+    async def on_device(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What `work` gives, which is no job's but uses the device, such as making a voice that people add. Where the
+        device has too little memory it is called again while no job is inside. Raises what it raises."""
+        return await on_device(self._device_lock, work)
 
     # -- Jobs ---------------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from fastapi.testclient import TestClient
 
 from higgs_core import HiggsAudioEngine
 from higgs_core.audio import encode_audio
+from higgs_core.errors import DeviceMemoryError
 from serverless.config.settings import Settings
 from serverless.http import forms
 from serverless.http.app import create_app
@@ -285,6 +286,22 @@ def test_a_description_becomes_a_voice_and_its_seed_is_told(worker: Running) -> 
     assert delete(worker, "calm").status_code == 200
     again = add(worker, name="calm2", description="feminine, calm, slow", seed=voice["seed"]).json()
     assert again["voice"]["seed"] == voice["seed"]
+
+
+def test_a_voice_that_finds_too_little_device_memory_is_made_again(tiny_engine: HiggsAudioEngine) -> None:
+    tries: list[None] = []
+
+    def full_at_times() -> None:
+        tries.append(None)
+        if len(tries) % 2:
+            raise DeviceMemoryError("The device is out of memory.")
+
+    settings = Settings(model_id="tiny", device="cpu")
+    service = SpeechService(settings, boot=lambda _: SharedEngine(tiny_engine, full_at_times))  # type: ignore[arg-type, return-value]
+    with serving_http(settings, service) as worker:
+        assert add(worker, name="anna", description="A calm voice.", seed=7).status_code == 200
+        assert get(worker, "/onyx/preview").status_code == 200
+    assert len(tries) == 4
 
 
 def test_a_result_becomes_a_voice(worker: Running) -> None:
