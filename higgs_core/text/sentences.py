@@ -126,7 +126,7 @@ class SentenceCutter:
             found = _MARK.search(text, self._at)
             at = found.start() if found else len(text)
             if self._length + at - self._at > _REACH:
-                return self._forced_cut()
+                return self._forced_cut(ended)
             if found is None and not ended:
                 return None
             self._words += spoken_words(text[self._at : at])
@@ -195,14 +195,18 @@ class SentenceCutter:
         is_shortened = (follower.islower() or follower.isdigit()) and word[:-1].lower() in _SHORTENED
         return not (is_item or is_shortened or is_abbreviation(word))
 
-    def _forced_cut(self) -> int:
-        """A place for a stretch that is too long: behind its last clause, between words, or else anywhere."""
+    def _forced_cut(self, ended: bool) -> int | None:
+        """A place for a stretch that is too long: behind its last clause, between words, or else between any two
+        characters. None if what follows is needed to tell one character from the next; markup, which is longer than it
+        counts, may be the last that is known."""
         if self._last_clause > MAX_CHARACTERS // 2:
             return self._last_clause
         if self._last_space:
             return self._last_space
         text, at = self._text, self._at + max(0, MAX_CHARACTERS - self._length)
         for place in range(max(at, 1), at + _REACH - MAX_CHARACTERS):
+            if place >= len(text):
+                return len(text) if ended else None
             if not unicodedata.category(text[place]).startswith("M") and "\u200d" not in text[place - 1 : place + 1]:
                 return place
         return max(at, 1)

@@ -47,6 +47,15 @@ def test_any_division_gives_the_same_sentences(text: str, places: list[int]) -> 
     assert cut(*text) == whole
 
 
+@pytest.mark.parametrize("markup", ["[laugh]", "[pause 1.5s]", "[SPEAKER0]", "<SE>[Laughter]</SE>", "x[pause 1ms]."])
+@pytest.mark.parametrize("end", ["", "\u0301", "\u0301" * 20 + "a", " Words."])
+def test_so_much_markup_that_it_is_cut_gives_the_same_sentences_however_it_comes(markup: str, end: str) -> None:
+    """Markup may be longer than it counts, so that the place of the cut is the last that is known."""
+    for count in range(18, 46):
+        text = markup * count + end
+        assert cut(*text) == cut(text)
+
+
 @settings(max_examples=300)
 @given(TEXTS)
 def test_no_word_is_lost_or_moved(text: str) -> None:
