@@ -35,10 +35,10 @@ class ProgressTracker:
         if self._on_progress is None:
             return
         running = sum(max(so_far - _COLUMNS_WITHOUT_SOUND, 0) for so_far in columns)
-        running_seconds = running / FRAMES_PER_SECOND
+        samples = self._session.speech_samples + self._session.paused_samples
         progress = Progress(
             max(self._session.share(columns), self._reported.share),
-            max(self._session.samples / SAMPLING_RATE + running_seconds, self._reported.audio_seconds),
+            max(samples / SAMPLING_RATE + running / FRAMES_PER_SECOND, self._reported.audio_seconds),
         )
         if progress != self._reported:
             self._reported = progress

@@ -101,9 +101,14 @@ class SpeechSession:
         return bool(self._attempts)
 
     @property
-    def samples(self) -> int:
-        """Length of the audio so far, with its pauses."""
-        return sum(piece.piece.pause_samples + len(piece.kept.audio) for piece in self._finished)
+    def speech_samples(self) -> int:
+        """Length of the speech so far, without the pauses between its pieces."""
+        return sum(len(piece.kept.audio) for piece in self._finished)
+
+    @property
+    def paused_samples(self) -> int:
+        """Length of the pauses that stand before and between the pieces so far."""
+        return sum(piece.piece.pause_samples for piece in self._finished)
 
     @property
     def pause_samples(self) -> int:

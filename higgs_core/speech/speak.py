@@ -56,14 +56,15 @@ def speak(
     cancel: CancelToken | None = None,
     on_progress: OnProgress | None = None,
     context: PieceContext | None = None,
-    check_samples: Callable[[int], None] | None = None,
+    check_samples: Callable[[int, int], None] | None = None,
 ) -> SpeechResult:
     """Speak the whole request and wait for it. clips: the audio of each of its reference sources.
 
     cancel: stops the generation within a few decode steps when another thread cancels it.
     on_progress: called in this thread while it waits.
     context: what earlier requests spoke and this one continues, see SpeechSession.
-    check_samples: called in this thread with the samples so far, after each piece. What it raises ends the request.
+    check_samples: called in this thread after each piece, with the samples of speech so far and those of the script's
+    pauses. What it raises ends the request.
     Raises what the engine raises, RequestError for a request without words, GenerationCancelled, and NoAudioError when
     the model left every piece without audio.
     """
@@ -76,7 +77,7 @@ def speak(
     last = None
     for last in _chunks(session, generate, engine, ClientBuffer(live=False), cancel, on_progress):
         if check_samples is not None and last.result is None:
-            check_samples(session.samples)
+            check_samples(session.speech_samples, session.paused_samples)
     assert last is not None
     assert last.result is not None
     return last.result

@@ -57,14 +57,14 @@ class Delivery:
             )
         return bucket
 
-    def check_partial(self, output: OutputOptions, samples: int, bucket: Bucket | None) -> None:
+    def check_partial(self, output: OutputOptions, speech: int, pauses: int, bucket: Bucket | None) -> None:
         """Raise DeliveryError once a result can fit nowhere, however little is still to come of its speech.
 
-        samples: generated so far, before the time-stretch.
+        speech, pauses: samples so far, before the time-stretch.
         """
-        size = least_result_bytes(output, samples, inline=output.delivery == "inline" or bucket is None)
+        size = least_result_bytes(output, speech, pauses, inline=output.delivery == "inline" or bucket is None)
         if size > self._max_inline_bytes:
-            raise self._too_large(size, output.delivery, bucket, after_seconds=samples / SAMPLING_RATE)
+            raise self._too_large(size, output.delivery, bucket, after_seconds=(speech + pauses) / SAMPLING_RATE)
 
     async def deliver(self, response: SpeechResponse, audio: bytes, bucket: Bucket | None) -> SpeechResponse:
         """The response with its audio inline, or with the link to its upload. Cancelling it ends the upload.

@@ -16,16 +16,16 @@ _CODE_BYTES = 3  # a digit, a comma and a space
 _ROUNDED_SAMPLES = 1000  # that the passages between pauses may lack together, half a sample each
 
 
-def least_result_bytes(output: OutputOptions, samples: int, *, inline: bool) -> int:
+def least_result_bytes(output: OutputOptions, speech: int, pauses: int, *, inline: bool) -> int:
     """A lower bound of the bytes that the result posts as JSON.
 
-    samples: generated so far, before the time-stretch.  inline: whether the audio itself is part of the result.
+    speech, pauses: samples so far, before the time-stretch. A pause lasts as long at any speed and has no tokens.
+    inline: whether the audio itself is part of the result.
     """
     size = 0
     if inline:
-        # Slower speech is longer, but pauses are not, and how many of the samples are pauses is not known here.
-        spoken = samples if output.speed <= 1 else max(0, int(samples / output.speed) - _ROUNDED_SAMPLES)
-        size += base64_length(least_bytes(spoken, output.response_format, output.wav_encoding))
+        spoken = speech if output.speed == 1 else max(0, int(speech / output.speed) - _ROUNDED_SAMPLES)
+        size += base64_length(least_bytes(spoken + pauses, output.response_format, output.wav_encoding))
     if output.return_audio_tokens:
-        size += samples // FRAME_SAMPLES * _CODEBOOKS * _CODE_BYTES
+        size += speech // FRAME_SAMPLES * _CODEBOOKS * _CODE_BYTES
     return size

@@ -184,8 +184,8 @@ class SpeechJob:
         """The whole speech. Raises DeliveryError as soon as its result could not be delivered any more."""
         cancel = CancelToken()
 
-        def check_samples(samples: int) -> None:
-            self._resources.delivery.check_partial(self._parsed.output, samples, bucket)
+        def check_samples(speech: int, pauses: int) -> None:
+            self._resources.delivery.check_partial(self._parsed.output, speech, pauses, bucket)
 
         self._spoken_from = self._record.seconds
         try:

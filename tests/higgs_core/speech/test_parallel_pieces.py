@@ -194,7 +194,12 @@ def test_progress_counts_the_pieces_ahead_and_never_falls() -> None:
 
 def test_samples_are_checked_after_each_piece(one_by_one: SpeechResult) -> None:
     checked: list[int] = []
-    spoken(engine(2), request(), check_samples=checked.append)
+
+    def check(speech: int, pauses: int) -> None:
+        checked.append(speech)
+        assert pauses == 0
+
+    spoken(engine(2), request(), check_samples=check)
     assert checked == [round(piece.end_seconds * 24_000) for piece in one_by_one.pieces]
 
 

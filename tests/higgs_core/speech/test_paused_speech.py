@@ -14,6 +14,7 @@ from higgs_core.speech.request import SpeechRequest
 from higgs_core.speech.result import SpeechResult
 from higgs_core.speech.speak import SpeechChunk, speak, stream_speech
 from higgs_core.speech.work_limits import WorkLimits
+from tests.helpers.pieces import FRAME
 from tests.helpers.simulated_engine import (
     SimulatedEngine,
     falls_silent,
@@ -132,9 +133,11 @@ def test_a_pause_gives_the_listener_something_to_play_while_the_next_piece_is_ch
 
 
 def test_pauses_count_for_the_samples_and_the_limits() -> None:
-    checked: list[int] = []
-    result = whole(SimulatedEngine(), request(), check_samples=checked.append)
-    assert checked[-1] == len(result.audio) - RATE // 2
+    checked: list[tuple[int, int]] = []
+    result = whole(SimulatedEngine(), request(), check_samples=lambda *samples: checked.append(samples))
+    speech, pauses = checked[-1]
+    assert speech == sum(codes.shape[1] for codes in result.audio_codes) * FRAME
+    assert speech + pauses == len(result.audio) - RATE // 2
     asked = request("One. [pause 10s] two.", limits=WorkLimits(characters=100, pieces=2, audio_seconds=10.5))
     with pytest.raises(RequestError, match="takes about 11 s to speak"):
         check_text(asked, 8192)

@@ -84,7 +84,7 @@ def test_a_request_that_is_not_complete_leaves_the_context_as_it_was() -> None:
             {},
             context=context,
             cancel=cancel,
-            check_samples=lambda samples: cancel.cancel(),
+            check_samples=lambda *samples: cancel.cancel(),
         )
     engine = SimulatedEngine()
     spoken(engine, ["Last."], context)

@@ -104,22 +104,37 @@ def output_of(**fields: Any) -> OutputOptions:
 
 @pytest.mark.parametrize("speed", [0.25, 0.7, 1.0, 2.5, 4.0])
 @pytest.mark.parametrize("seconds", [0.04, 0.5, 3.0, 20.0])
-def test_the_least_size_holds_at_any_speed(speed: float, seconds: float) -> None:
-    audio = np.sin(np.arange(int(seconds * 24_000)) / 9).astype(np.float32)
+@pytest.mark.parametrize("pause", [0, 240_000])
+def test_the_least_size_holds_at_any_speed(speed: float, seconds: float, pause: int) -> None:
+    speech = np.sin(np.arange(int(seconds * 24_000)) / 9).astype(np.float32)
+    audio = np.append(speech, np.zeros(pause, np.float32))
+    pauses = ((len(speech), len(audio)),) if pause else ()
     output = output_of(speed=speed, response_format="pcm")
-    stretched = with_effects(SpeechResult(audio, 24_000, [], "", [], {}, "stop", 1, {}, (), ()), output).audio
-    least = least_result_bytes(output, len(audio), inline=True)
+    result = SpeechResult(audio, 24_000, [], "", [], {}, "stop", 1, {}, (), (), pauses=pauses)
+    stretched = with_effects(result, output).audio
+    least = least_result_bytes(output, len(speech), pause, inline=True)
     assert least <= 4 * -(-2 * len(stretched) // 3) + 40
     if seconds >= 20:
-        assert least > 0.7 * 2 * min(len(audio), len(stretched))
+        assert least > 0.95 * 4 * 2 * len(stretched) / 3
 
 
 def test_only_what_must_be_in_the_answer_counts() -> None:
     minute = 60 * 24_000
     delivery = Delivery(Settings(max_inline_bytes=1_000_000))
     with pytest.raises(DeliveryError, match=r"was stopped after 60 s of speech: it is at least 3\.8 MB"):
-        delivery.check_partial(output_of(), minute, None)
+        delivery.check_partial(output_of(), minute // 2, minute // 2, None)
     for fields in ({"response_format": "opus"}, {"response_format": "flac"}, {"speed": 4, "response_format": "mp3"}):
-        delivery.check_partial(output_of(**fields), minute, None)
-    assert least_result_bytes(output_of(), minute, inline=False) == 0
-    assert least_result_bytes(output_of(return_audio_tokens=True), minute, inline=False) == 36_000
+        delivery.check_partial(output_of(**fields), minute, 0, None)
+    assert least_result_bytes(output_of(), minute, 0, inline=False) == 0
+    with_tokens = output_of(return_audio_tokens=True)
+    assert least_result_bytes(with_tokens, minute, 0, inline=False) == 36_000
+    assert least_result_bytes(with_tokens, minute, minute, inline=False) == 36_000  # a pause has none
+
+
+def test_pauses_have_no_tokens_that_could_be_too_many(tiny_engine: HiggsAudioEngine, store: str) -> None:
+    """The speech has 2.5 s, its pauses have 30 s, whose tokens would have 18 kB."""
+    script = " [pause 10s] ".join(f"Piece number {i}." for i in range(4))
+    job = {**JOB, "script": script, "max_new_tokens": 25, "return_audio_tokens": True}
+    response, generated = spoken(tiny_engine, job, max_inline_bytes=12_000, bucket_endpoint_url=store, **BUCKET)
+    assert "audio_url" in response
+    assert generated == 4
