@@ -18,10 +18,12 @@ from higgs_core.speech.generations import MOST_AT_ONCE
 from higgs_core.speech.progress import Progress
 from higgs_core.speech.request import ReferenceSource, Speaker, SpeechRequest
 from higgs_core.speech.result import SpeechResult
-from higgs_core.speech.session import piece_seed, retry_seed
+from higgs_core.speech.session import SpeechSession, piece_seed, retry_seed
 from higgs_core.speech.speak import SpeechChunk, speak, stream_speech
 from tests.helpers.interleaving_engine import InterleavingEngine
 from tests.helpers.patience import wait_until
+from tests.helpers.pieces import count_bytes, looping_codes
+from tests.helpers.pieces import result as generated
 from tests.helpers.simulated_engine import Behaviour, runs_on, speaks_well
 
 PIECES = tuple(f"Some words of piece {letter}{' and more' * (at % 3)}." for at, letter in enumerate("ABCDEFGHIJKL"))
@@ -182,6 +184,14 @@ def test_a_cancel_ends_all_generations(speak_it: Any) -> None:
         speak_it(at_work, request(), cancel=cancel, on_progress=stop)
     assert not at_work.running
     assert any(each.cancelled for each in at_work.started)
+
+
+def test_a_piece_that_is_generated_again_leaves_the_seeds_of_those_ahead_alone() -> None:
+    """They may start before it, or while it is generated again."""
+    session = SpeechSession(request(retries=2), CLIPS, 8192, count_bytes)
+    assert session.add(generated(200, codes=[looping_codes(200, 25)])) is None
+    assert session.params().seed == retry_seed(9, 1)
+    assert [session.params(ahead).seed for ahead in (1, 2)] == [piece_seed(9, 1), piece_seed(9, 2)]
 
 
 def test_progress_counts_the_pieces_ahead_and_never_falls() -> None:
