@@ -137,7 +137,10 @@ class NumberWords:
         if self.code == ENGLISH and currency in _ENGLISH_MONEY:
             one, many, cent, several = _ENGLISH_MONEY[currency]
             amount = f"{self.cardinal(int(whole))} {one if int(whole) == 1 else many}"
-            return f"{amount} and {self.cardinal(cents)} {cent if cents == 1 else several}" if cents else amount
+            rest = f"{self.cardinal(cents)} {cent if cents == 1 else several}"
+            if not cents:
+                return amount
+            return f"{amount} and {rest}" if int(whole) else rest
         amount_of = Decimal(f"{whole}.{cents:02}")
         options: dict[str, Any] = {} if cents else {"separator": "|"}
         found = self._spoken(amount_of, to="currency", currency=currency, **options)

@@ -22,6 +22,7 @@ ENGLISH = {
     "1st, 2nd, 23rd and 112th": "first, second, twenty-third and one hundred and twelfth",
     "5-10 people, 5–10 %": "five to ten people, five to ten percent",
     "$5.20, €3.50, £1, US$7": "five dollars and twenty cents, three euros and fifty cents, one pound, seven dollars",
+    "$0.99, $0.01, $0": "ninety-nine cents, one cent, zero dollars",
     "$1.5 million, $5-10, -$3, 5 EUR": "one point five million dollars, five to ten dollars, minus three dollars, "
     "five euros",
     "5 km, 20 °C, 3kg, 60 mph, 100 km/h": "five kilometers, twenty degrees Celsius, three kilograms, "
