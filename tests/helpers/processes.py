@@ -82,6 +82,7 @@ class WorkerProcess(ModuleProcess):
         around = {
             "HIGGS_AUDIO_REFERENCE_DIRS": str(ASSETS),
             "HIGGS_AUDIO_VOICES_DIR": str(ASSETS),
+            "HIGGS_AUDIO_VOICES_READ_ONLY": "1",
             "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS": "true",
         }
         super().__init__(module, log, **{**platform.environment(), **around, **environment})

@@ -16,6 +16,7 @@ MAX_REQUEST_BYTES = 3_000_000
 ENVIRONMENT = {
     "HIGGS_AUDIO_REFERENCE_DIRS": str(ASSETS),
     "HIGGS_AUDIO_VOICES_DIR": str(ASSETS),
+    "HIGGS_AUDIO_VOICES_READ_ONLY": "1",
     "HIGGS_AUDIO_MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES),
     "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS": "true",  # the clips' server is on loopback
     "RUNPOD_ENDPOINT_ID": "endpoint",  # the log in lines of JSON, as on the platform
