@@ -25,7 +25,7 @@ from serverless.http.forms import Form, read_form
 from serverless.http.guard import require_key, require_key_to_list, require_same_site
 from serverless.http.jobs import require_ready, require_room
 from serverless.payload.field_table import ParseContext, Table
-from serverless.payload.value_readers import is_empty
+from serverless.payload.readers.values import is_empty
 from serverless.payload.voice_fields import DesignedVoiceFields, SavedVoiceFields, UploadedVoiceFields
 from serverless.voices.additions import AddedVoice
 from serverless.voices.errors import VoiceExistsError, VoiceNotFoundError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serverless.payload.value_readers import JsonObject, Refused, is_blank
+from serverless.payload.readers.values import JsonObject, Refused, is_blank
 
 BATCH_ROUTE = "/v1/audio/speech/batch"
 MAX_ITEMS = 32

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from higgs_core.errors import RequestError
 from serverless.payload.field_table import ParseContext
+from serverless.payload.readers.texts import SHORTEST_TURN
 from serverless.payload.request_fields import RequestFields, TurnFields
 from serverless.payload.speakers import SpeakerMap
-from serverless.payload.text_readers import SHORTEST_TURN
 
 
 def parse_turns(fields: RequestFields, context: ParseContext) -> list[TurnFields]:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar, overload
 from higgs_core.errors import RequestError
 from higgs_core.speech.voices import VoiceLibrary
 from serverless.config.settings import Settings
-from serverless.payload.value_readers import JsonObject, Reader, Refused, is_blank
+from serverless.payload.readers.values import JsonObject, Reader, Refused, is_blank
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ from higgs_core.prompt.chatml import TextContent
 from higgs_core.speech.request import ReferenceSource, RequestMessage
 from serverless.payload.clips import clip_of
 from serverless.payload.field_table import ParseContext
+from serverless.payload.readers.texts import verbatim
+from serverless.payload.readers.values import JsonObject, Refused
 from serverless.payload.request_fields import AudioPartFields, MessageFields, TextPartFields
-from serverless.payload.text_readers import verbatim
-from serverless.payload.value_readers import JsonObject, Refused
 
 Part = TextContent | ReferenceSource
 _NO_MESSAGES = "'messages' must be an array of message objects."

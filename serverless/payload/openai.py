@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from higgs_core.errors import RequestError
+from serverless.payload.readers.values import Refused, is_blank
 from serverless.payload.request_fields import RequestFields
-from serverless.payload.value_readers import Refused, is_blank
 
 SPEECH_ROUTE = "/v1/audio/speech"
 MODEL_ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "higgs-audio-v2")

@@ -24,10 +24,10 @@ from serverless.payload.field_table import ParseContext
 from serverless.payload.messages import parse_messages
 from serverless.payload.openai import to_job_input
 from serverless.payload.presets import PRESETS
+from serverless.payload.readers.values import JsonObject, Refused
 from serverless.payload.request_fields import Delivery, EnvelopeFields, RequestFields
 from serverless.payload.speaker_names import warn_of_misspelt_speakers
 from serverless.payload.speakers import SpeakerMap, path_of_speaker, speakers_of
-from serverless.payload.value_readers import JsonObject, Refused
 from serverless.voices.shipped import shipped_library
 
 _NOTHING_TO_SPEAK = "Request must include a 'script'/'prompt' or pre-built 'messages'."

@@ -21,10 +21,10 @@ from higgs_core.params import (
 from higgs_core.prompt.chatml import Role
 from higgs_core.speech.request import MAX_RETRIES, SpeechRequest
 from higgs_core.text.chunking import ChunkMethod
-from serverless.payload.code_readers import audio_codes
 from serverless.payload.field_table import Field, Table
 from serverless.payload.presets import DEFAULT_PRESET, PRESET_NAMES
-from serverless.payload.text_readers import (
+from serverless.payload.readers.codes import audio_codes
+from serverless.payload.readers.texts import (
     anything,
     encoded_audio,
     line,
@@ -39,7 +39,7 @@ from serverless.payload.text_readers import (
     verbatim,
     voice_name,
 )
-from serverless.payload.value_readers import (
+from serverless.payload.readers.values import (
     are_blank_entries,
     audio_format,
     choice,

@@ -11,10 +11,10 @@ from higgs_core.speech.request import Speaker
 from higgs_core.text.speaker_tags import Turn, dialogue_to_script, speaker_tags
 from serverless.payload.clips import CLIP_SOURCES, clip_of
 from serverless.payload.field_table import ParseContext
+from serverless.payload.readers.texts import is_canonical_tag, speaker_tag
+from serverless.payload.readers.values import Refused
 from serverless.payload.request_fields import RequestFields, SpeakerFields, TurnFields
 from serverless.payload.speaker_names import retagged
-from serverless.payload.text_readers import is_canonical_tag, speaker_tag
-from serverless.payload.value_readers import Refused
 
 MAX_NAMES = 100
 _PLAIN_KEY = re.compile(r"[\w .\-\[\]]{1,64}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from higgs_core.params import MAX_SEED
 from higgs_core.speech.voices import NAME_RULE, is_voice_name
 from serverless.config.settings import Settings
-from serverless.payload.code_readers import audio_codes
 from serverless.payload.field_table import Field, Table
-from serverless.payload.json_schema import takes
-from serverless.payload.value_readers import Reader, Refused, integer, is_empty
+from serverless.payload.readers.codes import audio_codes
+from serverless.payload.readers.json_schema import takes
+from serverless.payload.readers.values import Reader, Refused, integer, is_empty
 from serverless.voices.voice_file import (
     MAX_CONSENT_CHARACTERS,
     MAX_DESCRIPTION_CHARACTERS,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from serverless.delivery.serialise import TIMING_NAMES
-from serverless.payload.json_schema import Schema
-from serverless.payload.request_schema import ref
+from serverless.http.api_docs.request_schema import ref
+from serverless.payload.readers.json_schema import Schema
 
 TEXT = {"type": "string"}
 WHOLE = {"type": "integer"}

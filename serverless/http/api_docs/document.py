@@ -18,8 +18,8 @@ from higgs_core.version import VERSION
 from serverless.config.settings import Settings
 from serverless.http.api_docs.answers import ANSWERS
 from serverless.http.api_docs.operations import JSON, OPERATIONS, Operation
+from serverless.http.api_docs.request_schema import ref, request_schemas
 from serverless.http.api_docs.voices import VOICE_OPERATIONS, VOICES
-from serverless.payload.request_schema import ref, request_schemas
 
 OPENAPI = "3.0.3"
 _ABOUT = (

@@ -8,10 +8,10 @@ from typing import Literal
 
 from higgs_core.audio import FORMATS
 from serverless.http.api_docs.answers import TEXT
+from serverless.http.api_docs.request_schema import ref
 from serverless.payload.batch import BATCH_ROUTE
-from serverless.payload.json_schema import Schema
 from serverless.payload.openai import SPEECH_ROUTE
-from serverless.payload.request_schema import ref
+from serverless.payload.readers.json_schema import Schema
 
 Content = Mapping[str, Schema]
 """Schema by media type."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from serverless.http.api_docs.answers import FLAG, TEXT, WHOLE, listed, null_or, record
 from serverless.http.api_docs.operations import ASKED, BINARY, JSON, Operation, of
-from serverless.payload.json_schema import Schema
-from serverless.payload.request_schema import ref
+from serverless.http.api_docs.request_schema import ref
+from serverless.payload.readers.json_schema import Schema
 
 VOICES: dict[str, Schema] = {
     "Voice": record(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from higgs_core.errors import RequestError
+from serverless.payload.readers.values import Refused, shown
 from serverless.payload.request_fields import RequestFields
-from serverless.payload.value_readers import Refused, shown
 
 CONFIG, TEXT, DONE, CANCEL, CLOSE = "session.config", "input.text", "input.done", "input.cancel", "session.close"
 _TYPES = ", ".join((CONFIG, TEXT, DONE, CANCEL))

@@ -18,8 +18,8 @@ from higgs_core.errors import RequestError
 from scripts.openapi import document as checked_in_text
 from serverless.config.settings import Settings
 from serverless.http.api_docs.document import description_of
+from serverless.http.api_docs.field_descriptions import DESCRIPTIONS
 from serverless.http_server import create_app
-from serverless.payload.field_descriptions import DESCRIPTIONS
 from serverless.payload.parse import parse_job
 from tests.helpers.http_server import Running
 from tests.helpers.paths import ROOT

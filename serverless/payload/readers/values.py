@@ -14,7 +14,7 @@ from typing import TypeVar
 from higgs_core.audio import FORMATS, is_available
 from higgs_core.errors import RequestError
 from serverless.config.settings import Settings
-from serverless.payload.json_schema import Schema, schema_of, takes
+from serverless.payload.readers.json_schema import Schema, schema_of, takes
 
 T = TypeVar("T")
 Reader = Callable[[object, Settings], T]

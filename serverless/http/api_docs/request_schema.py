@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from serverless.config.settings import Settings
+from serverless.http.api_docs.field_descriptions import DESCRIPTIONS
 from serverless.payload.batch import MAX_ITEMS
-from serverless.payload.field_descriptions import DESCRIPTIONS
 from serverless.payload.field_table import REQUIRED, Field, Table
-from serverless.payload.json_schema import Schema, schema_of
 from serverless.payload.openai import DEFAULT_FORMAT, MODEL_ALIASES
+from serverless.payload.readers.json_schema import Schema, schema_of
 from serverless.payload.request_fields import (
     MessageFields,
     ReferenceFields,

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from higgs_core.params import MAX_STOP_STRINGS
 from higgs_core.text.number_languages import ENGLISH, LANGUAGES, known_language
 from serverless.config.settings import Settings
-from serverless.payload.json_schema import Schema, schema_of, takes
-from serverless.payload.value_readers import JsonObject, Reader, Refused, is_blank, is_blank_entry, switch
+from serverless.payload.readers.json_schema import Schema, schema_of, takes
+from serverless.payload.readers.values import JsonObject, Reader, Refused, is_blank, is_blank_entry, switch
 
 T = TypeVar("T")
 

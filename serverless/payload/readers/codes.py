@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from higgs_core.rates import FRAMES_PER_SECOND
 from serverless.config.settings import Settings
-from serverless.payload.json_schema import Schema, takes
-from serverless.payload.value_readers import Refused
+from serverless.payload.readers.json_schema import Schema, takes
+from serverless.payload.readers.values import Refused
 from serverless.voices.voice_file import CODEBOOKS, LARGEST_CODE
 
 
