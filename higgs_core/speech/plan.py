@@ -18,7 +18,15 @@ from higgs_core.speech.voice_pins import ANYBODY, unpinned_speakers
 from higgs_core.text.chunking import count_words, cut, written_words
 from higgs_core.text.normalize import normalize
 from higgs_core.text.pauses import PausedScript, split_at_pauses
-from higgs_core.text.speaker_tags import bracketed, carry_tags, leading_tag, reference_tags, speaker_tags, with_tag
+from higgs_core.text.speaker_tags import (
+    bracketed,
+    carry_tags,
+    leading_tag,
+    reference_tags,
+    speaker_tags,
+    with_names,
+    with_tag,
+)
 from higgs_core.text.speech_length import (
     MAX_PIECE_WORDS,
     USUAL_COLUMNS_PER_WORD,
@@ -47,7 +55,8 @@ class Piece:
 
     The API calls it a chunk (`chunk_method`, `chunks`); here a chunk is a stretch of streamed audio.
 
-    text: its words as the client wrote them, text rules applied.  turn: the same, with the speaker tag in force.
+    text: its words with the speakers' names as the client wrote them, text rules applied.
+    turn: the same words, with the model's tags for the names and the tag in force in front.
     words: its length in words that take equally long to say, at least 1.
     length: the frames that it may take; None where the text does not say.
     cap: its decode steps.  cap_from: who set them, the client, the text or the worker's ceiling.
@@ -120,11 +129,16 @@ def plan_speech(
     ]
     own_tag = leading_tag(first_text)
     if own_tag and tag and bracketed(tag) != f"[{own_tag}]":
-        warnings.append(f"script_speaker_tag was not used: the script starts with a tag of its own, [{own_tag}].")
+        own = with_names(f"[{own_tag}]", request.speaker_names)
+        warnings.append(f"script_speaker_tag was not used: the script starts with a tag of its own, {own}.")
     parallel = request.chunk_parallel
     if parallel and (unpinned := unpinned_speakers(request, (piece.turn for piece in pieces), tagged=bool(tags))):
-        parallel = False
-        named = "the voice" if unpinned == (ANYBODY,) else f"the voice of {', '.join(filter(None, unpinned))}"
+        parallel, names = False, request.speaker_names
+        named = (
+            "the voice"
+            if unpinned == (ANYBODY,)
+            else f"the voice of {', '.join(names.get(tag, tag) for tag in unpinned if tag)}"
+        )
         warnings.append(
             f"chunk_parallel was not used: no clip, codes or library voice give {named}, so each piece follows the one "
             "before it."
@@ -205,7 +219,8 @@ def _piece(text: str, turn: Message, request: SpeechRequest, pause_samples: int 
     cap_from: CapFrom = "ceiling" if request.cap_follows_text else "client"
     if request.cap_follows_text and length is not None and length.most <= cap:
         cap, cap_from = length.most, "text"
-    return Piece(text, turn, max(count_words(text, timed_words), 1.0), length, cap, cap_from, pause_samples)
+    words = max(count_words(text, timed_words), 1.0)
+    return Piece(with_names(text, request.speaker_names), turn, words, length, cap, cap_from, pause_samples)
 
 
 def _reference_turns(request: SpeechRequest, clips: Clips, *, tagged: bool) -> list[Message]:

@@ -76,6 +76,7 @@ class SpeechRequest:
 
     system_prompt: None means no system turn; the default has been filled in by the parser.
     system_prompt_is_default: the parser filled it in, so a better-suited built-in prompt may replace it.
+    speaker_names: what the client calls the speakers, tag -> name; tags that are not in it are the client's own.
     normalize_numbers: the language in whose words numbers are read, a key of LANGUAGES; None leaves them as they are.
     chunk_max_word_num: None lets a piece hold as many words as the slowest voice speaks within its decode steps.
     chunk_parallel: speak the pieces at the same time, each without earlier ones as context, where every speaker has a
@@ -97,6 +98,7 @@ class SpeechRequest:
     messages: tuple[RequestMessage, ...] | None = None
     references: tuple[ReferenceSource, ...] = ()
     speakers: tuple[Speaker, ...] = ()
+    speaker_names: Mapping[str, str] = field(default_factory=dict, hash=False)
     ref_audio_in_system_message: bool = False
     prepare_references: bool = True
     normalize: bool = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 TAG = re.compile(r"\[(SPEAKER\d{1,4})\]")
@@ -32,6 +32,11 @@ def bracketed(tag: str) -> str:
     """`SPEAKER0` and `[SPEAKER0]` both as `[SPEAKER0]`."""
     tag = tag.strip()
     return tag if tag.startswith("[") and tag.endswith("]") else f"[{tag}]"
+
+
+def with_names(text: str, names: Mapping[str, str]) -> str:
+    """The text with names in place of tags, `[Alice]` for `[SPEAKER0]`. names: tag without brackets -> name."""
+    return TAG.sub(lambda found: bracketed(names.get(found[1], found[1])), text) if names else text
 
 
 def with_tag(text: str, tag: str | None) -> str:

@@ -16,7 +16,7 @@ from higgs_core.speech.request import ReferenceSource, RequestMessage, Speaker, 
 from higgs_core.speech.voices import VoiceLibrary
 from higgs_core.speech.work_limits import WorkLimits
 from higgs_core.text.pauses import has_pause
-from higgs_core.text.speaker_tags import speaker_tags, with_tag
+from higgs_core.text.speaker_tags import speaker_tags, with_names, with_tag
 from serverless.config.settings import Settings
 from serverless.payload.clips import clips_of
 from serverless.payload.dialogue import parse_turns, script_of
@@ -71,7 +71,8 @@ class OutputOptions:
 class ParsedJob:
     """A valid job.
 
-    script_echo: the script with the tags of the model, which the response repeats; None for messages alone.
+    script_echo: the script, a name of a speaker where one has the turn, which the response repeats; None for messages
+    alone.
     reference_transcripts: for each clip of `request.references` the transcript that the client gave, or None.
     """
 
@@ -110,13 +111,14 @@ def parse_job(job_input: object, settings: Settings, *, voices: VoiceLibrary | N
         request = _from_messages(fields, clips, script, tag, context)
     elif script is not None:
         _warn_of_silent_speakers(script, tag, speaker_map, context)
-        warn_of_misspelt_speakers(script, speaker_map.names, context)
+        warn_of_misspelt_speakers(script, tuple(speaker_map.names.values()), context)
         request = _from_script(fields, clips, speakers, script, tag, context)
     else:
         raise RequestError(_NOTHING_TO_SPEAK, field="script", hint=" ".join(context.warnings[:3]) or None)
     cap_follows_text = "max_new_tokens" not in fields.given
     request = replace(
         request,
+        speaker_names={} if script is None else speaker_map.names,  # messages have the client's own tags
         prepare_references=fields.prepare_references,
         cap_follows_text=cap_follows_text,
         retries=fields.retries,
@@ -124,7 +126,8 @@ def parse_job(job_input: object, settings: Settings, *, voices: VoiceLibrary | N
     )
     _check_clips(request, settings)
     output = _output(fields, context)
-    return ParsedJob(request, output, context.warnings, script, tuple(words for _, words in clips_and_words))
+    script_echo = script and with_names(script, speaker_map.names)
+    return ParsedJob(request, output, context.warnings, script_echo, tuple(words for _, words in clips_and_words))
 
 
 def _body(job_input: object, context: ParseContext) -> JsonObject:

@@ -41,10 +41,12 @@ class SpeakerMap:
                 f"dialogue names {len(names)} speakers; allowed is at most {MAX_NAMES}.", field="dialogue"
             )
         in_texts = [request.script or "", *(turn.text for turn in turns)]
-        taken = {name.upper() for name in names}.union(*map(speaker_tags, in_texts))
+        taken = {name.upper() for name in (*names, request.script_speaker_tag or "")}
+        taken = taken.union(*map(speaker_tags, in_texts))
         free = (tag for tag in map("SPEAKER{}".format, count()) if tag not in taken)
         self._tags = {name: name.upper() if is_canonical_tag(name.upper()) else next(free) for name in names}
-        self._names = {name.casefold(): name for name in reversed(written) if not is_canonical_tag(name.upper())}
+        as_written = {self.tag_of(name): name for name in reversed(written)}  # the first one stays
+        self._names = {tag: name for tag, name in as_written.items() if not is_canonical_tag(name.upper())}
         for key, name in keys.items():
             tag = self.tag_of(name)
             if tag in self._described:
@@ -57,9 +59,9 @@ class SpeakerMap:
         return self._described
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The names that are no tags, as they were written first."""
-        return tuple(self._names.values())
+    def names(self) -> Mapping[str, str]:
+        """tag -> name as it was written first, of the names that are no tags."""
+        return self._names
 
     def tag_of(self, name: str) -> str:
         """The tag of a name; a name that is not in the map is returned as it is."""

@@ -9,6 +9,7 @@ from higgs_core.text.speaker_tags import (
     dialogue_to_script,
     leading_tag,
     speaker_tags,
+    with_names,
     with_tag,
 )
 
@@ -61,3 +62,9 @@ def test_a_piece_cut_inside_a_turn_keeps_its_speaker() -> None:
 def test_the_given_tag_holds_until_the_script_names_another() -> None:
     assert carry_tags(["One.", "Two."], "SPEAKER3") == ["[SPEAKER3] One.", "[SPEAKER3] Two."]
     assert carry_tags(["One.", "Two."]) == ["One.", "Two."]
+
+
+def test_names_stand_in_place_of_their_tags_alone() -> None:
+    text = "[SPEAKER0] Hi [SPEAKER1] ho [SPEAKER01] SPEAKER0 [laugh]"
+    assert with_names(text, {"SPEAKER0": "Zoë"}) == "[Zoë] Hi [SPEAKER1] ho [SPEAKER01] SPEAKER0 [laugh]"
+    assert with_names(text, {}) == text

@@ -20,6 +20,7 @@ def test_a_dialogue_becomes_a_tagged_script() -> None:
     job = parsed(dialogue=turns(("SPEAKER0", " Hi. "), ("[SPEAKER1]", "Ho."), ("speaker0", "Bye.")))
     assert job.request.script == "[SPEAKER0] Hi.\n[SPEAKER1] Ho.\n[SPEAKER0] Bye."
     assert job.script_echo == job.request.script
+    assert job.request.speaker_names == {}
     assert job.request.script_speaker_tag is None
     assert job.warnings == ()
 
@@ -27,6 +28,38 @@ def test_a_dialogue_becomes_a_tagged_script() -> None:
 def test_names_become_tags_in_order_of_appearance() -> None:
     job = parsed(dialogue=turns(("Zoe", "One."), ("Ann", "Two."), ("ZOE", "Three.")))
     assert job.request.script == "[SPEAKER0] One.\n[SPEAKER1] Two.\n[SPEAKER0] Three."
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {
+            "script": "[alice] Hi.\nBOB: Ho. [SPEAKER0] So.",
+            "speakers": {"Alice": {"voice": "anna"}, "Bob": {"voice": "bob"}},
+        },
+        {"dialogue": turns(("Alice", "Hi."), ("Bob", "Ho. [SPEAKER0] So."))},
+        {
+            "messages": [{"role": "user", "content": "[SPEAKER1] What?"}],
+            "dialogue": turns(("Alice", "Hi."), ("Bob", "Ho. [SPEAKER0] So.")),
+        },
+    ],
+)
+def test_the_script_that_comes_back_has_the_names_that_the_client_wrote(shape: dict[str, Any]) -> None:
+    job = parsed(**shape)
+    assert job.script_echo == "[Alice] Hi.\n[Bob] Ho. [SPEAKER0] So."
+    assert job.request.speaker_names == {"SPEAKER1": "Alice", "SPEAKER2": "Bob"}
+
+
+def test_messages_alone_have_the_tags_that_the_client_wrote() -> None:
+    speakers = {"Alice": {"voice": "anna"}}
+    assert (
+        parsed(messages=[{"role": "user", "content": "[SPEAKER0] Hi."}], speakers=speakers).request.speaker_names == {}
+    )
+
+
+def test_a_name_never_takes_the_tag_of_the_script() -> None:
+    job = parsed(script="Hi. [Ann] Ho.", script_speaker_tag="speaker0", speakers={"Ann": {"voice": "anna"}})
+    assert (job.request.script_speaker_tag, job.request.script) == ("SPEAKER0", "Hi. [SPEAKER1] Ho.")
 
 
 def test_a_name_never_takes_a_tag_that_is_in_use() -> None:

@@ -74,6 +74,37 @@ def test_closing_it_closes_what_it_reads() -> None:
     assert closed
 
 
+def job_of(job: dict[str, Any]) -> dict[str, Any]:
+    return {"max_new_tokens": 60, "seed": 4, "stream": True, "response_format": "pcm", "normalize_numbers": True} | job
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {
+            "script": "[Agent 7] One 2.\nBen: Three. [agent 7] Four.",
+            "speakers": {"Agent 7": {"description": "calm"}, "Ben": {"description": "deep"}},
+        },
+        {
+            "dialogue": [
+                {"speaker": "Agent 7", "text": "One 2."},
+                {"speaker": "Ben", "text": "Three. [agent 7] Four."},
+            ]
+        },
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_piece_names_its_speakers_as_the_request_does(
+    tiny_engine: HiggsAudioEngine, shape: dict[str, Any], *, stream: bool
+) -> None:
+    with serving(tiny_engine) as service:
+        *parts, final = asyncio.run(items(service, job_of({"chunk_method": "speaker", "stream": stream, **shape})))
+    texts = [chunk["text"] for chunk in final["chunks"]]
+    assert texts == ["[Agent 7] One two.", "[Ben] Three.", "[Agent 7] Four."]
+    assert list(told_by(parts).values()) == (texts if stream else [])
+    assert final["prompt"] == "[Agent 7] One 2.\n[Ben] Three. [Agent 7] Four."
+
+
 def told_by(parts: list[dict[str, Any]]) -> dict[float, str]:
     """start_seconds -> text, of the parts that have one."""
     return {part["start_seconds"]: part["text"] for part in parts if "text" in part}

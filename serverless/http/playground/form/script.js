@@ -20,9 +20,9 @@ export function speakersIn(script) {
   return names;
 }
 
-/** [{speaker, text, start}] with `start` where the text begins in the script. Words before the first tag have speaker "". */
-export function turnsOf(script) {
-  const names = speakersIn(script);
+/** [{speaker, text, start}] with `start` where the text begins in the script. Words before the first tag have speaker "".
+ * names: of the speakers, where the script is only a part of a text. */
+export function turnsOf(script, names = speakersIn(script)) {
   const turns = [];
   let speaker = "";
   let from = 0;

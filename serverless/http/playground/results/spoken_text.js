@@ -3,13 +3,12 @@
 import { colourOf, shownName, turnsOf } from "../form/script.js";
 
 const $ = (id) => document.getElementById(id);
-const TAG = /\[(SPEAKER\d{1,2})\]/g;
 const letters = (text) => text.toLowerCase().replace(/[^\p{L}\p{N}]/gu, "");
 
 /** What of the script is still to come after the pieces; "" where the pieces' words are not those of the script. */
-function remainder(script, pieces) {
-  let left = letters(pieces.map((piece) => piece.text.replace(TAG, "")).join(""));
-  const plain = turnsOf(script).map((turn) => (turn.speaker ? `\n${turn.text}` : turn.text)).join("");
+function remainder(script, speakers, pieces) {
+  let left = letters(pieces.flatMap((piece) => turnsOf(piece.text, speakers)).map((turn) => turn.text).join(""));
+  const plain = turnsOf(script, speakers).map((turn) => (turn.speaker ? `\n${turn.text}` : turn.text)).join("");
   let at = 0;
   for (; left && at < plain.length; at++) {
     const letter = letters(plain[at]);
@@ -89,11 +88,10 @@ export class SpokenText {
     this.#words = [];
     this.#lit = 0;
     const turns = [];
-    const open = (tag) => {
-      const name = tag && (this.#nameOf(tag) ?? tag);
-      if (turns.length && turns.at(-1).dataset.name === (name ?? "")) return turns.at(-1);
+    const open = (name) => {
+      if (turns.length && turns.at(-1).dataset.name === name) return turns.at(-1);
       const turn = document.createElement("p");
-      turn.dataset.name = name ?? "";
+      turn.dataset.name = name;
       if (name) {
         turn.dataset.colour = colourOf(this.#speakers, name);
         turn.append(Object.assign(document.createElement("b"), { textContent: shownName(name) }), " ");
@@ -101,17 +99,17 @@ export class SpokenText {
       turns.push(turn);
       return turn;
     };
-    let speaker = null;
+    let speaker = ""; // who has the turn; a piece may begin in the middle of it
     for (const piece of this.#pieces) {
       piece.words = [];
-      piece.text.split(TAG).forEach((part, i) => {
-        if (i % 2) speaker = part;
-        else if (part.trim()) this.#append(open(speaker), part.trim(), piece);
-      });
+      for (const turn of turnsOf(piece.text, this.#speakers)) {
+        speaker = turn.speaker || speaker;
+        if (turn.text) this.#append(open(speaker), turn.text, piece);
+      }
       this.#time(piece, piece.end_seconds ?? piece.start_seconds + 0.1);
     }
-    const rest = remainder(this.#script, this.#pieces);
-    if (rest) (turns.at(-1) ?? open(null)).append(Object.assign(document.createElement("span"), { className: "later", textContent: rest }));
+    const rest = remainder(this.#script, this.#speakers, this.#pieces);
+    if (rest) (turns.at(-1) ?? open("")).append(Object.assign(document.createElement("span"), { className: "later", textContent: rest }));
     $("spoken").replaceChildren(...turns);
     $("spoken").hidden = turns.length === 0;
   }
@@ -135,13 +133,5 @@ export class SpokenText {
       word.from = piece.start_seconds + (length * before) / all;
       before += word.element.textContent.length + 1;
     }
-  }
-
-  /** The person's name for a tag of the model: named speakers get the free tags in their order. */
-  #nameOf(tag) {
-    const free = this.#speakers.filter((name) => !/^SPEAKER\d+$/.test(name));
-    const tags = [];
-    for (let n = 0; tags.length < free.length; n++) if (!this.#speakers.includes(`SPEAKER${n}`)) tags.push(`SPEAKER${n}`);
-    return this.#speakers.find((name) => name === tag) ?? free[tags.indexOf(tag)];
   }
 }

@@ -3,6 +3,7 @@
 import { samplesOf } from "../audio/decode.js";
 import { Player } from "../audio/player.js";
 import { namesIn } from "../form/request.js";
+import { turnsOf } from "../form/script.js";
 import { clock } from "./clock.js";
 import { Comparison } from "./compare.js";
 import { Generation } from "./generation.js";
@@ -12,7 +13,8 @@ import { RecentList } from "./recent.js";
 const $ = (id) => document.getElementById(id);
 const RATE = 24000;
 const LONGEST_VOICE_SECONDS = 30; // of a reading whose voice can be saved
-const spokenWords = ({ facts }) => facts.chunks.map((chunk) => chunk.text.replace(/\[SPEAKER\d+\]/g, "").trim()).join(" ");
+const spokenWords = ({ facts, speakers }) =>
+  facts.chunks.flatMap((chunk) => turnsOf(chunk.text, speakers)).map((turn) => turn.text).join(" ");
 const inAnotherReading = ({ seed, ...input }) => input;
 
 /** Tells "busy" when a generation begins or ends, "failed" with its error, "again" with a form's snapshot, "seed" with a

@@ -42,9 +42,9 @@ def test_words_light_up_as_far_as_they_are_heard_and_follow_seeking(page: Page) 
 def test_pieces_of_a_stream_have_their_own_times(page: Page) -> None:
     def answer(route: Route) -> None:
         items: list[dict[str, Any]] = [
-            {"index": 0, "start_seconds": 0.0, "text": "[SPEAKER0] One two.", "audio_base64": SECOND_OF_PCM},
+            {"index": 0, "start_seconds": 0.0, "text": "[Alice] One two.", "audio_base64": SECOND_OF_PCM},
             {"index": 1, "start_seconds": 1.0, "audio_base64": SECOND_OF_PCM},
-            {"index": 2, "start_seconds": 2.0, "text": "[SPEAKER1] Three.", "audio_base64": SECOND_OF_PCM},
+            {"index": 2, "start_seconds": 2.0, "text": "[Ben] Three.", "audio_base64": SECOND_OF_PCM},
             {"is_final": True, "duration_seconds": 3.0, "sampling_rate": 24_000, "seed": 5},
         ]
         route.fulfill(body="\n".join(map(json.dumps, items)), content_type="application/x-ndjson")
@@ -62,6 +62,28 @@ def test_pieces_of_a_stream_have_their_own_times(page: Page) -> None:
     until(page, f"{HEARD} === 2")  # the second piece begins at 2 s
     position.press("ArrowRight")
     until(page, f"{HEARD} === 3")
+
+
+def test_a_piece_that_goes_on_with_a_turn_and_one_with_several_turns(page: Page) -> None:
+    def answer(route: Route) -> None:
+        items: list[dict[str, Any]] = [
+            {"index": 0, "start_seconds": 0.0, "text": "[Alice] One, [laugh]", "audio_base64": SECOND_OF_PCM},
+            {
+                "index": 1,
+                "start_seconds": 1.0,
+                "text": "two. [Ben] Three. [Alice] Four.",
+                "audio_base64": SECOND_OF_PCM,
+            },
+            {"is_final": True, "duration_seconds": 2.0, "sampling_rate": 24_000, "seed": 5},
+        ]
+        route.fulfill(body="\n".join(map(json.dumps, items)), content_type="application/x-ndjson")
+
+    page.route("**/generate", answer)
+    write(page, "[Alice] One, [laugh] two. [Ben] Three. [Alice] Four.\n[Ben] Five.", seed=None)
+    speak(page)
+    shown = ["Alice One, [laugh] two.", "Ben Three.", "Alice Four. Five."]
+    assert page.locator("#spoken p").all_inner_texts() == shown
+    assert page.locator("#spoken .later").inner_text() == "Five."
 
 
 def test_two_seeds_are_compared_at_the_same_position_and_one_is_kept(page: Page) -> None:
