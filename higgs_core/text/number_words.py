@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import cache, cached_property
 from typing import Any
 
+from higgs_core.text.number_genders import endings_before, with_ending
 from higgs_core.text.number_languages import ENGLISH, LANGUAGES
 
 _READING = threading.Lock()  # num2words' readers keep what they are reading in themselves
@@ -23,6 +24,9 @@ _ENGLISH_MONEY = {
     "EUR": ("euro", "euros", "cent", "cents"),
     "GBP": ("pound", "pounds", "penny", "pence"),
 }  # num2words calls them "euro" and "pound sterling"
+_UNITS_THAT_CLDR_LACKS = {("nl", "duration-hour"): "uur"}
+_HUNDREDS_OF_YEARS = {"sv": "hundra", "no": " hundre "}  # "nittonhundranittio", not "a thousand nine hundred"
+_MISSPELT = {"sv": (("etttusen", "ettusen"),), "ro": (("una mie", "o mie"), ("una sută", "o sută"))}  # by num2words
 _WITHOUT_CENTS = frozenset({"JPY"})
 
 
@@ -86,7 +90,12 @@ class NumberWords:
         return found
 
     def year(self, number: int) -> str | None:
-        return self._spoken(number, to="year") if self.code in (ENGLISH, "de", "nl", "da") else self.cardinal(number)
+        if self.code in (ENGLISH, "de", "nl", "da"):
+            return self._spoken(number, to="year")
+        if (between := _HUNDREDS_OF_YEARS.get(self.code)) is not None and number < 2000:
+            century, rest = self.cardinal(number // 100), self.cardinal(number % 100) if number % 100 else ""
+            return None if century is None or rest is None else f"{century}{between}{rest}"
+        return self.cardinal(number)
 
     def digits(self, run: str) -> str | None:
         """Each digit of a run by itself."""
@@ -107,10 +116,13 @@ class NumberWords:
 
     def before_noun(self, words: str) -> str:
         """The number as it is said before what is counted: "ein" for "eins"."""
-        for ending, before in self.language.before_noun:
-            if words.endswith(ending):
-                return words.removesuffix(ending) + before
-        return words
+        return with_ending(words, self.language.before_noun)
+
+    def large(self, count: str, name: str) -> tuple[str, str]:
+        """A count and the word for a large number behind it, both as they are said together."""
+        if self.code == "de" and count == "eins":
+            return "eine", name.removesuffix("en") if name.startswith("Mill") and name.endswith("onen") else name
+        return self.before_noun(count), name
 
     def unit(self, whole: str, fraction: str, words: str, unit: str) -> str | None:
         """`words`, which read the number, with CLDR's name of the unit in the number's plural form."""
@@ -126,7 +138,14 @@ class NumberWords:
             return None
         if written not in named:
             return None
-        return " ".join(named.replace(written, self.before_noun(words), 1).split())  # CLDR has spaces that do not break
+        if unit in named:  # CLDR lacks its name
+            name = _UNITS_THAT_CLDR_LACKS.get((self.code, unit))
+            if name is None:
+                return None
+            named = named.replace(unit, name)
+        if not fraction:
+            words = with_ending(words, endings_before(self.code, unit) or self.language.before_noun)
+        return " ".join(named.replace(written, words, 1).split())  # CLDR has spaces that do not break
 
     def money(self, whole: str, fraction: str, currency: str) -> str | None:
         """An amount with its cents, if it has two digits of them."""
@@ -147,7 +166,7 @@ class NumberWords:
         if found is None:
             words = self.number(whole, fraction)
             count = amount_of if fraction else Decimal(whole)
-            return words and f"{self.before_noun(words)} {self.money_name(currency, count)}"
+            return words and f"{words if fraction else self.before_noun(words)} {self.money_name(currency, count)}"
         return (found if cents else found.partition("|")[0]).replace(",", "").strip()
 
     def money_name(self, currency: str, count: Decimal = Decimal(1_000_000)) -> str:
@@ -168,6 +187,8 @@ class NumberWords:
         h, m = self.cardinal(hour), self.cardinal(minute)
         if h is None or m is None:
             return None
+        if self.language.feminine_hours:
+            h = with_ending(h, endings_before(self.code, "duration-hour"))
         form = self.language.time if minute else self.language.hour
         if hour == 1 and self.language.one_hour is not None:
             h, full, only = self.language.one_hour
@@ -181,9 +202,19 @@ class NumberWords:
         """The day of a month."""
         if not self.day_is_ordinal and not (number == 1 and self.code in ("fr", "it")):
             return self.cardinal(number)
+        found = self.behind_article(number, word_before)
+        if found is not None:
+            return found
         found = self.ordinal(number)
-        is_inflected = found is not None and word_before.lower() in self.language.day_before
-        return f"{found}{self.language.day_ending}" if is_inflected else found
+        return found and f"{found}{self.language.day_alone}"
+
+    def behind_article(self, number: int, word_before: str) -> str | None:
+        """An ordinal with the ending that the article before it asks for; None without an article."""
+        article = word_before.lower()
+        if article in self.language.day_articles:
+            return self.ordinal(number)
+        found = self.ordinal(number) if article in self.language.day_before else None
+        return found and f"{found}{self.language.day_ending}"
 
     def date(self, date: datetime.date, word_before: str) -> str | None:
         """A whole date, in the order of the language's long form."""
@@ -204,4 +235,7 @@ class NumberWords:
                 words = num2words(number, lang=self._speaker, **how)
         except _UNREADABLE:
             return None
-        return str(words).strip() or None
+        spoken = str(words).strip()
+        for wrong, right in _MISSPELT.get(self.code, ()):
+            spoken = spoken.replace(wrong, right)
+        return spoken or None

@@ -26,17 +26,20 @@ from higgs_core.text.number_forms import (
     word_before,
 )
 from higgs_core.text.number_languages import ENGLISH
+from higgs_core.text.number_ranks import day, decade, dotted_ordinal, ordinal
 from higgs_core.text.number_units import UNITS
 from higgs_core.text.number_words import NumberWords, number_words
 
-_MINUS = "-−"
+_MINUS = "-−–"
 _BEFORE_A_SIGN = "([{\"'“„«"  # and white space
-_INSIDE_A_NAME = "_@#/\\"
+_CURRENCY_SIGNS = "€$£¥₹"
+_INSIDE_A_NAME = "_@#/\\^"
 _YEARS = range(1900, 2100)  # a number that is a year wherever it stands
 _OLDER_YEARS = range(1000, 2100)
 _BEFORE_A_YEAR = frozenset({"in", "since", "by", "until", "from", "of", "year", "before", "after", "around", "circa"})
 _ELIDING = ("fr", "ca")  # their "de" loses its vowel before another
 _FORMS = (date, time, telephone, fraction, version)
+_RANKS = (ordinal, day, decade, dotted_ordinal)
 
 
 def spoken_numbers(text: str, language: str) -> str:
@@ -61,7 +64,7 @@ class _Reader:
                 parts.append(self._text[done : found.end()])
                 done = found.end()
                 continue
-            at = found.start()
+            at = self._first_of(found.start(), done)
             if self._is_inside_a_name(at):
                 end = end_of(written.IDENTIFIER, self._text, at)
                 parts.append(self._text[done:end])
@@ -75,6 +78,8 @@ class _Reader:
     def _form_at(self, start: int, at: int) -> tuple[int, str]:
         """The end of what is read, and its words: its own text where nothing reads it."""
         text = self._text
+        if self._has_number_sign(at):
+            return as_written(text, start, at)
         if start < at and text[start] in _MINUS:
             return self._negative(start, at) or as_written(text, start, at)
         if start < at and text[start] == "+":
@@ -88,6 +93,23 @@ class _Reader:
                 return read
         return self._amount(at) or self._range(at) or self._one(at) or as_written(text, start, at)
 
+    def _first_of(self, digit: int, done: int) -> int:
+        """Where the number of a digit begins: one place before in ".5"."""
+        point = digit - 1
+        if point < done or self._text[point] != ".":
+            return digit
+        before = self._text[point - 1] if point else " "
+        return point if before.isspace() or before in _MINUS + _BEFORE_A_SIGN + _CURRENCY_SIGNS else digit
+
+    def _has_number_sign(self, at: int) -> bool:
+        """Whether "No." stands before, which may be a sentence too."""
+        return any(
+            (sign := written.NUMBER_SIGN.match(self._text, begin)) is not None
+            and sign.end() == at
+            and not (begin and self._text[begin - 1].isalnum())
+            for begin in range(max(0, at - 5), at)
+        )
+
     def _is_inside_a_name(self, at: int) -> bool:
         """Whether what stands before a digit makes it a part of a name, a version or an address."""
         before = self._text[at - 1] if at else " "
@@ -100,6 +122,8 @@ class _Reader:
         for length in (4, 3, 2, 1):
             begin = at - length
             if begin >= done and (sign := written.CURRENCY_BEFORE.match(self._text, begin)) and sign.end() == at:
+                if sign[0][0].isalpha() and begin and self._text[begin - 1].isalnum():
+                    continue  # the end of a word
                 return begin - 1 if self._is_sign(begin - 1, done, _MINUS) else begin
         return at - 1 if self._is_sign(at - 1, done, _MINUS + "+") else at
 
@@ -125,24 +149,38 @@ class _Reader:
         """A number with a currency before it; a range of two has it once or twice."""
         sign = self._text[start:at].strip()  # one of CURRENCY_BEFORE
         number = self._number(at)
+        if cents := written.CENTS_WITH_COMMA.match(self._text, at):
+            number = WrittenNumber(cents["whole"], cents["fraction"], cents.end())
         dash = written.DASH.match(self._text, number.end)
         to = self._words.language.to
         if dash and to and not number.fraction and not (second := self._number(dash.end())).fraction:
-            last = self._money(second, None, sign, second.end)
+            last = self._money(second, self._scale(second.end), sign, second.end)
             first = self._words.number(number.whole)
             return found_at(last[0], first and f"{first} {to} {last[1]}") if last else None
-        return self._money(number, written.SCALE.match(self._text, number.end), sign, number.end)
+        return self._money(number, self._scale(number.end), sign, number.end)
+
+    def _scale(self, at: int) -> re.Match[str] | None:
+        """The word for a large number, or its letter in English, behind a currency's number."""
+        scale = written.SCALE.match(self._text, at)
+        is_english = self._words.code == ENGLISH
+        return scale or (written.SHORT_SCALE.match(self._text, at) if is_english else None)
 
     def _money(self, number: WrittenNumber, scale: re.Match[str] | None, sign: str, end: int) -> Found:
         currency = written.CURRENCIES[sign]
         if scale:
+            if written.DASH.match(self._text, scale.end()):  # $10K-20K
+                return None
             counted, of = self._words.number(number.whole, number.fraction), self._words.language.of
+            large = written.SCALES.get(scale["scale"], scale["scale"])
+            if large == "mil":
+                of = ""
             name = self._words.money_name(currency)
             if of == "de" and self._words.code in _ELIDING and name[:1].lower() in "aeiouhéè":
                 of, name = "", f"d'{name}"
-            words = counted and " ".join(filter(None, (self._words.before_noun(counted), scale["scale"], of, name)))
+            words = counted and " ".join(filter(None, (*self._words.large(counted, large), of, name)))
             return found_at(max(end, scale.end()), words)
-        if goes_on(self._text, end):
+        per_something = self._text[end : end + 1] == "/" and self._text[end + 1 : end + 2].isalpha()  # $5/month
+        if goes_on(self._text, end) and not per_something:
             return None
         return found_at(end, self._words.money(number.whole, number.fraction, currency))
 
@@ -161,15 +199,17 @@ class _Reader:
         """A number with its unit, an ordinal, a day, a year, or only a number."""
         number = self._number(at)
         if not number.fraction:
-            special = self._ordinal(number) or self._day(number, at) or self._decade(number, at)
-            if special:
-                return special
+            for rank in _RANKS:
+                if (read := rank(self._text, number, at, self._words)) is not None:
+                    return read
         return self._counted(at, self._plain(number, at))
 
     def _counted(self, at: int, alone: str | None) -> Found:
         """A number with its unit, or `alone` where none follows."""
         number = self._number(at)
         unit = written.UNIT.match(self._text, number.end)
+        if unit and unit[0] == "s" and self._is_round(number) and self._text.startswith(" of", unit.end()):
+            return None  # "1000s of people" are no seconds
         if unit is None or unit["unit"] not in UNITS or goes_on(self._text, unit.end()):
             return None if goes_on(self._text, number.end) else found_at(number.end, alone)
         spoken = self._words.number(number.whole, number.fraction)
@@ -183,35 +223,9 @@ class _Reader:
         read = read or self._counted(at, self._words.number(number.whole, number.fraction))
         return read and (read[0], f"{self._words.language.minus} {read[1]}")
 
-    def _ordinal(self, number: WrittenNumber) -> Found:
-        end = written.ORDINAL_END.match(self._text, number.end)
-        if end is None or len(number.whole) > 6 or goes_on(self._text, end.end()):
-            return None
-        if end[0] not in {ending for ending, _, _ in self._words.language.ordinal_ends}:
-            return None
-        return found_at(end.end(), self._words.ordinal(int(number.whole), end[0]))
-
-    def _day(self, number: WrittenNumber, at: int) -> Found:
-        """A day beside the name of its month."""
-        if len(number.whole) > 2 or not 1 <= int(number.whole) <= 31:
-            return None
-        after = written.NEXT_WORD.match(self._text, number.end)
-        before = word_before(self._text, at)
-        if after and after["word"] in self._words.months and (not after["point"] or self._words.day_is_ordinal):
-            return found_at(number.end + len(after["point"]), self._words.day(int(number.whole), before))
-        if self._words.code == ENGLISH and before in self._words.months and not goes_on(self._text, number.end):
-            return found_at(number.end, self._words.day(int(number.whole), before))
-        return None
-
-    def _decade(self, number: WrittenNumber, at: int) -> Found:
-        """ "1990s" and "the 90s": "90s" alone are seconds."""
-        end = written.DECADE.match(self._text, number.end)
-        if end is None or self._words.code != ENGLISH or number.whole[-1] != "0":
-            return None
-        if len(number.whole) != 4 and (len(number.whole) != 2 or word_before(self._text, at).lower() != "the"):
-            return None
-        words = self._words.year(int(number.whole))
-        return found_at(end.end(), words and (words.removesuffix("y") + "ies" if words.endswith("y") else words + "s"))
+    @staticmethod
+    def _is_round(number: WrittenNumber) -> bool:
+        return len(number.whole) > 2 and not number.whole[1:].strip("0")
 
     def _plain(self, number: WrittenNumber, at: int) -> str | None:
         """A number by itself, as a year where it looks like one."""
