@@ -9,7 +9,6 @@ is dropped.
 from __future__ import annotations
 
 import re
-import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,45 +17,31 @@ from itertools import accumulate, pairwise
 from typing import Literal
 
 from higgs_core.errors import RequestError
+from higgs_core.text.clusters import may_divide
 from higgs_core.text.markup import EVENT, INSTRUCTION, UNBROKEN
+from higgs_core.text.sentence_marks import (
+    SPACED_CLAUSE_ENDS,
+    SPACED_ENDS,
+    WIDE_CLAUSE_ENDS,
+    WIDE_ENDS,
+    full_stop_ends_sentence,
+)
 from higgs_core.text.speaker_tags import TAG, speaker_tags
 from higgs_core.text.speech_length import CJK, CJK_WORDS, MAX_PIECE_WORDS, SOUTH_EAST_ASIAN, SOUTH_EAST_ASIAN_WORDS
 
 ChunkMethod = Literal["auto", "none", "word", "sentence", "speaker"]
 
-_OPENING = "\\[({<“‘《「『【（"
+_OPENING = "\\[({<“‘《「『【（«„‚‹"
 _RUN = re.compile(rf"(?:{UNBROKEN.pattern}|\S)+")  # white space stands between words, or inside markup
 _TAG_OR_UNBROKEN = re.compile(rf"(?P<tag>{TAG.pattern})|{UNBROKEN.pattern}")
 _HAS_CJK = re.compile(f"[{CJK}]")
-_CJK_ATOM = re.compile(f"[{_OPENING}]*(?:[{CJK}]|[^{CJK}{_OPENING}]+)|[{_OPENING}]+")
+_BEHIND_CJK = ".,!?;:\"'”’)\\]}»」』】》）…" + WIDE_ENDS + WIDE_CLAUSE_ENDS  # marks that belong to the character before
+_CJK_ATOM = re.compile(f"[{_OPENING}]*(?:[{CJK}]|[{_BEHIND_CJK}]+|[^{CJK}{_OPENING}]+)|[{_OPENING}]+")
 _PHRASE_SCRIPT = re.compile(f"[{SOUTH_EAST_ASIAN}]")
 
 _CLOSING = "\"'”’)]}>»」』】》）"
-_SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "…", "؟", "۔", "।")
-_CLAUSE_ENDS = (",", ";", ":", "，", "、", "；", "：", "،", "؛", "—", "–", "</SE>", "</SE_e>")
-_INITIALS = re.compile(r"\W*(?:[A-Za-zÀ-ʯΑ-ԯ]\.)+")
-_ABBREVIATIONS = frozenset(
-    (
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "prof",
-        "st",
-        "jr",
-        "sr",
-        "vs",
-        "gen",
-        "sen",
-        "gov",
-        "capt",
-        "lt",
-        "col",
-        "sgt",
-        "rev",
-        "approx",
-    )
-)
+_SENTENCE_ENDS = tuple(SPACED_ENDS + WIDE_ENDS)
+_CLAUSE_ENDS = (*SPACED_CLAUSE_ENDS, *WIDE_CLAUSE_ENDS, "</SE>", "</SE_e>")
 
 
 Span = tuple[int, int]
@@ -201,7 +186,7 @@ def _atoms(script: str, measure: Measure) -> list[_Atom]:
     opening: int | None = None  # start of the tags and instructions before the next word
     for start, end in _tokens(script):
         token = script[start:end]
-        if TAG.fullmatch(token) or INSTRUCTION.fullmatch(token):
+        if TAG.fullmatch(token) or INSTRUCTION.fullmatch(token) or not token.strip(_OPENING):
             opening = start if opening is None else opening
             continue
         words = measure(token)
@@ -246,7 +231,7 @@ def _edges_inside(script: str, atom: _Atom) -> Iterator[int]:
 
 def _between_characters(script: str, start: int, end: int) -> Iterator[int]:
     for at in range(start + 1, end):
-        if not unicodedata.category(script[at]).startswith("M") and "\u200d" not in script[at - 1 : at + 1]:
+        if may_divide(script, at):
             yield at
 
 
@@ -278,10 +263,7 @@ def _place(script: str, left: _Atom, right: _Atom) -> _Cut:
     word = script[left.start : left.end]
     bare = word.rstrip(_CLOSING)
     if bare.endswith(_SENTENCE_ENDS):
-        return _Cut.WORD if bare.endswith(".") and is_abbreviation(bare) else _Cut.SENTENCE
+        stop = left.start + len(bare)
+        goes_on = bare.endswith(".") and not full_stop_ends_sentence(script, left.start, stop, script[right.start])
+        return _Cut.WORD if goes_on else _Cut.SENTENCE
     return _Cut.CLAUSE if bare.endswith(_CLAUSE_ENDS) or word.endswith(_CLAUSE_ENDS) else _Cut.WORD
-
-
-def is_abbreviation(word: str) -> bool:
-    """`J.`, `U.S.`, `Dr.`: their full stop ends no sentence."""
-    return bool(_INITIALS.fullmatch(word)) or word.strip(_CLOSING + _OPENING + ".").lower() in _ABBREVIATIONS

@@ -7,11 +7,17 @@ same sentences. What follows a place is awaited only as far as it matters, a few
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
 
-from higgs_core.text.chunking import is_abbreviation
+from higgs_core.text.clusters import may_divide
 from higgs_core.text.markup import INSTRUCTION_START, UNBROKEN
+from higgs_core.text.sentence_marks import (
+    SPACED_CLAUSE_ENDS,
+    SPACED_ENDS,
+    WIDE_CLAUSE_ENDS,
+    WIDE_ENDS,
+    full_stop_ends_sentence,
+)
 from higgs_core.text.speaker_tags import TAG
 from higgs_core.text.speech_length import spoken_words
 
@@ -31,34 +37,23 @@ _MAX_INSTRUCTION = 1000
 
 _CLOSING = "\"'”’)\\]}»」』】》）"
 _QUOTES = "\"'”’»」』"
-_SPACED_ENDS = ".!?…؟۔।"  # end a sentence before white space alone
-_WIDE_ENDS = "。！？｡"
-_SPACED_CLAUSE_ENDS = ",;:،؛"
-_WIDE_CLAUSE_ENDS = "，、；：—–"
-_WIDE = frozenset(_WIDE_ENDS + _WIDE_CLAUSE_ENDS)
+_WIDE = frozenset(WIDE_ENDS + WIDE_CLAUSE_ENDS)
 
 
 def _place(marks: str) -> re.Pattern[str]:
     return re.compile(rf"(?P<marks>[{marks}]{{1,64}})(?P<closing>[{_CLOSING}]{{0,16}})(?P<space>\s{{0,{_MAX_SPACE}}})")
 
 
-_END = _place(_SPACED_ENDS + _WIDE_ENDS)
-_CLAUSE_END = _place(_SPACED_CLAUSE_ENDS + _WIDE_CLAUSE_ENDS)
+_END = _place(SPACED_ENDS + WIDE_ENDS)
+_CLAUSE_END = _place(SPACED_CLAUSE_ENDS + WIDE_CLAUSE_ENDS)
 _SPACE = re.compile(rf"(?P<space>\s{{1,{_MAX_SPACE}}})")
-_MARK = re.compile(rf"[\s\[<{_SPACED_ENDS}{_WIDE_ENDS}{_SPACED_CLAUSE_ENDS}{_WIDE_CLAUSE_ENDS}]")
+_MARK = re.compile(rf"[\s\[<{SPACED_ENDS}{WIDE_ENDS}{SPACED_CLAUSE_ENDS}{WIDE_CLAUSE_ENDS}]")
 _BRACKETED = re.compile(r"\[[^\[\]\n]{0,64}\]")
 _OPEN_BRACKET = re.compile(r"\[[^\[\]\n]{0,64}")
 _PAUSE = re.compile(r"\[\s{0,4}[Pp][Aa][Uu][Ss][Ee][\s:=：\]]")
 _ITEM = re.compile(r"\W{0,8}\d{1,3}\.")
 _MARKUP_STARTS = ("<SE>", "<SE_s>", "<SE_e>", INSTRUCTION_START)
 _HIGH_SURROGATE = re.compile("[\ud800-\udbff]")
-_SHORTENED = frozenset(
-    {
-        *("al", "art", "bzw", "ca", "cf", "ch", "co", "dept", "ed", "eds", "est", "etc", "evtl", "fig"),
-        *("figs", "ggf", "inc", "inkl", "ltd", "no", "nos", "p", "pp", "sec", "tel", "usw", "vol"),
-    }
-)
-"""Words that a full stop shortens where a small letter or a digit follows."""
 
 
 class SentenceCutter:
@@ -192,8 +187,7 @@ class SentenceCutter:
         word = self._text[start : place.end("marks")]
         begins_line = start == 0 or self._text[start - 1] == "\n"
         is_item = begins_line and _ITEM.fullmatch(word) is not None
-        is_shortened = (follower.islower() or follower.isdigit()) and word[:-1].lower() in _SHORTENED
-        return not (is_item or is_shortened or is_abbreviation(word))
+        return not is_item and full_stop_ends_sentence(self._text, start, place.end("marks"), follower)
 
     def _forced_cut(self, ended: bool) -> int | None:
         """A place for a stretch that is too long: behind its last clause, between words, or else between any two
@@ -207,7 +201,7 @@ class SentenceCutter:
         for place in range(max(at, 1), at + _REACH - MAX_CHARACTERS):
             if place >= len(text):
                 return len(text) if ended else None
-            if not unicodedata.category(text[place]).startswith("M") and "\u200d" not in text[place - 1 : place + 1]:
+            if may_divide(text, place):
                 return place
         return max(at, 1)
 

@@ -20,7 +20,13 @@ METHODS: tuple[ChunkMethod, ...] = ("auto", "none", "word", "sentence", "speaker
 WORDS = st.one_of(
     st.sampled_from(["Hello", "world.", "Dr.", "really?", '"Yes!"', "no,", "-", "3.14", "U.S.", "(so)", "...", "«é»"]),
     st.sampled_from(["[SPEAKER0]", "[SPEAKER1]Hi", "<SE>[Laughter]</SE>", "สวัสดีครับ"]),
-    st.sampled_from(["你好.", "我们去吧,", "「走」", "カタカナ。", "in(你", "「"]),
+    st.sampled_from(["你好.", "我们去吧,", "「走」", "カタカナ。", "in(你", "「", "好吗？OK", "。", "３"]),
+    st.sampled_from(
+        ["كيف حالك؟", "नमस्ते।", "क्ष" * 40, "한국어.", "เที่ยวน้ำตก", "e\u0301", "👩\u200d💻", "\u200b", "\u00a0"]
+    ),
+    st.sampled_from(
+        ["« Oui »", "„Ja.“", "»Ja«", "«", "¿Qué?", "No. 5", "am 3.", "etc.", "x" * 300, "Ⅳ", "\u202eabc\u202c"]
+    ),
 )
 LINES = WORDS | st.just("\n")
 SCRIPTS = st.text(max_size=120) | st.lists(LINES, max_size=60).map(" ".join) | st.lists(LINES, max_size=30).map("".join)
@@ -232,3 +238,28 @@ def test_a_bound_below_one_is_refused_by_name(field: str, bounds: tuple[int, int
     with pytest.raises(RequestError, match=f"{field} is 0") as caught:
         cut("Hello.", "word", *bounds)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("script", "pieces"),
+    [
+        ("It is in No. 5 there. Then in Fig. 3 here.", ["It is in No. 5 there.", "Then in Fig. 3 here."]),
+        ("Er kam am 3. Oktober an. Das war sehr spät.", ["Er kam am 3. Oktober an.", "Das war sehr spät."]),
+        ("Voici Mme. Durand et lui. Il est déjà là.", ["Voici Mme. Durand et lui.", "Il est déjà là."]),
+        ("Il est déjà là. « Bonjour, mes amis ! »", ["Il est déjà là.", "« Bonjour, mes amis ! »"]),
+        ("我们去吃饭吧好不好？OK我来了好吗？", ["我们去吃饭吧好不好？", "OK我来了好吗？"]),
+        ("मैं ठीक हूँ अभी॥ आप कैसे हैं यहाँ॥", ["मैं ठीक हूँ अभी॥", "आप कैसे हैं यहाँ॥"]),
+        ("ሰላም ለሁላችሁ ይሁን ዛሬ። እንዴት ነህ ዛሬ ጠዋት።", ["ሰላም ለሁላችሁ ይሁን ዛሬ።", "እንዴት ነህ ዛሬ ጠዋት።"]),
+    ],
+)
+def test_sentences_end_where_their_script_ends_them(script: str, pieces: list[str]) -> None:
+    assert cut(script, "sentence", 6) == pieces
+
+
+def test_a_long_run_of_thai_is_cut_between_syllables() -> None:
+    script = "เราไปเที่ยวน้ำตกและทะเลแล้วใช่ไหมโอ้ไม่ๆ" * 8
+    for most in range(1, 6):
+        pieces = cut(script, "word", most, inside_words=True)
+        assert "".join(pieces) == script
+        assert len(pieces) > 5
+        assert not any(piece[0] in "ะาำๆ" or piece[-1] in "เแโใไ" for piece in pieces)

@@ -24,6 +24,7 @@ PARTS = st.sampled_from(
         *("<SE>", "</SE>", f"{INSTRUCTION_START}Be loud. Now{INSTRUCTION_END}", INSTRUCTION_START, "a < b "),
         *("你好", "。", "！", "，", "「走吧。」", "今天天气很好", "é"),
         *("e\u0301", "👩\u200d💻", "\ud83d", "\ude00", "x" * 150),
+        *("كيف حالك؟ ", "नमस्ते। ", "क्ष" * 60, "เที่ยวน้ำตก" * 20, "ሰላም። ", "am 3. ", "No. 5 ", "« Oui » ", "\u00a0"),
     ]
 )
 TEXTS = st.lists(PARTS, max_size=60).map("".join) | st.text(max_size=200)
@@ -195,3 +196,25 @@ def test_the_work_is_linear(monkeypatch: pytest.MonkeyPatch) -> None:
         cut(*("ab, c" * (length // 5)))
         work.append(counted)
     assert work[1] <= 2.1 * work[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("Sie kam schon am 3. Oktober an. Das war spät.", ["Sie kam schon am 3. Oktober an.", "Das war spät."]),
+        ("It lasts 5 min. and no more. So be it.", ["It lasts 5 min. and no more.", "So be it."]),
+        ("Voilà la pauvre Mme. Durand. Elle est là.", ["Voilà la pauvre Mme. Durand.", "Elle est là."]),
+        ("Ինչպես եք դուք։ Լավ եմ այսօր։", ["Ինչպես եք դուք։", "Լավ եմ այսօր։"]),
+        ("मैं ठीक हूँ॥ आप कैसे हैं॥", ["मैं ठीक हूँ॥", "आप कैसे हैं॥"]),
+    ],
+)
+def test_marks_of_other_scripts_end_sentences_and_shortened_words_do_not(text: str, sentences: list[str]) -> None:
+    assert cut(text) == sentences
+
+
+def test_a_forced_cut_leaves_syllables_whole() -> None:
+    text = "เที่ยวน้ำตกและทะเล" * 60
+    spoken = cut(text)
+    assert "".join(spoken) == text
+    assert len(spoken) > 2
+    assert not any(sentence[0] in "ะาำ" or sentence[-1] in "เแโใไ" for sentence in spoken)
