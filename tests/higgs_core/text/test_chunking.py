@@ -243,13 +243,13 @@ def test_a_bound_below_one_is_refused_by_name(field: str, bounds: tuple[int, int
 @pytest.mark.parametrize(
     ("script", "pieces"),
     [
-        ("It is in No. 5 there. Then in Fig. 3 here.", ["It is in No. 5 there.", "Then in Fig. 3 here."]),
-        ("Er kam am 3. Oktober an. Das war sehr spät.", ["Er kam am 3. Oktober an.", "Das war sehr spät."]),
-        ("Voici Mme. Durand et lui. Il est déjà là.", ["Voici Mme. Durand et lui.", "Il est déjà là."]),
+        ("Look here. It is in No. 5 there.", ["Look here.", "It is in No. 5 there."]),
+        ("Sieh her. Er kam am 3. Oktober an.", ["Sieh her.", "Er kam am 3. Oktober an."]),
+        ("Le voilà. Voici donc aussi Mme. Durand ici.", ["Le voilà.", "Voici donc aussi Mme. Durand ici."]),
         ("Il est déjà là. « Bonjour, mes amis ! »", ["Il est déjà là.", "« Bonjour, mes amis ! »"]),
         ("我们去吃饭吧好不好？OK我来了好吗？", ["我们去吃饭吧好不好？", "OK我来了好吗？"]),
-        ("मैं ठीक हूँ अभी॥ आप कैसे हैं यहाँ॥", ["मैं ठीक हूँ अभी॥", "आप कैसे हैं यहाँ॥"]),
-        ("ሰላም ለሁላችሁ ይሁን ዛሬ። እንዴት ነህ ዛሬ ጠዋት።", ["ሰላም ለሁላችሁ ይሁን ዛሬ።", "እንዴት ነህ ዛሬ ጠዋት።"]),
+        ("नमस्ते आप॥ मैं ठीक हूँ अभी भी आज॥", ["नमस्ते आप॥", "मैं ठीक हूँ अभी भी आज॥"]),
+        ("ሰላም ለሁላችሁ። እንዴት ነህ ዛሬ ጠዋት እዚህ ደህና።", ["ሰላም ለሁላችሁ።", "እንዴት ነህ ዛሬ ጠዋት እዚህ ደህና።"]),
     ],
 )
 def test_sentences_end_where_their_script_ends_them(script: str, pieces: list[str]) -> None:
