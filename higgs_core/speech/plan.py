@@ -124,7 +124,7 @@ def plan_speech(
     room = max_context - sum(most_positions(turn, count_tokens) for turn in base_turns)
     pieces = _pieces(script, request, room, max_piece_words)
     warnings = [
-        f"script has {mark}, which is read as text; a pause is written [pause 1.5s]."
+        f"{request.script_field} has {mark}, which is read as text; a pause is written [pause 1.5s]."
         for mark in script.unread[:_NAMED_MARKS]
     ]
     own_tag = leading_tag(first_text)
@@ -133,12 +133,9 @@ def plan_speech(
         warnings.append(f"script_speaker_tag was not used: the script starts with a tag of its own, {own}.")
     parallel = request.chunk_parallel
     if parallel and (unpinned := unpinned_speakers(request, (piece.turn for piece in pieces), tagged=bool(tags))):
-        parallel, names = False, request.speaker_names
-        named = (
-            "the voice"
-            if unpinned == (ANYBODY,)
-            else f"the voice of {', '.join(names.get(tag, tag) for tag in unpinned if tag)}"
-        )
+        parallel = False
+        names = [request.speaker_names.get(tag, tag) for tag in unpinned if tag != ANYBODY]
+        named = f"the voice of {', '.join(names)}" if names else "the voice"
         warnings.append(
             f"chunk_parallel was not used: no clip, codes or library voice give {named}, so each piece follows the one "
             "before it."
@@ -155,18 +152,21 @@ def check_text(request: SpeechRequest, max_context: int, *, max_piece_words: int
 def _script(request: SpeechRequest) -> PausedScript:
     """The script, divided at its pauses; numbers as words and the text rules in each passage, as far as is wanted."""
     sent = request.script or ""
-    script = split_at_pauses(sent)
+    script = split_at_pauses(sent, field=request.script_field)
     passages = tuple(replace(passage, text=_ruled(passage.text, request)) for passage in script.passages)
     script = replace(script, passages=passages)
     if not any(passage.text.strip() for passage in script.passages):
-        held = "pauses" if script.pause_seconds else "white space and brackets"
+        held, else_ = "pauses", ""
+        if not script.pause_seconds:
+            held, else_ = "white space and brackets", ", or normalize: false to have the text taken as it is"
         raise RequestError(
-            f"script has nothing to speak: it holds only {held}.",
-            field="script",
-            hint="Send words, or normalize: false to have the text taken as it is.",
+            f"{request.script_field} has nothing to speak: it holds only {held}.",
+            field=request.script_field,
+            hint=f"Send words{else_}.",
         )
     if request.limits is not None:
-        request.limits.check_characters(len(sent), sum(len(passage.text) for passage in script.passages))
+        normalized = sum(len(passage.text) for passage in script.passages)
+        request.limits.check_characters(len(sent), normalized, request.script_field)
     return script
 
 
@@ -187,14 +187,14 @@ def _pieces(script: PausedScript, request: SpeechRequest, room: int, max_words: 
         texts += cut_passage
         pauses += [_samples(passage.pause_before)] + [0] * (len(cut_passage) - 1)
     if limits is not None:
-        limits.check_pieces(len(texts))
+        limits.check_pieces(len(texts), request.script_field)
     pieces = tuple(
         _piece(text, Message("user", tagged_text), request, pause)
         for text, tagged_text, pause in zip(texts, carry_tags(texts, request.script_speaker_tag), pauses, strict=True)
     )
     if limits is not None:
         spoken = sum(piece.usual_columns for piece in pieces) / FRAMES_PER_SECOND
-        limits.check_audio_seconds(spoken + script.pause_seconds)
+        limits.check_audio_seconds(spoken + script.pause_seconds, request.script_field)
     return pieces
 
 

@@ -74,6 +74,7 @@ class Speaker:
 class SpeechRequest:
     """One utterance to speak: `messages`, or a `script` (the parser turns a `dialogue` into a tagged script).
 
+    script_field: the payload's name for the script, for error messages.
     system_prompt: None means no system turn; the default has been filled in by the parser.
     system_prompt_is_default: the parser filled it in, so a better-suited built-in prompt may replace it.
     speaker_names: what the client calls the speakers, tag -> name; tags that are not in it are the client's own.
@@ -91,6 +92,7 @@ class SpeechRequest:
     """
 
     script: str | None = None
+    script_field: str = "script"
     script_speaker_tag: str | None = None
     system_prompt: str | None = None
     system_prompt_is_default: bool = True

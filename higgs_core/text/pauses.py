@@ -60,21 +60,21 @@ class PausedScript:
         return sum(passage.pause_before for passage in self.passages) + self.pause_at_end
 
 
-def split_at_pauses(script: str) -> PausedScript:
+def split_at_pauses(script: str, *, field: str = "script") -> PausedScript:
     """Divide a script at its pauses.
 
     Speaker tags and instructions that stand just before a pause go over to what follows it, and punctuation just after
-    a pause goes back to what stands before.
+    a pause goes back to what stands before.  field: the payload's name for the script, for error messages.
     Raises RequestError for a pause that states no duration or too long a one, and for too much of them together.
     """
-    parts, pauses, unread = _divided(script)
+    parts, pauses, unread = _divided(script, field)
     if not pauses:
         return PausedScript((Passage(script),), 0.0, unread)
     total = sum(pauses)
     if total > MAX_PAUSES_SECONDS:
         raise RequestError(
-            f"script has pauses of {total:g} s together; allowed are at most {MAX_PAUSES_SECONDS:g} s.",
-            field="script",
+            f"{field} has pauses of {total:g} s together; allowed are at most {MAX_PAUSES_SECONDS:g} s.",
+            field=field,
             hint="Shorten the pauses, or send the text in several requests.",
         )
     passages: list[Passage] = []
@@ -98,13 +98,13 @@ def has_pause(text: str) -> bool:
     return any(_is_pause(found) for found in _PAUSE_OR_UNBROKEN.finditer(text))
 
 
-def _divided(script: str) -> tuple[list[str], list[float], tuple[str, ...]]:
+def _divided(script: str, field: str) -> tuple[list[str], list[float], tuple[str, ...]]:
     """What stands around the pauses, one more than there are pauses; their seconds; and what is none."""
     parts, pauses, unread = [], [], []
     start = 0
     for found in _PAUSE_OR_UNBROKEN.finditer(script):
         if _is_pause(found):
-            pauses.append(_seconds(found["duration"].strip(" \t\r\n:=：")))
+            pauses.append(_seconds(found["duration"].strip(" \t\r\n:=："), field))
             parts.append(script[start : found.start()])
             start = found.end()
         elif found["duration"] is not None:
@@ -121,7 +121,7 @@ def _is_pause(found: re.Match[str]) -> bool:
     return not duration or _NUMBER_LIKE.match(duration) is not None
 
 
-def _seconds(duration: str) -> float:
+def _seconds(duration: str, field: str) -> float:
     """Raises RequestError that names the duration."""
     if not duration:
         return NATURAL_SECONDS
@@ -129,12 +129,12 @@ def _seconds(duration: str) -> float:
     found = _DURATION.fullmatch(duration.lower())
     if found is None:
         raise RequestError(
-            f"script has {shown}, which is no duration; write [pause 1.5s] or [pause 500ms].", field="script"
+            f"{field} has {shown}, which is no duration; write [pause 1.5s] or [pause 500ms].", field=field
         )
     seconds = float(found["number"].replace(",", ".")) / (1000 if found["unit"].startswith("m") else 1)
     if not 0 < seconds <= MAX_PAUSE_SECONDS:
         raise RequestError(
-            f"script has {shown}; a pause is above 0 and at most {MAX_PAUSE_SECONDS:g} s long.", field="script"
+            f"{field} has {shown}; a pause is above 0 and at most {MAX_PAUSE_SECONDS:g} s long.", field=field
         )
     return seconds
 

@@ -168,6 +168,7 @@ def _from_script(
     is_default, settings = "system_prompt" not in fields.given, context.settings
     return SpeechRequest(
         script=script,
+        script_field=fields.given.get("dialogue") or fields.given["script"],
         script_speaker_tag=tag,
         system_prompt=fields.system_prompt if fields.system_prompt.strip() else None,
         system_prompt_is_default=is_default and settings.system_prompt_is_builtin,

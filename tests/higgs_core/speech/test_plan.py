@@ -14,6 +14,7 @@ from higgs_core.prompt.chatml import AudioContent, Message, TextContent
 from higgs_core.speech.plan import SpeechPlan, plan_speech
 from higgs_core.speech.request import Clips, ReferenceSource, RequestMessage, Speaker, SpeechRequest
 from higgs_core.speech.system_turn import MULTI_SPEAKER_PROMPT
+from higgs_core.speech.work_limits import WorkLimits
 from tests.helpers.pieces import count_bytes
 
 DEFAULT = (
@@ -137,6 +138,36 @@ def test_a_script_without_words_is_refused(script: str | None) -> None:
     with pytest.raises(RequestError, match="script has nothing to speak") as caught:
         planned(script)
     assert caught.value.field == "script"
+
+
+@pytest.mark.parametrize(
+    ("script", "fields"),
+    [
+        ("[pause 99s] Hi.", {}),
+        ("Hi. [pause -1s]", {}),
+        ("Hi. " + "[pause 10s]" * 31, {}),
+        ("[pause]", {}),
+        ("。" * 20, {"limits": WorkLimits(1, 9, 9), "chunk_method": "none"}),
+        ("One two three.", {"limits": WorkLimits(99, 1, 9), "chunk_method": "word", "chunk_max_word_num": 1}),
+        ("One two three.", {"limits": WorkLimits(99, 9, 0.1)}),
+    ],
+)
+def test_what_is_wrong_with_a_script_names_the_field_that_the_client_sent(script: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=r"^input (has|is|makes|takes) ") as caught:
+        planned(script, script_field="input", **fields)
+    assert caught.value.field == "input"
+    assert planned("Press [pause button].", script_field="input")[0].warnings[0].startswith("input has [pause button]")
+
+
+def test_a_script_of_pauses_alone_needs_words_whatever_the_text_rules_are() -> None:
+    with pytest.raises(RequestError, match="it holds only pauses") as caught:
+        planned("[pause] [pause 2s]")
+    assert caught.value.hint == "Send words."
+
+
+def test_a_warning_about_voices_names_speakers_as_the_client_does() -> None:
+    made, _ = planned("[SPEAKER0] Hi. [SPEAKER1] You.", chunk_parallel=True, speaker_names={"SPEAKER1": "Ben"})
+    assert "give the voice of SPEAKER0, Ben, so" in made.warnings[0]
 
 
 def test_control_strings_in_a_script_stay_words() -> None:

@@ -62,6 +62,12 @@ def test_a_name_never_takes_the_tag_of_the_script() -> None:
     assert (job.request.script_speaker_tag, job.request.script) == ("SPEAKER0", "Hi. [SPEAKER1] Ho.")
 
 
+def test_what_is_said_of_the_script_later_uses_the_clients_words_for_it_and_for_its_speakers() -> None:
+    job = parsed(dialogue=turns(("Zoe", "One."), ("SPEAKER3", "Two."), ("ZOE", "Three.")), text="Ignored.")
+    assert (job.request.script_field, job.request.speaker_names) == ("dialogue", {"SPEAKER0": "Zoe"})
+    assert parsed(prompt="Hi.").request.script_field == "prompt"
+
+
 def test_a_name_never_takes_a_tag_that_is_in_use() -> None:
     job = parsed(
         dialogue=turns(("Ann", "One."), ("SPEAKER0", "Two."), ("Bob", "Three.")),
