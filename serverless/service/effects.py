@@ -65,12 +65,18 @@ def _at_the_end(chunks: Iterator[SpeechChunk], target: float) -> Iterator[Speech
 
 
 def _as_they_come(chunks: Iterator[SpeechChunk], target: float) -> Iterator[SpeechChunk]:
+    """A pause before the first speech leaves at once: it would take up the seconds that are measured."""
     loudness = LoudnessStream(target)
     changed: list[NDArray[np.float32]] = []
     start = 0
+    begun = False
     try:
         for chunk in chunks:
-            audio = loudness.write(chunk.audio) if chunk.result is None else loudness.finish()
+            begun |= len(chunk.audio) > 0 and not chunk.is_pause
+            if chunk.result is not None:
+                audio = loudness.finish()
+            else:
+                audio = loudness.write(chunk.audio) if begun else chunk.audio
             changed.append(audio)
             if len(audio):
                 yield SpeechChunk(audio, start, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from serverless.payload.parse import OutputOptions, parse_job
 from serverless.service.effects import chunks_with_effects, with_effects
 
 RATE = 24_000
+_NONE = np.zeros(0, np.float32)
 
 
 def output_of(**fields: Any) -> OutputOptions:
@@ -91,6 +93,28 @@ def test_a_stream_keeps_the_gain_of_its_beginning() -> None:
     assert found is not None
     np.testing.assert_array_equal(result.audio, amplified(audio, found[0]))
     assert result.warnings == ("before",)
+
+
+@pytest.mark.parametrize("speed", [1, 1.5])
+def test_a_pause_before_the_first_word_leaves_at_once_and_is_no_part_of_what_is_measured(speed: float) -> None:
+    """Without it, a tenth of a second of speech would set the gain."""
+    audio, pause = voice(4), np.zeros(int(2.9 * RATE), np.float32)
+    output = output_of(loudness=-24, speed=speed)
+    given: list[SpeechChunk] = []
+
+    def chunks() -> Iterator[SpeechChunk]:
+        spoken = [SpeechChunk(each.audio, len(pause) + each.start_sample, None) for each in chunked(audio, 999)]
+        result = replace(result_of(np.concatenate([pause, audio])), pauses=((0, len(pause)),))
+        for chunk in (SpeechChunk(pause, 0, None, is_pause=True), *spoken, SpeechChunk(_NONE, 0, result)):
+            given.append(chunk)
+            yield chunk
+
+    stream = chunks_with_effects(chunks(), output)
+    first = next(stream)
+    assert len(given) == 1
+    np.testing.assert_array_equal(first.audio, pause)
+    rest = np.concatenate([chunk.audio for chunk in stream])
+    np.testing.assert_array_equal(rest, streamed(audio, output).audio)
 
 
 def test_what_comes_at_the_end_anyhow_is_measured_as_a_whole() -> None:
