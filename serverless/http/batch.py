@@ -113,7 +113,7 @@ class BatchRun:
             async with self._share.place() as start:
                 job_id = f"{self._request.state.request_id}-{index}"
                 job_input = {"openai_route": SPEECH_ROUTE, "openai_input": body}
-                async with aclosing(self._service.stream(job_input, job_id=job_id)) as events:
+                async with aclosing(self._service.stream(job_input, job_id=job_id, live=False)) as events:
                     try:
                         accepted = cast(Accepted, await anext(events))
                     except BusyError:  # another request took the place in the same moment

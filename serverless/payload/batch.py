@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serverless.payload.readers.values import JsonObject, Refused, is_blank
+from serverless.payload.readers.values import JsonObject, Refused
 
 BATCH_ROUTE = "/v1/audio/speech/batch"
 MAX_ITEMS = 32
@@ -25,13 +25,10 @@ def batch_items(body: JsonObject) -> tuple[object, ...]:
 def item_body(body: JsonObject, item: object, index: int) -> dict[str, Any]:
     """The body of one item as the speech route takes it: its own fields before those of the batch.
 
-    It is streamed, so that its size is known while it grows, with its pieces held until they are known to be good: the
-    speech is that of an answer in one piece. Raises RequestError for an item that is no object.
+    It is streamed, so that its size is known while it grows. Raises RequestError for an item that is no object.
     """
     if not isinstance(item, Mapping):
         raise Refused(item, 'an object such as {"input": "Hello."}').as_error(f"items[{index}]")
     merged = {**body, **item, "stream": True}
     del merged["items"]
-    if is_blank(merged.get("retries")):
-        merged["retries"] = 0 if not is_blank(merged.get("seed")) else 1
     return merged

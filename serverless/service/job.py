@@ -61,6 +61,7 @@ class SpeechJob:
 
     Cancelling the awaiting task frees the engine's slot within a few decode steps. A job that runs out of device memory
     is tried again alone, unless some of its audio has left already.
+    live: see PartStream.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class SpeechJob:
         s3_config: Mapping[str, Any] | None = None,
         on_progress: OnProgress | None = None,
         context: PieceContext | None = None,
+        live: bool = True,
     ) -> None:
         self._parsed = parsed
         self._resources = resources
@@ -79,6 +81,7 @@ class SpeechJob:
         self._s3_config = s3_config
         self._on_progress = _in_loop(on_progress)
         self._context = context
+        self._live = live
         self._format = FORMATS[parsed.output.response_format]
         self._voice_seconds: float | None = None
         self._voice_warnings: tuple[str, ...] = ()
@@ -211,6 +214,7 @@ class SpeechJob:
             max_part_bytes=self._resources.settings.max_stream_chunk_bytes,
             on_progress=self._on_progress,
             context=self._context,
+            live=self._live,
         )
 
     async def _encode(self, speech: SpeechResult) -> bytes:

@@ -36,6 +36,7 @@ class PartStream:
     """One request's speech in parts of at most `max_part_bytes`, in an `async with` block; leaving it cancels the rest.
 
     context: what earlier requests spoke and this one continues, see SpeechSession.
+    live: False for a reader who plays nothing before the last part: the speech is that of an answer in one piece.
     After the last part `speech` is the result and `encode_seconds` the time that encoding took.
     """
 
@@ -49,6 +50,7 @@ class PartStream:
         max_part_bytes: int,
         on_progress: OnProgress | None,
         context: PieceContext | None = None,
+        live: bool = True,
     ) -> None:
         self._engine = engine
         self._request = parsed.request
@@ -59,6 +61,7 @@ class PartStream:
         self._max_part_bytes = max_part_bytes
         self._on_progress = on_progress
         self._context = context
+        self._live = live and self._format.streams
         self._cancel = CancelToken()
         self._loop = asyncio.get_running_loop()
         # Not bounded: a reader slower than the model costs the memory of one encoded utterance, never a slot.
@@ -111,7 +114,7 @@ class PartStream:
             on_progress=self._on_progress,
             context=self._context,
             speed=self._output.speed,
-            live=self._format.streams,
+            live=self._live,
         )
         encoder = StreamEncoder(self._output.response_format, self._output.wav_encoding)
         samples_at_once = max(self._max_part_bytes // WIDEST_SAMPLE_BYTES, 1)
@@ -120,7 +123,7 @@ class PartStream:
         texts = PieceTexts(self._output.speed)
         part_texts: list[str] = []
         try:
-            for chunk in chunks_with_effects(texts.noted(chunks), self._output, live=self._format.streams):
+            for chunk in chunks_with_effects(texts.noted(chunks), self._output, live=self._live):
                 if chunk.result is not None:
                     self.speech = chunk.result
                 start = chunk.start_sample

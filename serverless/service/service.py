@@ -203,6 +203,7 @@ class SpeechService:
         on_progress: OnProgress | None = None,
         upload_above: int | None = None,
         context: PieceContext | None = None,
+        live: bool = True,
     ) -> AsyncGenerator[StreamEvent, None]:
         """Accepted, then the parts of the file while it is generated, then the response.
 
@@ -214,10 +215,11 @@ class SpeechService:
         upload_above: bytes of audio from which the file is uploaded as well, as if delivery were s3, if there is a
         bucket; for callers that cannot return more.
         context: what earlier jobs spoke and this one continues, see SpeechSession.
+        live: False for a caller who plays nothing before the last part: the speech is then that of `run`.
         """
         unread = UnreadEvents(self.unread, on_overflow=lambda: task.cancel())
         task = asyncio.create_task(
-            self._stream_to(unread, job_input, job_id, s3_config, on_progress, upload_above, context)
+            self._stream_to(unread, job_input, job_id, s3_config, on_progress, upload_above, context, live)
         )
         try:
             while (event := await unread.next()) is not None:
@@ -236,12 +238,13 @@ class SpeechService:
         on_progress: OnProgress | None,
         upload_above: int | None,
         context: PieceContext | None,
+        live: bool,
     ) -> None:
         """Run the job; its events, and the error that ends it, go to `unread`."""
         error: HiggsError | None = GenerationCancelled("The job was cancelled.")
         try:
             with self._record(job_id) as record:
-                job = await self._accept(job_input, record, s3_config, on_progress, context)
+                job = await self._accept(job_input, record, s3_config, on_progress, context, live)
                 unread.put(job.accepted)
                 if job.accepted.streams:
                     async with aclosing(job.stream(upload_above=upload_above)) as events:
@@ -294,6 +297,7 @@ class SpeechService:
         s3_config: Mapping[str, Any] | None,
         on_progress: OnProgress | None,
         context: PieceContext | None = None,
+        live: bool = True,
     ) -> SpeechJob:
         engine = self._host.for_jobs()
         parsed = await self.parse(job_input)
@@ -312,7 +316,9 @@ class SpeechService:
             self._threads,
             self._device_lock,
         )
-        return SpeechJob(parsed, shared, record, s3_config=s3_config, on_progress=on_progress, context=context)
+        return SpeechJob(
+            parsed, shared, record, s3_config=s3_config, on_progress=on_progress, context=context, live=live
+        )
 
     async def parse(self, job_input: Any) -> ParsedJob:
         """The job as it would be run. Raises RequestError for what is wrong in it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,3 +73,20 @@ def test_another_loudness_is_refused_by_name(queue: Any, loudness: object) -> No
     refused = asyncio.run(answer(queue, {**JOB, "loudness": loudness}))
     assert refused["field"] == "loudness"
     assert refused["error"].endswith("allowed is -30 to -10.")
+
+
+def test_an_item_of_a_batch_is_measured_as_a_whole(shared_server: Running) -> None:
+    """Its first seconds, half of them a pause, measure otherwise than all of it."""
+    job = {**JOB, "script": "One. [pause 2s] And a sentence.", "loudness": -10, "response_format": "wav"}
+    job |= {"wav_encoding": "float32", "chunk_max_word_num": 10}
+
+    def streamed() -> NDArray[Any]:
+        lines = [json.loads(line) for line in shared_server.generate({**job, "stream": True}).text.splitlines()]
+        return decoded(b"".join(base64.b64decode(line.get("audio_base64", "")) for line in lines), "wav")
+
+    whole = decoded(base64.b64decode(shared_server.generate(job).json()["audio_base64"]), "wav")
+    assert not np.allclose(streamed(), whole, atol=1e-3)
+    item = {("input" if name == "script" else name): value for name, value in job.items()}
+    batch = requests.post(f"{shared_server.url}/v1/audio/speech/batch", json={"items": [item]}, timeout=PATIENCE)
+    (entry,) = batch.json()["results"]
+    np.testing.assert_allclose(decoded(base64.b64decode(entry["audio_data"]), "wav"), whole, atol=1e-6)
