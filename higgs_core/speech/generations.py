@@ -26,6 +26,9 @@ MOST_AT_ONCE = 8
 SHARE_OF_SLOTS = 2
 """One request has at most the slots divided by this, so that another long one and short ones find room beside it."""
 
+SHARE_LEFT_FREE = 4
+"""One slot in so many stays free of pieces ahead, of all requests together, so that another request finds one."""
+
 TOO_MUCH_AT_ONCE = (BusyError, DeviceMemoryError)
 """What may keep a piece from being generated ahead, or again, while the request can go on."""
 
@@ -56,8 +59,11 @@ class Generations:
         self._start = start
         self._slots = slots
         self._cancel = cancel
+        self._usable = slots.max_batch_size - slots.max_batch_size // SHARE_LEFT_FREE
         self._most = min(slots.max_batch_size // SHARE_OF_SLOTS, MOST_AT_ONCE)
         self._current: AudioStream | WholeGeneration | None = None
+        self._current_is_ahead = False  # it was started while another piece was the next
+        self._anew = False
         # Of the pieces after the one whose generation is in use, else of the next piece and those after it.
         self._ahead: deque[tuple[AudioStream | WholeGeneration, ExitStack]] = deque()
 
@@ -71,10 +77,9 @@ class Generations:
     @contextmanager
     def next(self) -> Iterator[AudioStream | WholeGeneration]:
         """The next piece's generation; a new one if the piece has one that went wrong. The block's end ends it."""
-        if self._ahead and not self._session.has_attempt:
-            generation, owned = self._ahead.popleft()
-        else:
-            generation, owned = self._started(0)
+        self._current_is_ahead = bool(self._ahead) and not self._session.has_attempt and not self._anew
+        self._anew = False
+        generation, owned = self._ahead.popleft() if self._current_is_ahead else self._started(0)
         self._current = generation
         try:
             with owned:
@@ -83,8 +88,14 @@ class Generations:
         finally:
             self._current = None
 
+    def begin_anew(self) -> bool:
+        """After the last generation failed: whether `next` starts another of its piece, as it does for one that was
+        started ahead. Being one of many may be what was too much."""
+        self._anew = self._current_is_ahead
+        return self._anew
+
     def start_ahead(self) -> None:
-        """Start pieces after the next one, as far as they may be and slots are free; no other request waits for it.
+        """Start pieces after the next one, as far as they may be and slots are free beyond those left to others.
 
         At most as many have ended and wait for their turn as are generated at once.
         """
@@ -108,7 +119,7 @@ class Generations:
 
     def _has_free_slot(self) -> bool:
         stats = self._slots.stats()
-        return stats["active"] + stats["waiting"] < self._slots.max_batch_size
+        return stats["active"] + stats["waiting"] < self._usable
 
     def _started(self, ahead: int) -> tuple[AudioStream | WholeGeneration, ExitStack]:
         """The generation of the piece that comes so many after the next, and what ends it."""

@@ -136,6 +136,7 @@ def _chunks(
     cancel = cancel or CancelToken()
     progress = ProgressTracker(session, on_progress)
     sent = 0  # samples
+    paused = False  # the silence before the next piece has left
     with Generations(session, start, slots, cancel) as generations:
         while session.has_next:
             cancel.raise_if_cancelled()
@@ -144,9 +145,9 @@ def _chunks(
             try:
                 with generations.next() as generation:
                     # The engine works meanwhile, and has taken the piece: what it refuses is refused before any audio.
-                    if session.pause_samples and not session.has_attempt:
+                    if session.pause_samples and not paused:
                         yield _pause(session, client, sent)
-                        sent += session.pause_samples
+                        sent, paused = sent + session.pause_samples, True
                     for chunk in generation:
                         cancel.raise_if_cancelled()
                         generations.start_ahead()
@@ -157,9 +158,12 @@ def _chunks(
                 assert generation.result is not None  # it has ended, and not in an error
                 kept = session.add(generation.result, sent=buffer.has_sent)
             except TOO_MUCH_AT_ONCE:
+                if not buffer.has_sent and generations.begin_anew():
+                    continue
                 if buffer.has_sent or not session.has_attempt:
                     raise
                 kept = session.keep_best()
+            paused = paused and kept is None
             progress.report()
             if kept is not None and len(rest := buffer.rest_of(kept)):
                 yield SpeechChunk(rest, sent, None, text)

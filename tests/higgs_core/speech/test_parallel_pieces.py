@@ -119,13 +119,11 @@ def test_a_stream_that_is_closed_ends_all_generations() -> None:
     assert not at_work.running
 
 
-def test_pieces_ahead_take_free_slots_alone() -> None:
-    at_work = engine(others=6)
+@pytest.mark.parametrize(("others", "at_once"), [(2, 4), (3, 3), (4, 2), (5, 1), (8, 1)])
+def test_pieces_ahead_leave_one_slot_in_four_to_others(others: int, at_once: int) -> None:
+    at_work = engine(others=others)
     spoken(at_work, request())
-    assert at_work.most_at_once == 2
-    at_work = engine(others=8)
-    spoken(at_work, request())
-    assert at_work.most_at_once == 1
+    assert at_work.most_at_once == at_once
 
 
 def test_a_piece_ahead_that_finds_no_place_is_started_later(one_by_one: SpeechResult) -> None:
@@ -158,6 +156,32 @@ def test_a_piece_that_went_wrong_is_generated_again_alone_and_named(one_by_one: 
     np.testing.assert_array_equal(np.concatenate([chunk.audio for chunk in chunks]), result.audio)
     texts = [chunk.text for chunk in chunks if chunk.text is not None]
     assert texts == [piece.text for piece in one_by_one.pieces]
+
+
+def test_a_piece_ahead_that_finds_too_little_memory_is_generated_again_in_its_turn() -> None:
+    script = " [pause 1s] ".join(PIECES)
+    fields = {"chunk_parallel": False, "generation_chunk_buffer_size": 0}
+    expected = spoken(engine(), request(script=script, **fields))
+    for speak_it in (spoken, streamed):
+        failed: list[int] = []
+
+        def fails_once_ahead(text: str, seed: int, failed: list[int] = failed) -> Behaviour | HiggsError:
+            if seed in (piece_seed(9, 1), piece_seed(9, 4)) and seed not in failed:
+                failed.append(seed)
+                return DeviceMemoryError("full")
+            return speaks_well
+
+        at_work = engine(4, behaviour=fails_once_ahead)
+        made = speak_it(at_work, request(script=script))  # type: ignore[operator]
+        result = made if isinstance(made, SpeechResult) else made[-1].result
+        assert len(failed) == 2
+        np.testing.assert_array_equal(result.audio, expected.audio)
+        assert result.pauses == expected.pauses
+        assert result.warnings == ()
+        if speak_it is streamed:
+            np.testing.assert_array_equal(np.concatenate([chunk.audio for chunk in made]), expected.audio)
+            assert [chunk.text for chunk in made if chunk.text is not None] == [piece.text for piece in expected.pieces]
+        assert not at_work.running
 
 
 @pytest.mark.parametrize("speak_it", [spoken, streamed])
