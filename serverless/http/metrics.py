@@ -25,6 +25,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3, 6, 12, 25, 50, 100, 200)
 _FACTORS = (0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.35, 0.6, 1, 1.5, 2.5, 5, 10)
+_BEFORE_THE_SLOT = ("queue", "voice", "reference")  # timings of what a job waits for before it is spoken
 _GAUGES = {
     "waiting": ("higgs_queue_depth", "Generations that wait for a slot."),
     "active": ("higgs_slots_active", "Slots that are decoding."),
@@ -100,8 +101,8 @@ class Metrics:
         )
         self.real_time_factor = Histogram(
             "higgs_real_time_factor",
-            "Seconds of work per second of audio of each job, without its time in the queue; below 1 is faster than "
-            "speech. For quantiles: in its average a word counts like a chapter.",
+            "Seconds of work per second of audio of each job, without its time in the queue and for its clips and "
+            "voices; below 1 is faster than speech. For quantiles: in its average a word counts like a chapter.",
             registry=self.registry,
             buckets=_FACTORS,
         )
@@ -119,7 +120,8 @@ class Metrics:
             return
         self.jobs.labels("finished").inc()
         timings, audio = outcome.timings, outcome.duration_seconds
-        work = max(timings["total"] - timings.get("queue", 0.0), 0.0)
+        before = sum(timings.get(name, 0.0) for name in _BEFORE_THE_SLOT)
+        work = max(timings["total"] - before, 0.0)
         self.total.observe(timings["total"])
         if outcome.parts and "first_audio" in timings:
             self.first_audio.observe(timings["first_audio"])

@@ -125,12 +125,22 @@ def test_the_metrics_count_what_happened(server: Running) -> None:
     seconds = sum(result["duration_seconds"] for result in results)
     tokens = sum(result["usage"]["completion_tokens"] for result in results)
     assert list(grown.values()) == [3, 1, 1, pytest.approx(seconds), 1, 3, 3, 3, 1, tokens]
-    work, waited = (sum(result["timings"][name] for result in results) for name in ("total", "queue"))
-    assert metric(server, "higgs_work_seconds_total") - worked == pytest.approx(work - waited, abs=1e-3)
+    total, *waited = (sum(each["timings"][name] for each in results) for name in ("total", "queue", "reference"))
+    assert metric(server, "higgs_work_seconds_total") - worked == pytest.approx(total - sum(waited), abs=1e-3)
     assert metric(server, "higgs_ready") == 1
     assert metric(server, "higgs_slots") == server.service.max_concurrency
     assert metric(server, "higgs_slots_active") == 0
     assert metric(server, "higgs_queue_depth") == 0
+
+
+def test_waiting_for_a_voice_is_no_work(serve: Any) -> None:
+    """However many jobs wait while one is made."""
+    server = serve()
+    job = {"script": "Count me.", "voice": "alloy", "max_new_tokens": 30}
+    timings = server.generate(job).json()["timings"]
+    before = timings["queue"] + timings["voice"] + timings["reference"]
+    assert timings["voice"] > 0
+    assert metric(server, "higgs_work_seconds_total") == pytest.approx(timings["total"] - before, abs=1e-3)
 
 
 def test_a_client_that_left_is_counted_as_cancelled(server: Running) -> None:
