@@ -1,16 +1,28 @@
-"""Engines and clocks to watch a living library with."""
+"""A living library to test: engines and clocks to watch it with, and what it is asked."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from higgs_core.checkpoint.identity import CheckpointIdentity
 from higgs_core.prompt.chatml import AudioContent
+from serverless.config.settings import Settings
+from serverless.service.service import SpeechService
 from serverless.voices.calibration import CALIBRATION_SENTENCE
+from serverless.voices.library import LivingLibrary
+from tests.helpers.service import answer
 from tests.helpers.simulated_engine import SimulatedEngine, text_of
+
+JOB = {"script": "Hi.", "seed": 1, "max_new_tokens": 20}
+TONE = np.sin(np.arange(24_000) / 20).astype(np.float32) / 2
 
 
 @dataclass
@@ -82,3 +94,39 @@ class SpeakingEngine(SimulatedEngine):
 
     identity: CheckpointIdentity = field(default_factory=lambda: CheckpointIdentity("model", "codec"))
     built_in: None = None
+
+
+@contextmanager
+def serving(engine: Any, **settings: Any) -> Iterator[SpeechService]:
+    service = SpeechService(Settings(model_id="tiny", **settings), boot=lambda _: engine)
+    service.load()
+    assert service.ready, service.load_error
+    try:
+        yield service
+    finally:
+        service.close()
+
+
+def run(service: SpeechService, **job: Any) -> dict[str, Any]:
+    return asyncio.run(answer(service, {**JOB, **job}))
+
+
+@contextmanager
+def library(engine: Any, folder: Path | None, clock: Clock | None = None, **settings: Any) -> Iterator[LivingLibrary]:
+    living = LivingLibrary(Settings(voices_dir=folder, **settings), clock=clock or Clock(), now=lambda: 1_700_000_000)
+    living.open()
+    living.attach(engine)
+    try:
+        yield living
+    finally:
+        living.close()
+
+
+def codes_of(living: LivingLibrary, name: str) -> list[list[int]]:
+    voice = living.snapshot().find(name)
+    codes: list[list[int]] = asyncio.run(living.ready([voice])).codes[voice].tolist()
+    return codes
+
+
+def ids(living: LivingLibrary) -> list[str]:
+    return [facts.id for facts in asyncio.run(living.listed())]

@@ -1,9 +1,10 @@
-"""Servers with settings of a test's own."""
+"""Servers with settings or voices of a test's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from serverless.config.settings import Settings
 from serverless.service.service import SpeechService
 from tests.helpers.http_server import Running, serving_http
 from tests.helpers.service import EngineOfSlots, SharedEngine
+from tests.helpers.voices import voice_folder
 
 
 @pytest.fixture
@@ -30,3 +32,12 @@ def serve(tiny_engine: HiggsAudioEngine) -> Iterator[Callable[..., Running]]:
             return ending.enter_context(serving_http(settings, service))
 
         yield start
+
+
+@pytest.fixture
+def worker(tiny_engine: HiggsAudioEngine, tmp_path: Path) -> Iterator[Running]:
+    """A server with a writable library of one voice, belinda, around the shared engine."""
+    settings = Settings(model_id="tiny", device="cpu", voices_dir=voice_folder(tmp_path), max_saved_voices=2)
+    service = SpeechService(settings, boot=lambda _: SharedEngine(tiny_engine))  # type: ignore[arg-type, return-value]
+    with serving_http(settings, service) as running:
+        yield running
