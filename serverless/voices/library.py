@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -48,15 +47,9 @@ class ReadyVoices:
 class LivingLibrary:
     """`open` first, then `attach` an engine; until then no voice can be made."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue | None = None) -> None:
         self._settings = settings
-        self._catalogue = Catalogue(settings, clock=clock, now=now)
+        self._catalogue = catalogue or Catalogue(settings)
         self._threads = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="voice-files")
         self._maker: VoiceMaker | None = None
 

@@ -17,6 +17,7 @@ from higgs_core.prompt.chatml import AudioContent
 from serverless.config.settings import Settings
 from serverless.service.service import SpeechService
 from serverless.voices.calibration import CALIBRATION_SENTENCE
+from serverless.voices.catalogue import Catalogue
 from serverless.voices.library import LivingLibrary
 from tests.helpers.service import answer
 from tests.helpers.simulated_engine import SimulatedEngine, text_of
@@ -113,7 +114,8 @@ def run(service: SpeechService, **job: Any) -> dict[str, Any]:
 
 @contextmanager
 def library(engine: Any, folder: Path | None, clock: Clock | None = None, **settings: Any) -> Iterator[LivingLibrary]:
-    living = LivingLibrary(Settings(voices_dir=folder, **settings), clock=clock or Clock(), now=lambda: 1_700_000_000)
+    own = Settings(voices_dir=folder, **settings)
+    living = LivingLibrary(own, Catalogue(own, clock=clock or Clock(), now=lambda: 1_700_000_000))
     living.open()
     living.attach(engine)
     try:
