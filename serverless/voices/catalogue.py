@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from higgs_core.speech.voices import Voice
 from serverless.voices.errors import TooManyVoicesError, VoiceExistsError, VoiceFixedError, VoiceNotFoundError
 from serverless.voices.facts import ADDED, MODEL_CHOOSES, VoiceFacts
-from serverless.voices.folder import FolderContents, VoiceFolder
-from serverless.voices.store import VoiceStore
-from serverless.voices.view import KnownVoice, View, fits, view_of
-from serverless.voices.voice_file import NotAVoiceFile, VoiceRecord
+from serverless.voices.kept import KeptVoices
+from serverless.voices.view import KnownVoice, View, fits, known_of, view_of
+from serverless.voices.voice_file import VoiceRecord
 
 if TYPE_CHECKING:
     from higgs_core.checkpoint.identity import CheckpointIdentity
@@ -47,10 +46,8 @@ class Catalogue:
         self._settings = settings
         self._clock = clock
         self._now = now
-        self._folder = VoiceFolder(settings.voices_dir, settings) if settings.voices_dir is not None else None
-        self._store = VoiceStore(settings.voices_dir, read_only=settings.voices_read_only)
+        self._kept = KeptVoices(settings)
         self._lock = threading.RLock()
-        self._contents = FolderContents()
         self._scanned_at: float | None = None
         self._added: dict[str, VoiceRecord] = {}  # that no folder keeps
         self._reserved: set[str] = set()
@@ -60,9 +57,7 @@ class Catalogue:
     def open(self) -> None:
         """Read everything. Raises SettingsError for a broken folder."""
         with self._lock:
-            self._store.tidy(self._now())
-            if self._folder is not None:
-                self._contents = self._folder.read(strict=True)
+            self._kept.open(self._now())
             self._scanned_at = self._clock()
             self._rebuild()
 
@@ -86,7 +81,7 @@ class Catalogue:
             try:
                 due = self._scanned_at is None or self._clock() - self._scanned_at >= SCAN_SECONDS
                 if at_once or due:
-                    self._rescan()
+                    self._look()
             finally:
                 self._lock.release()
         return self._view
@@ -109,24 +104,23 @@ class Catalogue:
 
     def audio_on_disk(self, known: KnownVoice) -> NDArray[np.int16] | None:
         """int16 [N] of the voice's file; None where no file has just these codes."""
-        if self._folder is None or known.codes is None:
+        record = self._kept.record(known.voice.name)
+        if record is None or record.codes is None or known.codes is None:
             return None
-        try:
-            record = self._folder.read_record(known.voice.name)
-        except NotAVoiceFile:
-            return None
-        return record.audio if record.codes is not None and np.array_equal(record.codes, known.codes) else None
+        return record.audio if np.array_equal(record.codes, known.codes) else None
 
     def keep_made(self, known: KnownVoice, audio: NDArray[np.int16]) -> None:
         """Keep a voice's new codes beside the library where that is possible. A file of somebody else's is left alone,
         and one in which another worker has kept the same voice meanwhile decides what its codes are."""
         assert known.codes is not None
         assert self._identity is not None
+        name = known.voice.name
         with self._lock:
-            if self._folder is None or self.known_as(known.voice) is None:
+            self._look()  # another worker may have made, removed or replaced the voice
+            if self.known_as(known.voice) is None or not self._kept.sure_of(name) or self._has_taken(known):
                 return
             record = VoiceRecord(
-                name=known.voice.name,
+                name=name,
                 source=known.source,
                 transcript=known.voice.transcript,
                 codes=known.codes.astype(np.int16),
@@ -138,17 +132,15 @@ class Catalogue:
                 seed=known.facts.seed,
                 consent=known.facts.consent,
             )
-            there = self._contents.records.get(record.name)
+            there = self._kept.contents.records.get(name)
             ours = there is not None and (there.source in ADDED) == (known.source in ADDED)
             try:
-                self._store.write(record, replace=ours)
+                self._kept.write(record, replace=ours)
             except FileExistsError:
-                self._rescan()
-                other = self._contents.records.get(record.name)
-                if known.design is not None and other is not None and fits(other, known.design, self._identity):
-                    known.codes = other.codes
+                self._look()
+                self._has_taken(known)
                 return
-            self._rescan()
+            self._look()
 
     @contextmanager
     def reserved(self, name: str) -> Iterator[None]:
@@ -157,11 +149,10 @@ class Catalogue:
         Raises VoiceExistsError and TooManyVoicesError.
         """
         with self._lock:
-            taken = {known.lower() for known in self.current(at_once=True).known} | self._reserved
-            if name.lower() in taken:
-                raise VoiceExistsError(
-                    f"There is a voice {name} already.", field="name", hint="Choose another name, or delete it first."
-                )
+            self._look()
+            if name.lower() in self._reserved:
+                raise _exists(name)
+            self._require_free(name)
             count = sum(known.source in ADDED for known in self._view.known.values()) + len(self._reserved)
             limit = self._settings.max_saved_voices
             if count >= limit:
@@ -182,55 +173,78 @@ class Catalogue:
         Raises VoiceExistsError where another worker was faster, TooManyVoicesError where memory is full of them.
         """
         with self._lock:
+            self._look()
+            self._require_free(record.name)
             on_disk = record if complete else replace(record, codes=None, audio=None)
             try:
-                kept = self._store.write(on_disk, replace=False)
+                kept = self._kept.write(on_disk, replace=False)
             except FileExistsError:
-                raise VoiceExistsError(f"There is a voice {record.name} already.", field="name") from None
+                self._look()
+                self._require_free(record.name)
+                raise VoiceExistsError(
+                    f"The voice folder has a file of the name {record.name} that is no voice.",
+                    field="name",
+                    hint="Choose another name, or have the file removed.",
+                ) from None
             if not kept:
                 if record.nbytes + sum(each.nbytes for each in self._added.values()) > MAX_MEMORY_BYTES:
                     raise TooManyVoicesError("The worker's memory holds no more voices.", field="name")
                 self._added[record.name] = record
-            self._rescan()
-            known = self._view.known[record.name]
+            self._look()
+            known = self._view.known.get(record.name)
+            if known is None or known.source not in ADDED:  # removed or hidden by somebody else in this moment
+                known = known_of(record)
             known.codes = record.codes if known.codes is None else known.codes
             return known, kept
 
     def remove(self, name: str) -> None:
         """Raises VoiceNotFoundError and VoiceFixedError."""
         with self._lock:
-            self.current(at_once=True)
+            self._look()
             known = self.find(name)
             if known.source not in ADDED:
                 owner = "ships with the worker" if known.source == "shipped" else "belongs to the operator's folder"
                 raise VoiceFixedError(f"The voice {name} {owner} and cannot be deleted.", field="voice")
-            if name not in self._added or name in self._contents.records:  # another worker may have kept a file
+            if name not in self._added or name in self._kept.contents.records:  # another worker may have kept a file
                 try:
-                    self._store.remove(name)
-                except FileNotFoundError:
-                    pass  # another worker has removed it
+                    self._kept.remove(name)
                 except OSError:
                     raise VoiceFixedError(
                         f"The voice {name} cannot be deleted, because the voice folder cannot be changed.",
                         field="voice",
                     ) from None
             self._added.pop(name, None)
-            self._rescan()
+            self._look()
 
-    def _rescan(self) -> None:
-        if self._folder is not None:
-            self._contents = self._folder.read()
+    def _require_free(self, name: str) -> None:
+        """Raises VoiceExistsError for the name of a voice, in whatever case."""
+        if name.lower() in {known.lower() for known in self._view.known}:
+            raise _exists(name)
+
+    def _has_taken(self, known: KnownVoice) -> bool:
+        """Give a designed voice the codes that another worker has kept of it, if one has."""
+        other = self._kept.contents.records.get(known.voice.name)
+        if known.design is None or other is None or not fits(other, known.design, self._identity):
+            return False
+        known.codes = other.codes
+        return True
+
+    def _look(self) -> None:
+        """At the folder, whenever that was done last."""
+        self._kept.look()
         self._scanned_at = self._clock()
         self._rebuild()
 
     def _rebuild(self) -> None:
-        self._view = view_of(self._contents, self._added, self._view, self._identity, self._audio_of)
+        self._view = view_of(self._kept.contents, self._added, self._view, self._identity, self._audio_of)
 
     def _audio_of(self, name: str) -> NDArray[np.int16] | None:
         """int16 [N] of a voice's file; None where it is gone or has none."""
-        if self._folder is None:
-            return None
-        try:
-            return self._folder.read_record(name).audio
-        except NotAVoiceFile:
-            return None
+        record = self._kept.record(name)
+        return None if record is None else record.audio
+
+
+def _exists(name: str) -> VoiceExistsError:
+    return VoiceExistsError(
+        f"There is a voice {name} already.", field="name", hint="Choose another name, or delete it first."
+    )

@@ -13,14 +13,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from higgs_core.audio.decode import decode_audio
-from higgs_core.contained_files import FileRefused, read_inside
+from higgs_core.contained_files import FileRefused, FileUnreachable, read_inside
 from higgs_core.errors import ReferenceAudioError, SettingsError
 from higgs_core.speech.voices import NAME_RULE, Voice, is_voice_name
 from serverless.config.settings import Settings
 from serverless.voices.calibration import CALIBRATION_SENTENCE
 from serverless.voices.folder_config import ClipEntry, Entry, broken, checked_transcript, read_config
-from serverless.voices.folder_scan import Signature, scan, signature_of
-from serverless.voices.voice_file import MAX_FILE_BYTES, SUFFIX, NotAVoiceFile, VoiceRecord, from_bytes
+from serverless.voices.folder_scan import Listing, Signature, scan, signature_of
+from serverless.voices.voice_file import (
+    MAX_FILE_BYTES,
+    SUFFIX,
+    NotAVoiceFile,
+    VoiceFileUnreachable,
+    VoiceRecord,
+    from_bytes,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -39,10 +46,17 @@ class FolderContents:
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """What became of a name: a voice or a record, or None for what is broken, as long as `key` stays the same."""
+    """What became of a name: a voice or a record, or None for what is broken, as long as `key` stays the same.
+
+    key: None where the file could not be read this time.
+    """
 
     key: Hashable
     made: Voice | VoiceRecord | None
+
+
+class _Unreachable(Exception):
+    """A file could not be read this time."""
 
 
 class VoiceFolder:
@@ -51,7 +65,7 @@ class VoiceFolder:
     def __init__(self, folder: Path, settings: Settings) -> None:
         self._folder = folder
         self._settings = settings
-        self._scanned: dict[str, Signature] | None = None
+        self._listing: Listing | None = None
         self._config: dict[str, Entry | SettingsError] = {}
         self._config_signature: Signature | None = None
         self._known: dict[tuple[str, str], _Known] = {}
@@ -62,20 +76,25 @@ class VoiceFolder:
         """What is in the folder now; the same object as before where nothing has changed.
 
         strict: raises SettingsError that names the first broken voice and what is wrong with it. Otherwise what is
-        broken is left out and logged once.
+        broken is left out and logged once; what cannot be read at the moment stays as it was, and is tried again.
         """
         try:
-            files = scan(self._folder)
+            self._listing = scan(self._folder)
         except OSError:
+            self._listing = None
             if strict:
                 raise broken(None, "the voice folder does not exist or is not a folder that can be read.") from None
             self._tell("The voice folder cannot be read at the moment; its voices stay as they were.")
             return self._contents
+        if not self._listing.complete:
+            self._tell("The voice folder has more files than are looked at; some of its voices may be missing.")
+        files = self._listing.files
         self._read_config(files.get(_CONFIG), strict)
         entries = self._entries(files, strict)
         known = {("voice", name): self._known_voice(name, entry, files, strict) for name, entry in entries.items()}
         for file, signature in files.items():
-            if file.endswith(SUFFIX) and is_voice_name(file.removesuffix(SUFFIX)):
+            # An empty file is a name that another worker holds until it has written the voice.
+            if signature[0] and file.endswith(SUFFIX) and is_voice_name(file.removesuffix(SUFFIX)):
                 name = file.removesuffix(SUFFIX)
                 known["record", name] = self._known_record(name, signature)
         if known != self._known:
@@ -85,24 +104,36 @@ class VoiceFolder:
             self._contents = FolderContents(voices, records)
         return self._contents
 
+    def sure_of(self, name: str) -> bool:
+        """Whether the last `read` told if there is a file that a worker wrote of this voice, and what is in it."""
+        if self._listing is None:
+            return False
+        known = self._known.get(("record", name))
+        return self._listing.complete if known is None else known.key is not None
+
     def read_record(self, name: str) -> VoiceRecord:
         """The voice that a worker wrote, with its audio. Raises NotAVoiceFile, also when it is gone."""
         try:
             data = read_inside(self._folder / f"{name}{SUFFIX}", (self._folder,), MAX_FILE_BYTES)
+        except FileUnreachable:
+            raise VoiceFileUnreachable("cannot be read at the moment") from None
         except FileRefused as refusal:
             raise NotAVoiceFile(str(refusal).removeprefix("it ")) from None
         return from_bytes(data)
 
     def _read_config(self, signature: Signature | None, strict: bool) -> None:
-        """A config.json that cannot be read leaves its voices as they were."""
+        """A config.json that is broken or cannot be read leaves its voices as they were."""
         if signature == self._config_signature:
             return
-        self._config_signature = signature
         if signature is None:
-            self._config = {}
+            self._config_signature, self._config = None, {}
             return
         try:
-            self._config = read_config(self._bounded(_CONFIG))
+            data = self._bounded(_CONFIG)
+            self._config_signature = signature
+            self._config = read_config(data)
+        except FileUnreachable as refusal:
+            self._postpone(broken(None, f"config.json is refused: {refusal}."), strict)
         except FileRefused as refusal:
             self._refuse(broken(None, f"config.json is refused: {refusal}."), strict)
         except SettingsError as error:
@@ -129,15 +160,17 @@ class VoiceFolder:
         return entries
 
     def _known_voice(self, name: str, entry: Entry, files: dict[str, Signature], strict: bool) -> _Known:
+        key: Hashable = entry
         if isinstance(entry, ClipEntry):
-            clip = files.get(entry.audio_file) or signature_of(self._folder, entry.audio_file)
-            key: Hashable = (entry, clip, files.get(f"{name}.txt") if entry.transcript is None else None)
-        else:
-            key = entry
+            try:
+                clip = files.get(entry.audio_file) or signature_of(self._folder, entry.audio_file)
+            except OSError:
+                return self._unread("voice", name, strict)
+            key = (entry, clip, files.get(f"{name}.txt") if entry.transcript is None else None)
         return self._keep("voice", name, key, lambda: self._voice(name, entry), strict)
 
     def _known_record(self, name: str, signature: Signature) -> _Known:
-        return self._keep("record", name, signature, lambda: self._record(name), False)
+        return self._keep("record", name, signature, lambda: self._record(name), strict=False)
 
     def _keep(
         self, kind: str, name: str, key: Hashable, read: Callable[[], Voice | VoiceRecord | None], strict: bool
@@ -147,12 +180,20 @@ class VoiceFolder:
             return before
         try:
             return _Known(key, read())
+        except _Unreachable:
+            return self._unread(kind, name, strict)
         except SettingsError as error:
             self._refuse(error, strict)
             return _Known(key, None)
 
+    def _unread(self, kind: str, name: str, strict: bool) -> _Known:
+        """What was there before, to be read at the next look."""
+        self._postpone(broken(name, "its files cannot be read at the moment."), strict)
+        before = self._known.get((kind, name))
+        return _Known(None, None if before is None else before.made)
+
     def _voice(self, name: str, entry: Entry) -> Voice:
-        """Raises SettingsError."""
+        """Raises SettingsError and _Unreachable."""
         if not isinstance(entry, ClipEntry):
             return Voice(name, CALIBRATION_SENTENCE, design=entry)
         settings = self._settings
@@ -165,6 +206,8 @@ class VoiceFolder:
                 max_seconds=settings.max_reference_seconds,
                 min_seconds=settings.min_reference_seconds,
             )
+        except FileUnreachable:
+            raise _Unreachable from None
         except FileRefused as refusal:
             raise broken(name, f"its audio_file is refused: {refusal}.") from None
         except ReferenceAudioError as error:
@@ -173,9 +216,11 @@ class VoiceFolder:
         return Voice(name, transcript, waveform)
 
     def _words(self, name: str) -> str:
-        """The transcript beside NAME.wav. Raises SettingsError."""
+        """The transcript beside NAME.wav. Raises SettingsError and _Unreachable."""
         try:
             return checked_transcript(name, self._bounded(f"{name}.txt").decode("utf-8-sig"))
+        except FileUnreachable:
+            raise _Unreachable from None
         except FileRefused as refusal:
             raise broken(name, f"its transcript is refused: {refusal}.") from None
         except UnicodeDecodeError:
@@ -184,6 +229,8 @@ class VoiceFolder:
     def _record(self, name: str) -> VoiceRecord | None:
         try:
             record = self.read_record(name)
+        except VoiceFileUnreachable:
+            raise _Unreachable from None
         except NotAVoiceFile as problem:
             self._tell(f"The file of the voice {name} is left alone: it {problem}.")
             return None
@@ -196,6 +243,11 @@ class VoiceFolder:
         if strict:
             raise error
         self._tell(f"{error.message} It is left out.")
+
+    def _postpone(self, error: SettingsError, strict: bool) -> None:
+        if strict:
+            raise error
+        self._tell(f"{error.message} It stays as it was and is tried again.")
 
     def _tell(self, sentence: str) -> None:
         """Log it, once."""

@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-MAX_FILES = 10_000
-_READ = (".wav", ".txt", ".safetensors")
+from higgs_core.contained_files import may_pass
+
+MAX_ENTRIES = 100_000
+"""Of the folder, whatever they are."""
+
+MAX_FILES = 25_000
+"""That could be voices: with fewer, not all of the voices that the settings allow would have a place."""
+
+_KEPT = ".safetensors"
+_CLIPS_AND_WORDS = (".wav", ".txt")
+_CONFIG = "config.json"
 
 Signature = tuple[int, int, int]
 """A file's size, time of change in ns and inode: another one means other content."""
 
 
-def scan(folder: Path) -> dict[str, Signature]:
-    """Name -> signature of the files that could be voices, the first MAX_FILES of the folder. Raises OSError."""
-    found = {}
+@dataclass(frozen=True)
+class Listing:
+    """files: name -> signature of the files that could be voices, by name.  complete: False where there are more."""
+
+    files: dict[str, Signature]
+    complete: bool
+
+
+def scan(folder: Path) -> Listing:
+    """What lies in the folder. Where that is too much, config.json and what workers wrote go before clips.
+
+    Raises OSError where the folder cannot be read, or a file's signature not at the moment.
+    """
     with os.scandir(folder) as entries:
-        for entry, _ in zip(entries, range(MAX_FILES), strict=False):
-            if entry.name.endswith(_READ) or entry.name == "config.json":
-                with suppress(OSError):  # gone meanwhile, or a link to nowhere
-                    found[entry.name] = _signature(entry.stat())
-    return dict(sorted(found.items()))
+        seen = list(itertools.islice(entries, MAX_ENTRIES + 1))
+    complete = len(seen) <= MAX_ENTRIES
+    first = [entry for entry in seen if entry.name.endswith(_KEPT) or entry.name == _CONFIG]
+    clips = sorted((entry for entry in seen if entry.name.endswith(_CLIPS_AND_WORDS)), key=lambda entry: entry.name)
+    chosen = [*first, *clips]
+    found = {}
+    for entry in chosen[:MAX_FILES]:
+        try:
+            found[entry.name] = _signature(entry.stat())
+        except OSError as error:  # gone meanwhile, or a link to nowhere
+            if may_pass(error):
+                raise
+    return Listing(dict(sorted(found.items())), complete and len(chosen) <= MAX_FILES)
 
 
 def signature_of(folder: Path, file: str) -> Signature | None:
-    """The signature of a file below the folder; None where there is none."""
+    """The signature of a file below the folder; None where there is none. Raises OSError where that cannot be told at
+    the moment."""
     try:
         return _signature((folder / file).stat())
-    except (OSError, ValueError):
+    except ValueError:  # a null byte
+        return None
+    except OSError as error:
+        if may_pass(error):
+            raise
         return None
 
 

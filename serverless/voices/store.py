@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import secrets
+import stat
 import threading
 from pathlib import Path
 
@@ -66,16 +67,20 @@ class VoiceStore:
         if self._read_only:
             raise PermissionError
         (self._folder / f"{name}{SUFFIX}").unlink()
+        self._settle()
 
     def tidy(self, now: float) -> None:
-        """Remove what a worker that was killed in the middle of writing has left. now: seconds since 1970."""
+        """Remove what a worker that was killed in the middle of writing has left: half a file, or an empty one that
+        holds a name. now: seconds since 1970."""
         if self._folder is None or self._read_only:
             return
         with contextlib.suppress(OSError):
-            for scrap in self._folder.glob(f"{_SCRAP}*.tmp"):
+            for left in (*self._folder.glob(f"{_SCRAP}*.tmp"), *self._folder.glob(f"*{SUFFIX}")):
                 with contextlib.suppress(OSError):
-                    if now - scrap.stat().st_mtime > _STALE_SECONDS:
-                        scrap.unlink()
+                    status = left.lstat()
+                    holds_nothing = left.suffix == ".tmp" or (stat.S_ISREG(status.st_mode) and not status.st_size)
+                    if holds_nothing and now - status.st_mtime > _STALE_SECONDS:
+                        left.unlink()
 
     @staticmethod
     def _write_through(file: Path, data: bytes) -> None:
@@ -97,7 +102,11 @@ class VoiceStore:
                 raise
             # A file system without hard links: an empty file takes the name first.
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-            os.replace(scrap, target)
+            try:
+                os.replace(scrap, target)
+            except OSError:
+                target.unlink()
+                raise
 
     def _settle(self) -> None:
         """Have the folder's own entry written; not every file system does that."""

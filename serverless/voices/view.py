@@ -77,12 +77,20 @@ def view_of(
     build = _Build(contents, before, identity, audio_of)
     kept = {name: record for name, record in contents.records.items() if record.source in ADDED}
     own = {name: build.of_folder(voice) for name, voice in contents.voices.items()}
-    own |= {name: build.of_record(record) for name, record in {**added, **kept}.items() if name not in own}
+    records = {name: build.of_record(record) for name, record in {**added, **kept}.items() if name not in own}
+    own |= {name: known for name, known in records.items() if known is not None}
     shipped = {
         name: build.of_design(name, design, "shipped") for name, design in shipped_designs().items() if name not in own
     }
     known = dict(sorted(own.items())) | shipped
     return View(known, VoiceLibrary({name: each.voice for name, each in known.items()}))
+
+
+def known_of(record: VoiceRecord) -> KnownVoice:
+    """A voice whose codes are as they were kept."""
+    design = record.design if record.source == "designed" else None
+    voice = Voice(record.name, record.transcript, codes=record.codes)
+    return KnownVoice(voice, record.source, design, record, codes=record.codes)
 
 
 def fits(record: VoiceRecord, design: VoiceDesign, identity: CheckpointIdentity | None) -> bool:
@@ -118,7 +126,8 @@ class _Build:
             return KnownVoice(voice, source, design, record, codes=record.codes)
         return KnownVoice(Voice(name, CALIBRATION_SENTENCE, design=design), source, design)
 
-    def of_record(self, record: VoiceRecord) -> KnownVoice:
+    def of_record(self, record: VoiceRecord) -> KnownVoice | None:
+        """None while the audio of a voice cannot be read that has to be encoded anew."""
         before = self.before.known.get(record.name)
         if before is not None and before.record is record:
             return before
@@ -126,14 +135,9 @@ class _Build:
         if design is not None and not fits(record, design, self.identity):
             return KnownVoice(Voice(record.name, CALIBRATION_SENTENCE, design=design), "designed", design, record)
         if self.identity is not None and record.codec != self.identity.codec:
-            voice = Voice(record.name, record.transcript, waveform=self._waveform_of(record))
-            return KnownVoice(voice, record.source, design, record)
-        voice = Voice(record.name, record.transcript, codes=record.codes)
-        return KnownVoice(voice, record.source, design, record, codes=record.codes)
-
-    def _waveform_of(self, record: VoiceRecord) -> NDArray[np.float32]:
-        """Of a clip whose codes are another codec's."""
-        audio = record.audio if record.audio is not None else self.audio_of(record.name)
-        if audio is None:  # gone meanwhile: the next look at the folder leaves it out
-            audio = np.zeros(0, np.int16)
-        return audio.astype(np.float32) / np.float32(32768)
+            audio = record.audio if record.audio is not None else self.audio_of(record.name)
+            if audio is None:
+                return None
+            waveform = audio.astype(np.float32) / np.float32(32768)
+            return KnownVoice(Voice(record.name, record.transcript, waveform=waveform), record.source, design, record)
+        return known_of(record)

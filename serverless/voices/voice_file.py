@@ -34,6 +34,10 @@ class NotAVoiceFile(Exception):
     """What is wrong with a file, as the end of a sentence that begins with `it`."""
 
 
+class VoiceFileUnreachable(NotAVoiceFile):
+    """It could not be read this time, which says nothing of what is in it."""
+
+
 @dataclass(frozen=True, eq=False)
 class VoiceRecord:
     """A voice as it is kept.
@@ -88,7 +92,7 @@ def to_bytes(record: VoiceRecord) -> bytes:
     )
 
 
-def from_bytes(data: bytes, *, max_seconds: float = MAX_SECONDS) -> VoiceRecord:
+def from_bytes(data: bytes) -> VoiceRecord:
     """The record of a file. Raises NotAVoiceFile."""
     facts, tensors = _facts(data), _tensors(data)
     codes, audio = tensors.get("codes"), tensors.get("audio")
@@ -97,8 +101,8 @@ def from_bytes(data: bytes, *, max_seconds: float = MAX_SECONDS) -> VoiceRecord:
             continue
         if array.dtype != np.int16 or array.ndim != dimensions or not array.size:
             raise NotAVoiceFile("holds tensors of another type or shape")
-        if array.shape[-1] > min(max_seconds, MAX_SECONDS) * rate:
-            raise NotAVoiceFile(f"lasts longer than {min(max_seconds, MAX_SECONDS):g} s")
+        if array.shape[-1] > MAX_SECONDS * rate:
+            raise NotAVoiceFile(f"lasts longer than {MAX_SECONDS} s")
     if codes is not None and (len(codes) != CODEBOOKS or codes.min() < 0 or codes.max() > LARGEST_CODE):
         raise NotAVoiceFile("holds codes that are none")
     record = VoiceRecord(

@@ -19,10 +19,14 @@ from serverless.service.service import SpeechService
 from serverless.voices.calibration import CALIBRATION_SENTENCE
 from serverless.voices.catalogue import Catalogue
 from serverless.voices.library import LivingLibrary
+from serverless.voices.voice_file import VoiceRecord
 from tests.helpers.service import answer
 from tests.helpers.simulated_engine import SimulatedEngine, text_of
 
 JOB = {"script": "Hi.", "seed": 1, "max_new_tokens": 20}
+CODES = np.arange(8 * 30, dtype=np.int16).reshape(8, 30)
+RECORD = VoiceRecord("mine", "saved", "Words.", CODES, np.ones(28_800, np.int16), "m", "c", 1_700_000_000)
+"""A voice as a worker keeps it, of a model and a codec that no test loads."""
 TONE = np.sin(np.arange(24_000) / 20).astype(np.float32) / 2
 
 
