@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from higgs_core.errors import HiggsError, ReferenceAudioError
 from higgs_core.speech.voices import DEFAULT_VOICE, VoiceLibrary
 from serverless.http.body import media_type
 from serverless.http.disconnect import until_disconnect
+from serverless.http.entity_tags import names_tag, weak_tag
 from serverless.http.errors import VOICES_ROUTE, HttpProblem
 from serverless.http.forms import Form, read_form
 from serverless.http.guard import require_key, require_key_to_list, require_same_site
@@ -30,14 +30,15 @@ from serverless.payload.voice_fields import DesignedVoiceFields, SavedVoiceField
 from serverless.voices.additions import AddedVoice
 from serverless.voices.errors import VoiceExistsError, VoiceNotFoundError
 from serverless.voices.facts import VoiceFacts
+from serverless.voices.library import Preview
 
 router = APIRouter()
 log = logging.getLogger(__name__)
 
 LEAST_SOUND_SECONDS = 1.0
 """Of an uploaded clip: with less, hardly anything of a voice is in it."""
-PREVIEW_SECONDS = 300
-"""How long a browser may keep a preview before it asks again."""
+PREVIEW_CACHING = "private, no-cache"
+"""A browser may keep a preview, and asks each time whether the voice still sounds so: a name may get another voice."""
 
 _SAMPLE = "audio_sample"
 _MIME_TYPES = {
@@ -82,18 +83,20 @@ async def preview(request: Request, voice_id: str) -> Response:
     with _told():
         if voice_id == DEFAULT_VOICE:
             raise VoiceNotFoundError("default leaves the voice to the model, so it has no preview.", field="voice")
-        file, tag = await until_disconnect(request, _preview(request.app.state.service, voice_id))
-    headers = {"Cache-Control": f"private, max-age={PREVIEW_SECONDS}", "ETag": tag}
-    if request.headers.get("if-none-match") == tag:
+        sent = request.headers.get("if-none-match", "")
+        file, tag = await until_disconnect(request, _preview(request.app.state.service, voice_id, sent))
+    headers = {"Cache-Control": PREVIEW_CACHING, "ETag": tag}
+    if file is None:
         return Response(status_code=304, headers=headers)
     return Response(file, media_type="audio/wav", headers=headers)
 
 
-async def _preview(service: Any, name: str) -> tuple[bytes, str]:
-    """The file, and what it is known by."""
-    audio = await service.on_device(partial(service.voices.preview, name))
-    file = await asyncio.to_thread(encode_audio, audio, "wav")
-    return file, f'"{hashlib.sha256(file).hexdigest()[:32]}"'
+async def _preview(service: Any, name: str, sent: str) -> tuple[bytes | None, str]:
+    """The file, None where the client has it, and what it is known by. sent: the client's If-None-Match."""
+    held = names_tag(sent)
+    preview: Preview = await service.on_device(partial(service.voices.preview, name, held))
+    file = await asyncio.to_thread(encode_audio, preview.audio, "wav") if preview.audio is not None else None
+    return file, weak_tag(preview.identity)
 
 
 # -- Adding and removing ----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Its coroutines may be awaited in any event loop; what blocks runs in threads of 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,18 @@ class ReadyVoices:
     codes: Mapping[Voice, NDArray[Any]]
     warnings: tuple[str, ...] = ()
     made: bool = False
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a voice sounds like.
+
+    identity: of its codes or clip: the same for as long as it sounds the same, another one for another voice.
+    audio: float32 [N] at 24 kHz; None for whoever has it already.
+    """
+
+    identity: str
+    audio: NDArray[np.float32] | None
 
 
 class LivingLibrary:
@@ -122,17 +135,16 @@ class LivingLibrary:
             return found[name]
         return (await self._in_thread(self._catalogue.find, name)).facts
 
-    async def preview(self, name: str) -> NDArray[np.float32]:
-        """What the voice sounds like: float32 [N] at 24 kHz. A voice that was not made yet is made first.
+    async def preview(self, name: str, has: Callable[[str], bool] = lambda identity: False) -> Preview:
+        """What the voice sounds like. A voice that was not made yet is made first.
 
+        has: whether whoever asks has the sound of an identity already.
         Raises VoiceNotFoundError, and HiggsError where it cannot be made.
         """
         known = await self._in_thread(self._catalogue.find, name)
-        if known.voice.waveform is not None:
-            return known.voice.waveform
-        if known.codes is None:
+        if known.voice.waveform is None and known.codes is None:
             known = await asyncio.wrap_future(self._made_by().begin(known.voice))
-        return await self._in_thread(self._audio_of, known)
+        return await self._in_thread(self._preview_of, known, has)
 
     async def add_design(self, name: str, description: str, seed: int | None = None) -> AddedVoice:
         """A voice from a description, made at once. seed: None draws one.
@@ -177,6 +189,13 @@ class LivingLibrary:
         for its turn is dropped then."""
         return await asyncio.wrap_future(self._made_by().begin_alone(add))
 
+    def _preview_of(self, known: KnownVoice, has: Callable[[str], bool]) -> Preview:
+        waveform = known.voice.waveform
+        identity = _identity_of(known.codes if waveform is None else waveform)
+        if has(identity):
+            return Preview(identity, None)
+        return Preview(identity, self._audio_of(known) if waveform is None else waveform)
+
     def _audio_of(self, known: KnownVoice) -> NDArray[np.float32]:
         assert known.codes is not None
         audio = known.record.audio if known.record is not None else None
@@ -194,3 +213,9 @@ class LivingLibrary:
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *arguments))
+
+
+def _identity_of(sound: NDArray[Any] | None) -> str:
+    assert sound is not None
+    kind = np.float32 if sound.ndim == 1 else np.int16
+    return hashlib.sha256(np.ascontiguousarray(sound, kind)).hexdigest()[:32]

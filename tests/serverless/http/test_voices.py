@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import re
 
 import pytest
 import soundfile
 
+from higgs_core.audio import encode_audio
 from tests.helpers.http_server import Running
-from tests.helpers.voice_routes import FACTS, ROUTE, SHIPPED, get
+from tests.helpers.voice_routes import FACTS, ROUTE, SHIPPED, SPEECH, delete, get, upload
 
 # -- The list ----------------------------------------------------------------------------------------------------------
 
@@ -53,14 +53,34 @@ def test_one_voice_is_told_as_in_the_list_and_an_unknown_one_not_at_all(worker: 
 # -- The preview -------------------------------------------------------------------------------------------------------
 
 
-def test_a_preview_is_a_wav_file_that_a_browser_may_keep_for_a_while(worker: Running) -> None:
+def test_a_preview_is_a_wav_file_that_a_browser_may_keep_and_asks_about(worker: Running) -> None:
     answer = get(worker, "/belinda/preview")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "audio/wav")
     audio, rate = soundfile.read(io.BytesIO(answer.content))
     assert (len(audio), rate) == (24_000, 24_000)
-    assert re.fullmatch(r"private, max-age=\d+", answer.headers["Cache-Control"])
-    again = get(worker, "/belinda/preview", headers={"If-None-Match": answer.headers["ETag"]})
-    assert (again.status_code, again.content) == (304, b"")
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+    tag = answer.headers["ETag"]
+    for sent in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
+        again = get(worker, "/belinda/preview", headers={"If-None-Match": sent})
+        assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tag)
+    for sent in ('"other"', tag.strip('W/"'), ""):
+        assert get(worker, "/belinda/preview", headers={"If-None-Match": sent}).content == answer.content
+
+
+def test_another_voice_of_the_same_name_has_another_preview(worker: Running) -> None:
+    assert upload(worker).status_code == 200
+    first = get(worker, "/anna/preview")
+    delete(worker, "anna")
+    tag = {"If-None-Match": first.headers["ETag"]}
+    assert get(worker, "/anna/preview", headers=tag).status_code == 404
+    assert upload(worker, encode_audio(SPEECH[::-1], "wav")).status_code == 200
+    second = get(worker, "/anna/preview", headers=tag)
+    assert second.status_code == 200
+    assert second.headers["ETag"] != first.headers["ETag"]
+    assert second.content != first.content
+    delete(worker, "anna")
+    assert upload(worker).status_code == 200
+    assert get(worker, "/anna/preview", headers=tag).status_code == 304  # the first voice is back
 
 
 def test_a_preview_of_a_designed_voice_makes_it(worker: Running) -> None:

@@ -30,7 +30,8 @@ def test_a_voice_is_saved_from_a_results_codes(
         assert "error" not in run(service, voice="mine")
         assert "error" not in run(service, references=[{"audio_tokens": codes, "transcript": "Hi."}])
         assert engine.given == [codes, codes]
-        preview = asyncio.run(service.voices.preview("mine"))
+        preview = asyncio.run(service.voices.preview("mine")).audio
+        assert preview is not None
         assert preview.dtype == np.float32
         assert len(preview) == 960 * len(codes[0])
 
@@ -56,14 +57,37 @@ def test_each_kind_of_voice_can_be_heard(tiny_engine: HiggsAudioEngine, tmp_path
     engine = WatchedEngine(tiny_engine)
     with library(engine, tmp_path) as living:
         asyncio.run(living.add_clip("anna", TONE, "A tone."))
-        assert len(asyncio.run(living.preview("belinda"))) == 24_000
-        np.testing.assert_allclose(asyncio.run(living.preview("anna")), TONE, atol=1e-4)
-        first = asyncio.run(living.preview("alloy"))
+        assert len(asyncio.run(living.preview("belinda")).audio) == 24_000
+        np.testing.assert_allclose(asyncio.run(living.preview("anna")).audio, TONE, atol=1e-4)
+        first = asyncio.run(living.preview("alloy")).audio
         assert engine.made == 1  # it was made for this
         (tmp_path / "alloy.safetensors").unlink()
-        np.testing.assert_allclose(asyncio.run(living.preview("alloy")), first, atol=1e-3)
+        np.testing.assert_allclose(asyncio.run(living.preview("alloy")).audio, first, atol=1e-3)
         with pytest.raises(VoiceNotFoundError):
             asyncio.run(living.preview("nobody"))
+
+
+def test_a_preview_is_known_by_what_the_voice_is(tiny_engine: HiggsAudioEngine, tmp_path: Path) -> None:
+    voice_folder(tmp_path)
+
+    def identities() -> list[str]:
+        with library(WatchedEngine(tiny_engine), tmp_path) as living:
+            previews = [asyncio.run(living.preview(name)) for name in ("belinda", "anna", "alloy")]
+            for name, preview in zip(("belinda", "anna", "alloy"), previews, strict=True):
+                held = asyncio.run(living.preview(name, preview.identity.__eq__))
+                assert (held.identity, held.audio) == (preview.identity, None)
+            return [preview.identity for preview in previews]
+
+    with library(WatchedEngine(tiny_engine), tmp_path) as living:
+        asyncio.run(living.add_clip("anna", TONE, "A tone."))
+    first = identities()
+    assert len(set(first)) == 3
+    (tmp_path / "alloy.safetensors").unlink()  # the next worker makes the same voice again
+    assert identities() == first
+    with library(WatchedEngine(tiny_engine), tmp_path) as living:
+        asyncio.run(living.remove("anna"))
+        asyncio.run(living.add_clip("anna", TONE[::2], "A tone."))
+    assert identities()[1] != first[1]
 
 
 def test_only_added_voices_are_removed(tiny_engine: HiggsAudioEngine, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_library_that_is_read_only_writes_and_removes_nothing(tiny_engine: Hig
 def test_what_memory_alone_keeps_can_be_heard_and_removed(tiny_engine: HiggsAudioEngine) -> None:
     with library(WatchedEngine(tiny_engine), None, max_saved_voices=1) as living:
         asyncio.run(living.add_clip("anna", TONE, "A tone."))
-        np.testing.assert_allclose(asyncio.run(living.preview("anna")), TONE, atol=1e-4)
+        np.testing.assert_allclose(asyncio.run(living.preview("anna")).audio, TONE, atol=1e-4)
         with pytest.raises(TooManyVoicesError, match="at most 1 added voices"):
             asyncio.run(living.add_clip("bob", TONE, "A tone."))
         asyncio.run(living.remove("anna"))
