@@ -7,9 +7,9 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from higgs_core.audio import encode_audio
@@ -25,7 +25,7 @@ from serverless.http.forms import Form, read_form
 from serverless.http.guard import require_key, require_key_to_list, require_same_site
 from serverless.http.jobs import require_ready, require_room
 from serverless.payload.field_table import ParseContext, Table
-from serverless.payload.readers.values import is_empty
+from serverless.payload.readers.values import Refused, is_empty, switch
 from serverless.payload.voice_fields import DesignedVoiceFields, SavedVoiceFields, UploadedVoiceFields
 from serverless.voices.additions import AddedVoice
 from serverless.voices.errors import VoiceExistsError, VoiceNotFoundError
@@ -57,12 +57,18 @@ _WITHOUT_WORDS = "ref_text is missing: with the words of the clip the copy comes
 
 
 @router.get(VOICES_ROUTE, dependencies=[Depends(require_key_to_list)])
-async def list_voices(request: Request, legacy: bool = False) -> dict[str, Any]:
+async def list_voices(
+    request: Request, legacy: Annotated[str, Query(json_schema_extra={"type": "boolean"})] = "false"
+) -> dict[str, Any]:
     """Every voice, first "default", which leaves the choice to the model. legacy: the names alone, as older clients of
     Kokoro-FastAPI read them."""
     require_ready(request)
+    try:
+        names_alone = switch(legacy, request.app.state.settings)
+    except Refused as refused:
+        raise HttpProblem("invalid_request", refused.as_error("legacy").message, field="legacy") from None
     listed = await request.app.state.service.voices.listed()
-    if legacy:
+    if names_alone:
         return {"voices": [facts.id for facts in listed]}
     voices = [voice_json(facts) for facts in listed]
     uploaded = [voice_json(facts) for facts in listed if facts.deletable]

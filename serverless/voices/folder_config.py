@@ -44,6 +44,8 @@ def read_config(data: bytes) -> dict[str, Entry | SettingsError]:
 def _entry(name: str, entry: Any) -> Entry:
     if not is_voice_name(name):
         raise broken(name, f"{NAME_RULE}.")
+    if isinstance(entry, dict) and not all(_is_text(words) for words in entry.values() if isinstance(words, str)):
+        raise broken(name, "its entry holds NULs or halves of surrogate pairs.")
     if isinstance(entry, dict) and "description" in entry and "audio_file" not in entry:
         return _design(name, entry)
     transcript, audio_file = (entry.get("transcript"), entry.get("audio_file")) if isinstance(entry, dict) else (0, 0)
@@ -80,3 +82,8 @@ def broken(name: str | None, problem: str) -> SettingsError:
     """What is wrong with the folder, or with one of its voices."""
     which = "" if name is None else f" voice {name[:64]!r}:"
     return SettingsError(f"HIGGS_AUDIO_VOICES_DIR:{which} {problem}", field="HIGGS_AUDIO_VOICES_DIR")
+
+
+def _is_text(words: str) -> bool:
+    """Whether an answer in JSON can hold it: JSON's escapes can write what no UTF-8 can."""
+    return "\0" not in words and not any("\ud800" <= character <= "\udfff" for character in words)

@@ -41,7 +41,7 @@ VOICE_OPERATIONS: dict[tuple[str, str], Operation] = {
         "Voices",
         "The voices; with legacy=true their names alone",
         {200: of("VoiceList")},
-        errors=(401, 503),
+        errors=(400, 401, 503),
         key="lists",
     ),
     ("post", _ALL): Operation(

@@ -39,6 +39,10 @@ def test_open_webui_and_older_clients_read_it(worker: Running) -> None:
     assert set(names) == {"voices"}
     assert names["voices"][0] == "default"
     assert {"belinda"} | SHIPPED < set(names["voices"])
+    assert get(worker, params={"legacy": "0"}).json() == get(worker).json()
+    refusal = get(worker, params={"legacy": "<script>"})
+    assert refusal.status_code == 400
+    assert refusal.json()["error"]["message"] == "legacy is a text of 8 characters; allowed is true or false."
 
 
 def test_one_voice_is_told_as_in_the_list_and_an_unknown_one_not_at_all(worker: Running) -> None:

@@ -139,6 +139,8 @@ def test_an_unknown_voice_is_answered_with_some_that_exist(folder: Path) -> None
         ({"anna": {"transcript": WORDS, "audio_file": "config.json"}}, "voice 'anna': its clip is a page or text"),
         ({"anna": {"description": " "}}, "voice 'anna': its description must be a text of 1 to 1000 characters."),
         ({"anna": {"description": "x" * 1001}}, "voice 'anna': its description must be a text of 1 to 1000"),
+        ({"anna": {"description": "calm \ud800"}}, "voice 'anna': its entry holds NULs or halves of surrogate pairs."),
+        ({"anna": {"transcript": "a\0b", "audio_file": "anna.wav"}}, "voice 'anna': its entry holds NULs or halves"),
         ({"anna": {"description": "calm", "seed": -1}}, "voice 'anna': its seed must be a whole number"),
         ({"anna": {"description": "calm", "seed": True}}, "voice 'anna': its seed must be a whole number"),
         ({"a/b": {"transcript": WORDS, "audio_file": "anna.wav"}}, "voice 'a/b': a name has 1 to 64 letters"),
