@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from higgs_core.errors import BusyError
 from higgs_core.speech.voices import Voice
 from serverless.voices.errors import TooManyVoicesError, VoiceExistsError, VoiceFixedError, VoiceNotFoundError
 from serverless.voices.facts import ADDED, MODEL_CHOOSES, VoiceFacts
 from serverless.voices.kept import KeptVoices
+from serverless.voices.patient_look import PatientLook
 from serverless.voices.view import KnownVoice, View, fits, known_of, view_of
 from serverless.voices.voice_file import VoiceRecord
 
@@ -29,12 +31,15 @@ if TYPE_CHECKING:
 SCAN_SECONDS = 2.0
 """The least time from one look at the folder to the next."""
 
+PATIENCE_SECONDS = 10.0
+"""How long anybody waits for a look at the folder that another thread takes: a volume may hang."""
+
 MAX_MEMORY_BYTES = 256_000_000
 """Of added voices that no folder keeps."""
 
 
 class Catalogue:
-    """clock: seconds, monotonic.  now: seconds since 1970."""
+    """clock: seconds, monotonic.  now: seconds since 1970.  patience: seconds."""
 
     def __init__(
         self,
@@ -42,12 +47,15 @@ class Catalogue:
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._now = now
+        self._patience = patience
         self._kept = KeptVoices(settings)
         self._lock = threading.RLock()
+        self._looking = PatientLook(self._look, patience)
         self._scanned_at: float | None = None
         self._added: dict[str, VoiceRecord] = {}  # that no folder keeps
         self._reserved: set[str] = set()
@@ -75,15 +83,13 @@ class Catalogue:
     def current(self, *, at_once: bool = False) -> View:
         """The voices as they are, as of a look at the folder SCAN_SECONDS ago at most.
 
-        Whoever comes while another thread looks gets what was there before. at_once: look again in any case.
+        Whoever comes first waits for the look, but no longer than his patience; others get what was there before.
+        at_once: look again in any case.
         """
-        if self._lock.acquire(blocking=at_once or self._scanned_at is None):
-            try:
-                due = self._scanned_at is None or self._clock() - self._scanned_at >= SCAN_SECONDS
-                if at_once or due:
-                    self._look()
-            finally:
-                self._lock.release()
+        if at_once or self._scanned_at is None:
+            self._looking.join()
+        elif self._clock() - self._scanned_at >= SCAN_SECONDS:
+            self._looking.begin()
         return self._view
 
     def listed(self) -> tuple[VoiceFacts, ...]:
@@ -92,7 +98,10 @@ class Catalogue:
 
     def find(self, name: str) -> KnownVoice:
         """Raises VoiceNotFoundError."""
-        view = self.current()
+        return self._found(name, self.current())
+
+    @staticmethod
+    def _found(name: str, view: View) -> KnownVoice:
         if name not in view.known:
             raise VoiceNotFoundError("No voice has that name.", field="voice", hint=view.library.hint_for(name))
         return view.known[name]
@@ -112,26 +121,15 @@ class Catalogue:
     def keep_made(self, known: KnownVoice, audio: NDArray[np.int16]) -> None:
         """Keep a voice's new codes beside the library where that is possible. A file of somebody else's is left alone,
         and one in which another worker has kept the same voice meanwhile decides what its codes are."""
-        assert known.codes is not None
         assert self._identity is not None
         name = known.voice.name
-        with self._lock:
+        if not self._lock.acquire(timeout=self._patience):
+            return
+        try:
             self._look()  # another worker may have made, removed or replaced the voice
             if self.known_as(known.voice) is None or not self._kept.sure_of(name) or self._has_taken(known):
                 return
-            record = VoiceRecord(
-                name=name,
-                source=known.source,
-                transcript=known.voice.transcript,
-                codes=known.codes.astype(np.int16),
-                audio=audio,
-                model=self._identity.model,
-                codec=self._identity.codec,
-                created_at=self.now if known.record is None else known.record.created_at,
-                description=known.facts.description,
-                seed=known.facts.seed,
-                consent=known.facts.consent,
-            )
+            record = known.as_record(self._identity, audio, self.now)
             there = self._kept.contents.records.get(name)
             ours = there is not None and (there.source in ADDED) == (known.source in ADDED)
             try:
@@ -141,14 +139,16 @@ class Catalogue:
                 self._has_taken(known)
                 return
             self._look()
+        finally:
+            self._lock.release()
 
     @contextmanager
     def reserved(self, name: str) -> Iterator[None]:
         """Keep a name free of others while a voice for it is made.
 
-        Raises VoiceExistsError and TooManyVoicesError.
+        Raises VoiceExistsError and TooManyVoicesError, and BusyError where the folder does not answer.
         """
-        with self._lock:
+        with self._answering():
             self._look()
             if name.lower() in self._reserved:
                 raise _exists(name)
@@ -163,16 +163,16 @@ class Catalogue:
         try:
             yield
         finally:
-            with self._lock:
-                self._reserved.discard(name.lower())
+            self._reserved.discard(name.lower())  # without the lock, which a volume that hangs would keep for long
 
     def add(self, record: VoiceRecord, *, complete: bool = True) -> tuple[KnownVoice, bool]:
         """Take in a voice whose name is reserved; it, and whether a file keeps it.
 
         complete: False keeps on disk only what the voice is made of: it is made anew by the next worker.
-        Raises VoiceExistsError where another worker was faster, TooManyVoicesError where memory is full of them.
+        Raises VoiceExistsError where another worker was faster, TooManyVoicesError where memory is full of them, and
+        BusyError where the folder does not answer.
         """
-        with self._lock:
+        with self._answering():
             self._look()
             self._require_free(record.name)
             on_disk = record if complete else replace(record, codes=None, audio=None)
@@ -198,10 +198,10 @@ class Catalogue:
             return known, kept
 
     def remove(self, name: str) -> None:
-        """Raises VoiceNotFoundError and VoiceFixedError."""
-        with self._lock:
+        """Raises VoiceNotFoundError, VoiceFixedError, and BusyError where the folder does not answer."""
+        with self._answering():
             self._look()
-            known = self.find(name)
+            known = self._found(name, self._view)
             if known.source not in ADDED:
                 owner = "ships with the worker" if known.source == "shipped" else "belongs to the operator's folder"
                 raise VoiceFixedError(f"The voice {name} {owner} and cannot be deleted.", field="voice")
@@ -229,19 +229,25 @@ class Catalogue:
         known.codes = other.codes
         return True
 
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Holds the lock. Raises BusyError where somebody else's look at the folder has it for too long."""
+        if not self._lock.acquire(timeout=self._patience):
+            raise BusyError("The voice folder does not answer.", hint="Try again in a minute.")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
     def _look(self) -> None:
         """At the folder, whenever that was done last."""
-        self._kept.look()
-        self._scanned_at = self._clock()
-        self._rebuild()
+        with self._lock:
+            self._kept.look()
+            self._scanned_at = self._clock()
+            self._rebuild()
 
     def _rebuild(self) -> None:
-        self._view = view_of(self._kept.contents, self._added, self._view, self._identity, self._audio_of)
-
-    def _audio_of(self, name: str) -> NDArray[np.int16] | None:
-        """int16 [N] of a voice's file; None where it is gone or has none."""
-        record = self._kept.record(name)
-        return None if record is None else record.audio
+        self._view = view_of(self._kept.contents, self._added, self._view, self._identity, self._kept.audio)
 
 
 def _exists(name: str) -> VoiceExistsError:

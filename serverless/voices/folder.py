@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from higgs_core.audio.decode import decode_audio
@@ -96,7 +97,7 @@ class VoiceFolder:
             # An empty file is a name that another worker holds until it has written the voice.
             if signature[0] and file.endswith(SUFFIX) and is_voice_name(file.removesuffix(SUFFIX)):
                 name = file.removesuffix(SUFFIX)
-                known["record", name] = self._known_record(name, signature)
+                known["record", name] = self._keep("record", name, signature, partial(self._record, name), strict=False)
         if known != self._known:
             self._known = known
             voices = {name: each.made for (_, name), each in sorted(known.items()) if isinstance(each.made, Voice)}
@@ -167,10 +168,7 @@ class VoiceFolder:
             except OSError:
                 return self._unread("voice", name, strict)
             key = (entry, clip, files.get(f"{name}.txt") if entry.transcript is None else None)
-        return self._keep("voice", name, key, lambda: self._voice(name, entry), strict)
-
-    def _known_record(self, name: str, signature: Signature) -> _Known:
-        return self._keep("record", name, signature, lambda: self._record(name), strict=False)
+        return self._keep("voice", name, key, partial(self._voice, name, entry), strict)
 
     def _keep(
         self, kind: str, name: str, key: Hashable, read: Callable[[], Voice | VoiceRecord | None], strict: bool

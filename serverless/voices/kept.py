@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace as replaced
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from serverless.voices.folder import FolderContents, VoiceFolder
 from serverless.voices.store import VoiceStore
 from serverless.voices.voice_file import NotAVoiceFile, VoiceRecord
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class KeptVoices:
-    """Belongs to whoever holds its lock: but for `record`, not safe to use from two threads at once.
+    """Belongs to whoever holds its lock: but for `record` and `audio`, not safe to use from two threads at once.
 
     A volume may take a file and refuse to be listed a moment later. So what was done here counts from then on, until a
     look at the folder tells what became of it.
@@ -77,6 +80,11 @@ class KeptVoices:
             return self._folder.read_record(name)
         except NotAVoiceFile:
             return None
+
+    def audio(self, name: str) -> NDArray[np.int16] | None:
+        """int16 [N] of a voice's file; None where it is gone or has none. Safe to call from any thread."""
+        record = self.record(name)
+        return None if record is None else record.audio
 
     def _done(self, name: str, made: VoiceRecord | None) -> None:
         self._unseen[name] = made

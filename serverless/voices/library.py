@@ -126,14 +126,14 @@ class LivingLibrary:
 
     async def listed(self) -> tuple[VoiceFacts, ...]:
         """Every voice, first the one that leaves the choice to the model."""
-        return await self._in_thread(self._catalogue.listed)
+        return await asyncio.to_thread(self._catalogue.listed)
 
     async def get(self, name: str) -> VoiceFacts:
         """Raises VoiceNotFoundError."""
         found = {facts.id: facts for facts in await self.listed()}
         if name in found:
             return found[name]
-        return (await self._in_thread(self._catalogue.find, name)).facts
+        return (await asyncio.to_thread(self._catalogue.find, name)).facts
 
     async def preview(self, name: str, has: Callable[[str], bool] = lambda identity: False) -> Preview:
         """What the voice sounds like. A voice that was not made yet is made first.
@@ -141,7 +141,7 @@ class LivingLibrary:
         has: whether whoever asks has the sound of an identity already.
         Raises VoiceNotFoundError, and HiggsError where it cannot be made.
         """
-        known = await self._in_thread(self._catalogue.find, name)
+        known = await asyncio.to_thread(self._catalogue.find, name)
         if known.voice.waveform is None and known.codes is None:
             known = await asyncio.wrap_future(self._made_by().begin(known.voice))
         return await self._in_thread(self._preview_of, known, has)
@@ -178,7 +178,8 @@ class LivingLibrary:
         return await self._add(partial(self._additions().add_saved, name, codes, transcript))
 
     async def remove(self, name: str) -> None:
-        """Raises VoiceNotFoundError, and VoiceFixedError for a voice that is not an added one."""
+        """Raises VoiceNotFoundError, VoiceFixedError for a voice that is not an added one, and BusyError where the
+        folder does not answer."""
         await self._in_thread(self._catalogue.remove, name)
 
     def _additions(self) -> VoiceAdditions:
@@ -218,4 +219,4 @@ class LivingLibrary:
 def _identity_of(sound: NDArray[Any] | None) -> str:
     assert sound is not None
     kind = np.float32 if sound.ndim == 1 else np.int16
-    return hashlib.sha256(np.ascontiguousarray(sound, kind)).hexdigest()[:32]
+    return hashlib.sha256(np.ascontiguousarray(sound, kind).tobytes()).hexdigest()[:32]

@@ -52,6 +52,24 @@ class KnownVoice:
             consent=own.consent if own is not None else None,
         )
 
+    def as_record(self, identity: CheckpointIdentity, audio: NDArray[np.int16], now: int) -> VoiceRecord:
+        """To be kept with the codes that a checkpoint made of it. audio: int16 [N].  now: seconds since 1970."""
+        assert self.codes is not None
+        facts = self.facts
+        return VoiceRecord(
+            name=self.voice.name,
+            source=self.source,
+            transcript=self.voice.transcript,
+            codes=self.codes.astype(np.int16),
+            audio=audio,
+            model=identity.model,
+            codec=identity.codec,
+            created_at=now if self.record is None else self.record.created_at,
+            description=facts.description,
+            seed=facts.seed,
+            consent=facts.consent,
+        )
+
 
 @dataclass(frozen=True)
 class View:

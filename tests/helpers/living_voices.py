@@ -20,6 +20,7 @@ from serverless.voices.calibration import CALIBRATION_SENTENCE
 from serverless.voices.catalogue import Catalogue
 from serverless.voices.library import LivingLibrary
 from serverless.voices.voice_file import VoiceRecord
+from tests.helpers.patience import PATIENCE
 from tests.helpers.service import answer
 from tests.helpers.simulated_engine import SimulatedEngine, text_of
 
@@ -117,9 +118,11 @@ def run(service: SpeechService, **job: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def library(engine: Any, folder: Path | None, clock: Clock | None = None, **settings: Any) -> Iterator[LivingLibrary]:
+def library(
+    engine: Any, folder: Path | None, clock: Clock | None = None, *, patience: float = PATIENCE, **settings: Any
+) -> Iterator[LivingLibrary]:
     own = Settings(voices_dir=folder, **settings)
-    living = LivingLibrary(own, Catalogue(own, clock=clock or Clock(), now=lambda: 1_700_000_000))
+    living = LivingLibrary(own, Catalogue(own, clock=clock or Clock(), now=lambda: 1_700_000_000, patience=patience))
     living.open()
     living.attach(engine)
     try:

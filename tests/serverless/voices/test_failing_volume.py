@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,11 +17,13 @@ import numpy as np
 import pytest
 
 from higgs_core import HiggsAudioEngine
+from higgs_core.errors import BusyError
 from serverless.voices.errors import VoiceFixedError
 from serverless.voices.folder import VoiceFolder
 from serverless.voices.store import VoiceStore
 from serverless.voices.voice_file import VoiceRecord
 from tests.helpers.living_voices import RECORD, TONE, Clock, WatchedEngine, codes_of, ids, library
+from tests.helpers.patience import PATIENCE, wait_until
 from tests.helpers.voices import voice_folder
 
 DESIGN = replace(RECORD, source="designed", description="calm", seed=5, codes=None, audio=None)
@@ -127,6 +130,43 @@ def test_nothing_is_called_deleted_while_the_volume_is_away(tiny_engine: HiggsAu
         assert "anna" in ids(living)
         asyncio.run(living.remove("anna"))
     assert not list(folder.iterdir())
+
+
+# -- The volume hangs -------------------------------------------------------------------------------------------------
+
+
+def test_a_volume_that_hangs_holds_up_nobody(
+    tiny_engine: HiggsAudioEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+    real = os.scandir
+
+    def hanging(path: Any) -> Any:
+        if path == folder:
+            hangs.set()
+            assert goes_on.wait(PATIENCE)
+        return real(path)
+
+    clock, engine = Clock(), WatchedEngine(tiny_engine)
+    voice_folder(folder)
+    with library(engine, folder, clock, patience=0) as living, monkeypatch.context() as patch:
+        (folder / "config.json").write_text('{"calm": {"description": "calm", "seed": 1}}')
+        patch.setattr(os, "scandir", hanging)
+        clock.seconds += 2
+        assert "belinda" in living.snapshot()  # as it was
+        assert hangs.wait(PATIENCE)
+        for _ in range(3):
+            clock.seconds += 2
+            assert "belinda" in ids(living)
+        alloy = codes_of(living, "alloy")  # made now, and kept in memory alone
+        assert codes_of(living, "alloy") == alloy
+        assert engine.made == 1
+        for change in (living.add_clip("anna", TONE, "A tone."), living.remove("belinda")):
+            with pytest.raises(BusyError, match="The voice folder does not answer"):
+                asyncio.run(change)
+        goes_on.set()
+        wait_until(lambda: "calm" in living.snapshot())
+        assert not list(folder.glob("*.safetensors"))
 
 
 # -- A file cannot be read for a moment -------------------------------------------------------------------------------
