@@ -16,7 +16,7 @@ MAX_FILES = 25_000
 """That could be voices: with fewer, not all of the voices that the settings allow would have a place."""
 
 _KEPT = ".safetensors"
-_CLIPS_AND_WORDS = (".wav", ".txt")
+_TWINS = {".wav": ".txt", ".txt": ".wav"}
 _CONFIG = "config.json"
 
 Signature = tuple[int, int, int]
@@ -32,7 +32,8 @@ class Listing:
 
 
 def scan(folder: Path) -> Listing:
-    """What lies in the folder. Where that is too much, config.json and what workers wrote go before clips.
+    """What lies in the folder: config.json, what workers wrote, and clips with a transcript beside them, in this order
+    where it is too much. What else config.json names is looked for by its name.
 
     Raises OSError where the folder cannot be read, or a file's signature not at the moment.
     """
@@ -40,8 +41,9 @@ def scan(folder: Path) -> Listing:
         seen = list(itertools.islice(entries, MAX_ENTRIES + 1))
     complete = len(seen) <= MAX_ENTRIES
     first = [entry for entry in seen if entry.name.endswith(_KEPT) or entry.name == _CONFIG]
-    clips = sorted((entry for entry in seen if entry.name.endswith(_CLIPS_AND_WORDS)), key=lambda entry: entry.name)
-    chosen = [*first, *clips]
+    names = {entry.name for entry in seen}
+    pairs = sorted((entry for entry in seen if _twin(entry.name) in names), key=lambda entry: entry.name)
+    chosen = [*first, *pairs]
     found = {}
     for entry in chosen[:MAX_FILES]:
         try:
@@ -50,6 +52,12 @@ def scan(folder: Path) -> Listing:
             if may_pass(error):
                 raise
     return Listing(dict(sorted(found.items())), complete and len(chosen) <= MAX_FILES)
+
+
+def _twin(name: str) -> str | None:
+    """The clip of a transcript NAME.txt, the transcript of a clip NAME.wav."""
+    stem, suffix = os.path.splitext(name)
+    return stem + _TWINS[suffix] if suffix in _TWINS else None
 
 
 def signature_of(folder: Path, file: str) -> Signature | None:

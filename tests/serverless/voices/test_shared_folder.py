@@ -80,11 +80,12 @@ def test_a_voice_that_another_worker_deletes_or_replaces_while_it_is_made_does_n
 def test_of_too_many_files_those_of_workers_are_read_first(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(folder_scan, "MAX_FILES", 6)
+    monkeypatch.setattr(folder_scan, "MAX_FILES", 3)
     (voice_folder(folder) / "belinda.wav").rename(folder / "0.wav")
     (folder / "config.json").write_text('{"belinda": {"transcript": "A tone.", "audio_file": "0.wav"}}')
     for number in range(8):
         (folder / f"clip{number}.wav").write_bytes(b"")
+        (folder / f"clip{number}.txt").write_bytes(b"")
         (folder / f"note{number}").write_bytes(b"")
     for name in ("mine", "zoe"):
         VoiceStore(folder).write(replace(RECORD, name=name), replace=False)
