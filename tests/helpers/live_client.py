@@ -8,10 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from serverless.http.websocket import LIVE_ROUTE
 from tests.helpers.patience import PATIENCE
+
+TEXT = "It is late now. We should go home, as they wait for us. Good night to you all."
+SENTENCES = ["It is late now.", "We should go home, as they wait for us.", "Good night to you all."]
+SHORT = {"max_new_tokens": 30, "seed": 5, "response_format": "pcm"}
+"""A configuration whose sentences end soon."""
 
 
 @dataclass
@@ -85,3 +92,16 @@ def live(url: str, **options: Any) -> Iterator[Live]:
     address = url.replace("http://", "ws://") + LIVE_ROUTE
     with connect(address, open_timeout=PATIENCE, close_timeout=PATIENCE, proxy=None, **options) as socket:
         yield Live(socket)
+
+
+def closed_with(client: Live) -> int:
+    """The code of the server's close, after whatever else it sends."""
+
+    def until_it_closes() -> None:
+        while True:
+            client.next()
+
+    with pytest.raises(ConnectionClosed) as caught:
+        until_it_closes()
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code

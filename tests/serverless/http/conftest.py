@@ -12,6 +12,7 @@ import pytest
 from higgs_core import HiggsAudioEngine
 from serverless.config.settings import Settings
 from serverless.service.service import SpeechService
+from tests.helpers.held_engine import Held, HeldEngine
 from tests.helpers.http_server import Running, serving_http
 from tests.helpers.service import EngineOfSlots, SharedEngine
 from tests.helpers.voices import voice_folder
@@ -41,3 +42,13 @@ def worker(tiny_engine: HiggsAudioEngine, tmp_path: Path) -> Iterator[Running]:
     service = SpeechService(settings, boot=lambda _: SharedEngine(tiny_engine))  # type: ignore[arg-type, return-value]
     with serving_http(settings, service) as running:
         yield running
+
+
+@pytest.fixture
+def held(tiny_engine: HiggsAudioEngine) -> Iterator[Held]:
+    """A server whose sentences stay in the middle until the event is set, and that has a place for one."""
+    settings = Settings(model_id="tiny", device="cpu", max_queued_requests=0)
+    engine = HeldEngine(EngineOfSlots(tiny_engine, 1))
+    with serving_http(settings, SpeechService(settings, boot=lambda _: engine)) as server:  # type: ignore[arg-type, return-value]
+        yield Held(server, engine.may_go_on)
+        engine.may_go_on.set()
