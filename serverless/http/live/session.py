@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -12,9 +11,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from higgs_core.errors import HiggsError, RequestError
 from serverless.http.errors import HttpProblem
 from serverless.http.live.channel import FAILED, GOING_AWAY, NORMAL, POLICY, UNSUPPORTED, Channel, Closing
-from serverless.http.live.messages import Cancel, ClientMessage, Close, Config, Done, Text, message_of
+from serverless.http.live.messages import Cancel, ClientMessage, Close, Config, Done, message_of
+from serverless.http.live.pace import Pace
 from serverless.http.live.speaker import SessionEnded, Speaker
-from serverless.http.live.utterance import Utterance
+from serverless.http.live.utterances import MAX_UTTERANCES, Utterances
 from serverless.http.live.voicing import Voicing, voicing_of
 from serverless.http.models import require_model
 
@@ -27,15 +27,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MESSAGES_PER_SECOND = 1000
-"""Of one session. More are read later, not refused: a text may come letter by letter."""
+"""Of one session, in the long run. More are read later, not refused."""
 MAX_ERRORS = 32
 """Messages that may be wrong, one after the other."""
-MAX_UTTERANCES = 64
-"""Utterances of one session that may wait at a time."""
+_CHARACTER_BYTES = 4
 
 
 class LiveSession:
-    """`run` it once, after the handshake. held: counts the bytes of its configuration, which it keeps."""
+    """`run` it once, after the handshake. held: counts the bytes of its configuration and of the text that waits."""
 
     def __init__(
         self,
@@ -59,13 +58,12 @@ class LiveSession:
         self._session_id = session_id
         self._speaker = Speaker(service, channel, session_id)
         self._voicing: Voicing | None = None
-        self._utterances: deque[Utterance] = deque()  # the first is being spoken, the last may be being written
-        self._count = 0
+        self._utterances = Utterances(settings.max_script_characters)
         self._sentences = 0
         self._errors = 0
-        self._changed = asyncio.Event()  # there may be something to speak, or room for more
-        self._silent = asyncio.Event()  # nothing is left to speak
-        self._silent.set()
+        self._config_bytes = 0
+        self._changed = asyncio.Event()  # there may be something to speak
+        self._ended = asyncio.Event()  # an utterance is over
         self._last_message = asyncio.get_running_loop().time()
 
     async def run(self, first: dict[str, Any] | None = None) -> Closing | None:
@@ -90,7 +88,7 @@ class LiveSession:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            counts = f"utterances={self._count} sentences={self._sentences}"
+            counts = f"utterances={self._utterances.count} sentences={self._sentences}"
             logger.info("live session ended: %s", counts, extra={"job_id": self._session_id})
 
     # -- What the client sends ----------------------------------------------------------------------------------------
@@ -99,18 +97,14 @@ class LiveSession:
         if first is not None and (closing := await self._take(first)) is not None:
             return closing
         loop = asyncio.get_running_loop()
-        second, count = loop.time(), 0
+        # All the text that a session takes or drops may come letter by letter, with an input.cancel behind it.
+        pace = Pace(MESSAGES_PER_SECOND, self._utterances.most_characters + MAX_UTTERANCES, loop.time)
         while True:
-            await self._until_room()
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
                 return None
             self._last_message = loop.time()
-            if loop.time() - second >= 1:
-                second, count = loop.time(), 0
-            count += 1
-            if count > MESSAGES_PER_SECOND:
-                await asyncio.sleep(1 - (loop.time() - second))
+            await asyncio.sleep(pace.next())  # of 0 seconds too: messages that are there already let others have a turn
             if (text := message.get("text")) is None:
                 return Closing(UNSUPPORTED, "Messages are JSON in text frames; binary ones are not read.")
             try:
@@ -126,13 +120,6 @@ class LiveSession:
             del message, text
             if (closing := await self._take(body, size)) is not None:
                 return closing
-
-    async def _until_room(self) -> None:
-        """While too much waits to be spoken, nothing is read: the client has to wait too."""
-        limit = self._settings.max_script_characters
-        while sum(each.waiting for each in self._utterances) > limit or len(self._utterances) > MAX_UTTERANCES:
-            self._changed.clear()
-            await self._changed.wait()
 
     async def _take(self, body: dict[str, Any], size: int = 0) -> Closing | None:
         """size: bytes of the message, about."""
@@ -159,19 +146,18 @@ class LiveSession:
         if self._voicing is None:
             raise RequestError("The session has no configuration yet.", field="type", hint="Send session.config first.")
         if isinstance(message, Cancel):
-            await self._cancel(self._voicing)
-        else:
-            utterance = self._current(self._voicing)
-            if isinstance(message, Text):
-                utterance.add(message.text)
-            else:
-                assert isinstance(message, Done)
-                utterance.finish()
+            self._utterances.cancel(self._voicing)
+            self._speaker.silence()  # within a few decode steps
+        elif isinstance(message, Done):
+            self._utterances.finish(self._voicing)
+        elif not self._utterances.add(message.text, self._voicing):
+            return Closing(POLICY, "Text came on and on after the session had refused more of it.")
+        self._count_held()
         self._changed.set()
         return None
 
     async def _configure(self, config: Config, size: int) -> None:
-        if self._utterances and not self._utterances[-1].complete:
+        if not self._utterances.is_written:
             raise RequestError(
                 "session.config came in the middle of an utterance.", field="type", hint="Send input.done before it."
             )
@@ -179,51 +165,38 @@ class LiveSession:
         if not self._held_fits(size):
             raise HttpProblem("busy", "The clips of others take all the room.", hint="Try again in a few seconds.")
         self._voicing = await voicing_of(config, self._service)
-        self._held.resize(size)
+        self._config_bytes = size
+        self._count_held()
 
     def _held_fits(self, size: int) -> bool:
-        return self._bodies.budget.fits(max(0, size - self._held.size))
+        return self._bodies.budget.fits(max(0, size - self._config_bytes))
 
-    def _current(self, voicing: Voicing) -> Utterance:
-        """The utterance that is being written; a new one after the last."""
-        if not self._utterances or self._utterances[-1].complete:
-            self._utterances.append(Utterance(self._count, voicing, self._settings.max_script_characters))
-            self._count += 1
-            self._silent.clear()
-        return self._utterances[-1]
-
-    async def _cancel(self, voicing: Voicing) -> None:
-        """Drop all that waits; the sentence that is being spoken ends within a few decode steps."""
-        if not self._utterances:
-            self._current(voicing)
-        for utterance in self._utterances:
-            utterance.cancel()
-        self._speaker.silence()
+    def _count_held(self) -> None:
+        self._held.resize(self._config_bytes + _CHARACTER_BYTES * self._utterances.waiting)
 
     # -- What is spoken -----------------------------------------------------------------------------------------------
 
     async def _speak(self) -> Closing | None:
         """Every sentence of every utterance, in order. Raises SessionEnded."""
         while True:
-            utterance = self._utterances[0] if self._utterances else None
+            utterance = self._utterances.first
             if utterance is not None and utterance.has_sentence:
                 self._sentences += 1
                 await self._speaker.speak(utterance)
             elif utterance is not None and utterance.is_over:
                 await self._channel.send(utterance.done())
-                self._utterances.popleft()
-                if not self._utterances:
-                    self._silent.set()
+                self._utterances.end_first()
+                self._ended.set()
             else:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
             self._last_message = asyncio.get_running_loop().time()
-            self._changed.set()
+            self._count_held()
 
     @property
     def _is_speaking(self) -> bool:
-        return any(each.has_sentence or each.complete for each in self._utterances) or self._speaker.is_speaking
+        return self._utterances.has_something_to_speak or self._speaker.is_speaking
 
     async def _watch(self) -> Closing:
         """The time without a message begins when nothing is spoken any more."""
@@ -239,8 +212,9 @@ class LiveSession:
     async def _drain(self) -> Closing:
         """The server stops: the sentence that is being spoken ends, and no other begins."""
         await self._draining.wait()
-        for utterance in self._utterances:
-            utterance.cancel()
+        self._utterances.drop()
         self._changed.set()
-        await self._silent.wait()
+        while self._utterances.first is not None:
+            self._ended.clear()
+            await self._ended.wait()
         return Closing(GOING_AWAY, "The server stops.")

@@ -14,19 +14,21 @@ class Utterance:
     """It ends with its last sentence once its text is `complete`.
 
     index: its number in the session.  characters: of its text so far.  waiting: characters of sentences that nobody
-    has begun to speak, and of the one that is being written.
+    has begun to speak, and of the one that is being written.  dropped: characters that came after a piece was refused.
     """
 
     def __init__(self, index: int, voicing: Voicing, max_characters: int) -> None:
         self.index = index
         self.voicing = voicing
         self.characters = 0
+        self.dropped = 0
         self.complete = False
         self.cancelled = False
         self._max_characters = max_characters
         self._cutter = SentenceCutter(voicing.speaker_tag)
         self._sentences: deque[str] = deque()
         self._waiting = 0
+        self._is_full = False
         self._tag: str | None = None
         self._begun = 0
         self._spoken: list[str] = []
@@ -46,14 +48,29 @@ class Utterance:
         """Whether nothing of it is left to speak, and nothing will come."""
         return self.complete and not self._sentences
 
-    def add(self, text: str) -> None:
-        """Raises RequestError when the text becomes too long; this piece of it is dropped then."""
+    def add(self, text: str, room: int) -> None:
+        """room: characters that may still be taken in.
+
+        Raises RequestError for the first piece that is too much. It and all that follows is dropped, as a text with a
+        hole in it would say something else.
+        """
+        if self._is_full:
+            self.dropped += max(1, len(text))
+            return
         characters = self.characters + len(text)
         if characters > self._max_characters:
+            self._is_full = True
             raise RequestError(
                 f"The utterance has {characters} characters; allowed is {self._max_characters}.",
                 field="text",
                 hint="Send input.done and begin another one.",
+            )
+        if len(text) > room:
+            self._is_full = True
+            raise RequestError(
+                f"The text is {len(text) - room} characters more than the session keeps waiting to be spoken.",
+                field="text",
+                hint="Send input.done, and the rest once sentences have been spoken.",
             )
         self.characters = characters
         self._waiting += len(text)

@@ -45,10 +45,23 @@ def worker(tiny_engine: HiggsAudioEngine, tmp_path: Path) -> Iterator[Running]:
 
 
 @pytest.fixture
-def held(tiny_engine: HiggsAudioEngine) -> Iterator[Held]:
-    """A server whose sentences stay in the middle until the event is set, and that has a place for one."""
-    settings = Settings(model_id="tiny", device="cpu", max_queued_requests=0)
-    engine = HeldEngine(EngineOfSlots(tiny_engine, 1))
-    with serving_http(settings, SpeechService(settings, boot=lambda _: engine)) as server:  # type: ignore[arg-type, return-value]
-        yield Held(server, engine.may_go_on)
-        engine.may_go_on.set()
+def hold(tiny_engine: HiggsAudioEngine) -> Iterator[Callable[..., Held]]:
+    """Starts servers whose sentences stay in the middle until the event is set, and that have a place for one; fields
+    of Settings as arguments."""
+    with ExitStack() as ending:
+
+        def start(**fields: Any) -> Held:
+            settings = Settings(model_id="tiny", device="cpu", max_queued_requests=0, **fields)
+            engine = HeldEngine(EngineOfSlots(tiny_engine, 1))
+            service = SpeechService(settings, boot=lambda _: engine)  # type: ignore[arg-type, return-value]
+            server = ending.enter_context(serving_http(settings, service))
+            ending.callback(engine.may_go_on.set)
+            return Held(server, engine.may_go_on)
+
+        yield start
+
+
+@pytest.fixture
+def held(hold: Callable[..., Held]) -> Held:
+    """Such a server with the usual settings."""
+    return hold()

@@ -35,6 +35,40 @@ def test_cancelling_silences_the_sentence_and_the_session_goes_on(held: Held) ->
         assert (len(heard), done["utterance_index"]) == (1, 1)
 
 
+@pytest.mark.parametrize("unread", ["within what may wait", "beyond it"])
+def test_cancelling_is_heard_behind_any_text_that_nobody_has_spoken_yet(held: Held, unread: str) -> None:
+    """Three scripts and 3000 messages of one letter stand before it, and perhaps more than is taken."""
+    server = held.server
+    script = server.service.settings.max_script_characters
+    with live(server.url) as client:
+        client.config(response_format="pcm", stream_audio=True, seed=5)
+        client.say(TEXT)
+        client.message("audio.start")
+        assert isinstance(client.next(), bytes)
+        utterances = 4
+        for _ in range(3):
+            client.say(*["ten chars " * 100] * (script // 1000))
+        for letter in "a letter " * 334:
+            client.text(letter)
+        if unread == "beyond it":
+            utterances += 1
+            client.say()
+            client.text("x" * script)
+            assert client.error()["field"] == "text"
+            client.text("x" * script)
+        client.send("input.cancel")
+        assert client.message("audio.done")["cancelled"] is True  # its stream is still held
+        ended = [client.message("session.done") for _ in range(utterances + 1)]
+        assert [(each["cancelled"], each["total_sentences"]) for each in ended] == [
+            (True, 1),
+            *[(True, 0)] * utterances,
+        ]
+        wait_until(lambda: server.service.stats()["active"] == 0)
+        held.may_go_on.set()
+        client.say("We should go home.")
+        assert [each.start["sentence_text"] for each in client.utterance()[0]] == ["We should go home."]
+
+
 def test_cancelling_where_nothing_is_spoken_ends_the_utterance(server: Running) -> None:
     with live(server.url) as client:
         client.config(**SHORT)
