@@ -25,6 +25,7 @@ MAX_PAUSES_SECONDS = 300.0
 _PAUSE_OR_UNBROKEN = re.compile(
     rf"[\[【]\s{{0,4}}[Pp][Aa][Uu][Ss][Ee](?P<duration>(?:[\s:=：][^\[\]【】]{{0,40}})?)[\]】]|{UNBROKEN.pattern}"
 )
+_BEGUN = re.compile(r"[\[【]\s{0,4}(?:[Pp](?:[Aa](?:[Uu](?:[Ss](?:[Ee](?:[\s:=：][^\[\]【】]{0,40})?)?)?)?)?)?")
 _DURATION = re.compile(
     r"(?P<number>\d{1,9}(?:[.,]\d{0,9})?|[.,]\d{1,9})\s{0,4}"
     r"(?P<unit>(?:ms|msecs?|milliseconds?|s|secs?|seconds?)?)",
@@ -91,6 +92,17 @@ def split_at_pauses(script: str, *, field: str = "script") -> PausedScript:
         marks += (found[0] for found in _UNSPOKEN.finditer(text, end))
         pause += pause_after
     return PausedScript(tuple(passages), pause, unread)
+
+
+def end_of_pause(text: str, start: int) -> int | None:
+    """The end of the pause that begins at a place of the text, of whatever duration; None where none does."""
+    found = _PAUSE_OR_UNBROKEN.match(text, start)
+    return found.end() if found is not None and _is_pause(found) else None
+
+
+def may_become_pause(text: str) -> bool:
+    """Whether a text that still comes, from its first character on, may become a pause."""
+    return _BEGUN.fullmatch(text) is not None
 
 
 def has_pause(text: str) -> bool:

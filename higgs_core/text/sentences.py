@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from higgs_core.text.clusters import may_divide
 from higgs_core.text.markup import INSTRUCTION_START, UNBROKEN
+from higgs_core.text.pauses import end_of_pause, has_pause, may_become_pause
 from higgs_core.text.sentence_marks import (
     SPACED_CLAUSE_ENDS,
     SPACED_ENDS,
@@ -34,6 +35,7 @@ _REACH = MAX_CHARACTERS + 16  # what has to be known before a stretch is cut for
 _MAX_SPACE = 64
 _MAX_EVENT = 96
 _MAX_INSTRUCTION = 1000
+_MAX_PAUSES = 500  # of the pauses that a sentence takes along
 
 _CLOSING = "\"'”’)\\]}»」』】》）"
 _QUOTES = "\"'”’»」』"
@@ -50,7 +52,7 @@ _SPACE = re.compile(rf"(?P<space>\s{{1,{_MAX_SPACE}}})")
 _MARK = re.compile(rf"[\s\[<{SPACED_ENDS}{WIDE_ENDS}{SPACED_CLAUSE_ENDS}{WIDE_CLAUSE_ENDS}]")
 _BRACKETED = re.compile(r"\[[^\[\]\n]{0,64}\]")
 _OPEN_BRACKET = re.compile(r"\[[^\[\]\n]{0,64}")
-_PAUSE = re.compile(r"\[\s{0,4}[Pp][Aa][Uu][Ss][Ee][\s:=：\]]")
+_UNSPOKEN = re.compile(rf"[^\w<\[【]{{0,{_MAX_SPACE}}}")
 _ITEM = re.compile(r"\W{0,8}\d{1,3}\.")
 _MARKUP_STARTS = ("<SE>", "<SE_s>", "<SE_e>", INSTRUCTION_START)
 _HIGH_SURROGATE = re.compile("[\ud800-\udbff]")
@@ -60,8 +62,8 @@ class SentenceCutter:
     """Feed it a text as it is written, and `flush` it at the end of an utterance.
 
     It gives whole sentences, clauses of at least CLAUSE_WORDS, and turns of speakers, as they were written but for the
-    space around them. A tag, a sound event and an instruction are never divided. What it keeps is bounded, some 1500
-    characters, and its time is linear in the text.
+    space around them, each with the pauses behind it. A tag, a sound event and an instruction are never divided. What
+    it keeps is bounded, some 1500 characters, and its time is linear in the text.
 
     speaker_tag: what a tag that begins another speaker's turn looks like, brackets and all.
     """
@@ -88,9 +90,10 @@ class SentenceCutter:
         return list(self._sentences(ended=False))
 
     def flush(self) -> list[str]:
-        """The rest of the utterance; the next text begins another one. A rest without words or sounds is dropped."""
+        """The rest of the utterance; the next text begins another one. A rest without words, sounds or pauses is
+        dropped."""
         sentences = list(self._sentences(ended=True))
-        if (self._words or self._sounds) and _can_be_spoken(self._text):
+        if (self._words or self._sounds or has_pause(self._text)) and _can_be_spoken(self._text):
             sentences.append(self._text.strip())
         self.clear()
         return sentences
@@ -106,7 +109,7 @@ class SentenceCutter:
             if not self._at:
                 self._text = self._text.lstrip()
             cut = self._next_cut(ended)
-            if cut is None:
+            if cut is None or (cut := self._behind_pauses(cut, ended)) is None:
                 return
             sentence, self._text = self._text[:cut].strip(), self._text[cut:]
             self._begin()
@@ -137,7 +140,7 @@ class SentenceCutter:
                     self._length += 1
                 elif not self._speaker_tag.fullmatch(text, at, end):
                     self._length += MARKUP_CHARACTERS
-                    self._sounds |= not _PAUSE.match(text, at)
+                    self._sounds |= end_of_pause(text, at) is None
                 elif self._words:
                     return at  # a turn of another speaker
                 else:
@@ -155,6 +158,21 @@ class SentenceCutter:
                 return cut
             self._length += place.end() - at
             self._at = place.end()
+
+    def _behind_pauses(self, cut: int, ended: bool) -> int | None:
+        """The end of the last of the pauses that follow a cut, with nothing to speak between them; the cut itself where
+        there are none. None if that is not certain yet."""
+        text, last = self._text, cut + _MAX_PAUSES
+        while cut < last:
+            found = _UNSPOKEN.match(text, cut)
+            assert found is not None  # it may be empty
+            at = found.end()
+            if (end := end_of_pause(text, at)) is None:
+                goes_on = at == len(text) and at < cut + _MAX_SPACE
+                may_come = goes_on or may_become_pause(text[at : at + _MAX_EVENT])
+                return None if may_come and not ended else cut
+            cut = end
+        return cut
 
     def _cut_at(self, place: re.Match[str], follower: str) -> int | None:
         """The end of the sentence if this place ends one. Notes the places that a forced cut may use."""

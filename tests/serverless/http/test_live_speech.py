@@ -145,3 +145,39 @@ def test_an_utterance_without_words_ends_at_once(server: Running) -> None:
         client.say(" ... ")
         heard, done = client.utterance()
         assert (heard, done["total_sentences"], done["utterance_index"]) == ([], 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("It is late now. [pause 1.5s]", ["It is late now. [pause 1.5s]"]),
+        ("Good night. [pause 300ms] [pause]", ["Good night. [pause 300ms] [pause]"]),
+        ("[pause 1s] It is late now.", ["[pause 1s] It is late now."]),
+        ("It is late now. [pause 1.5s] We go home.", ["It is late now. [pause 1.5s]", "We go home."]),
+        ("It is late now. [pause: 1] We go home. [pause 2s]", ["It is late now. [pause: 1]", "We go home. [pause 2s]"]),
+    ],
+    ids=["end", "two at the end", "start", "between", "between and end"],
+)
+def test_pauses_are_those_of_the_speech_route(server: Running, text: str, sentences: list[str]) -> None:
+    body = {"input": text, **SHORT}
+    spoken = requests.post(f"{server.url}/v1/audio/speech", json=body, timeout=PATIENCE).content
+    for pieces, streams in ((text, True), (text, False), ([text], True)):
+        with live(server.url) as client:
+            client.config(**SHORT, stream_audio=streams)
+            client.say(*pieces)
+            heard, done = client.utterance()
+        assert [each.start["sentence_text"] for each in heard] == sentences
+        assert b"".join(each.audio for each in heard) == spoken
+        assert done["spoken_seconds"] == pytest.approx(len(spoken) / 48_000, abs=0.001)
+
+
+def test_a_pause_alone_is_refused_as_by_the_speech_route(server: Running) -> None:
+    body = {"input": "[pause 1.5s]", **SHORT}
+    refused = requests.post(f"{server.url}/v1/audio/speech", json=body, timeout=PATIENCE).json()["error"]
+    with live(server.url) as client:
+        client.config(**SHORT)
+        client.say(*"[pause 1.5s]")
+        client.message("audio.start")
+        assert client.error()["message"] == refused["message"]
+        assert client.message("audio.done")["error"] is True
+        assert client.message("session.done")["total_sentences"] == 1
