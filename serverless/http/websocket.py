@@ -12,8 +12,9 @@ import asyncio
 import logging
 from typing import Any
 
-from uvicorn._types import ASGIReceiveEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.config import Config
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.http11 import Request
@@ -114,6 +115,14 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self._count_arrived()
         return message
 
+    async def send(self, message: ASGISendEvent) -> None:
+        """Raises ClientDisconnected where this side has closed the connection without being asked by the app: for a
+        client that answers no ping, or that sends what is no frame."""
+        await self.writable.wait()
+        if self.close_sent:
+            raise ClientDisconnected
+        await super().send(message)
+
     def _count_arrived(self) -> None:
         fragments = sum(len(frame) + _FRAGMENT_BYTES for frame in self.frames)
         self._arrived.resize(len(self.conn.reader.buffer) + fragments + self._waiting)
@@ -132,6 +141,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.schedule_ping()
         else:
             super().keepalive_timeout()
+            self.give_up()  # what is unsent would keep the connection open, and nobody takes it
 
     # -- What it waits for --------------------------------------------------------------------------------------------
 

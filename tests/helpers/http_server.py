@@ -31,6 +31,8 @@ class Running:
     service: SpeechService
     app: FastAPI
     fatal: list[str] = field(default_factory=list)
+    connections: set[Any] = field(default_factory=set)
+    """uvicorn's protocols of those that are open."""
 
     def generate(self, job_input: dict[str, Any], **options: Any) -> requests.Response:
         return requests.post(f"{self.url}/generate", json={"input": job_input}, timeout=PATIENCE, **options)
@@ -54,7 +56,7 @@ def serving_http(settings: Settings, service: SpeechService | None = None, *, re
         wait_until(lambda: server.started)
         if ready:
             wait_until(lambda: own.ready or own.load_error is not None)
-        yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", own, app, fatal)
+        yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", own, app, fatal, server.server_state.connections)
     finally:
         server.should_exit = True
         thread.join(PATIENCE)
