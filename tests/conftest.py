@@ -34,6 +34,7 @@ SLOW = (
     "higgs_core/speech/test_parallel_pieces.py",
     "higgs_core/speech/test_speak.py",
     "higgs_core/test_quantized_engine.py",
+    "serverless/client/batch/test_full_disk.py",
     "serverless/client/batch/test_interrupted_batch.py",
     "serverless/config/test_startup.py",
     "serverless/http",

@@ -15,24 +15,35 @@ class ClientError(Exception):
     """What went wrong, in one sentence for the person at the terminal."""
 
 
-class StorageError(ClientError):
-    """What was received cannot be kept: every further job would end the same way."""
+class StoppingError(ClientError):
+    """Every further job would end the same way."""
+
+
+class StorageError(StoppingError):
+    """What was received cannot be kept."""
 
 
 class PassingError(ClientError):
     """What another attempt may get past: a server without room, a lost worker, a network that failed.
 
     busy: the server has no room now. retry_after: the seconds that it asks for.
-    once: nothing says that it will pass, so that one more attempt is enough.
+    once: nothing says that it will pass, so that one more attempt is enough. sent: the server may have got the request.
     """
 
     def __init__(
-        self, sentence: str, *, busy: bool = False, retry_after: float | None = None, once: bool = False
+        self,
+        sentence: str,
+        *,
+        busy: bool = False,
+        retry_after: float | None = None,
+        once: bool = False,
+        sent: bool = True,
     ) -> None:
         super().__init__(sentence)
         self.busy = busy
         self.retry_after = retry_after
         self.once = once
+        self.sent = sent
 
 
 class PollError(PassingError):

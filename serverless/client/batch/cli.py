@@ -90,7 +90,6 @@ def main(arguments: Sequence[str]) -> int:
 async def _run(options: argparse.Namespace, transport: Any, folder: BatchFolder, jobs: Sequence[BatchJob]) -> int:
     folder.refuse_foreign(jobs)
     todo = [job for job in jobs if not folder.is_done(job)]
-    doubtful = sum(job.key in folder.journal.state.doubtful for job in todo)
     _refuse_other_target(transport.base_url, folder, todo)
     submitted = folder.journal.state.submitted
     todo.sort(key=lambda job: job.key not in submitted)  # results that the platform has wait for half an hour only
@@ -126,11 +125,15 @@ async def _run(options: argparse.Namespace, transport: Any, folder: BatchFolder,
         run.outcome,
         folder,
         wall_seconds=time.monotonic() - started,
-        sent_again=doubtful + (submitter.unanswered if submitter else 0),
+        sent_again=submitter.sent_again if submitter else 0,
     )
-    folder.write_report(report)
     for line in report_lines(report, folder):
         say(sys.stdout, line)
+    if run.outcome.stopped_by is not None:
+        say(sys.stderr, str(run.outcome.stopped_by))
+    folder.write_report(report)
+    if run.outcome.stopped_by is not None:
+        return FAILED
     if interrupts.seen and report["left"]:
         return INTERRUPTED
     if options.is_book:

@@ -51,7 +51,7 @@ class BatchFolder:
         except Timeout:
             raise ClientError(f"Another run works in {self.path}; wait until it has ended.") from None
         except (OSError, ValueError) as error:
-            raise self._cannot_be_written(error) from None
+            raise _cannot_be_written(self.path, error) from None
         try:
             self._wait_for_submitter()
             self.journal = Journal(self.journal_path)
@@ -93,16 +93,17 @@ class BatchFolder:
         try:
             return Part(self._parts / secrets.token_hex(12))
         except OSError as error:
-            raise self._cannot_be_written(error) from None
+            raise _cannot_be_written(self.path, error) from None
 
     def keep(self, part: Part, job: BatchJob, facts: Mapping[str, Any]) -> None:
         """Let the audio in a part be the job's result. Raises StorageError."""
         try:
             part.complete("wav" if facts.get("audio_format") == "wav" else "")
+            part.promised = True
             self.journal.append("done", job.key, file=job.file, part=part.path.name, facts=dict(facts))
             os.replace(part.path, self.path / job.file)
         except OSError as error:
-            raise self._cannot_be_written(error) from None
+            raise _cannot_be_written(self.path / job.file, error) from None
 
     def write(self, name: str, text: str) -> None:
         """A text file of the folder, whole or not at all. Raises StorageError."""
@@ -111,7 +112,9 @@ class BatchFolder:
             partial.write_text(text, encoding="utf-8")
             os.replace(partial, self.path / name)
         except OSError as error:
-            raise self._cannot_be_written(error) from None
+            with suppress(OSError):
+                partial.unlink()
+            raise _cannot_be_written(self.path / name, error) from None
 
     def write_report(self, report: Mapping[str, Any]) -> None:
         self.write(REPORT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
@@ -129,30 +132,33 @@ class BatchFolder:
 
     def _finish_renames(self) -> None:
         """Rename what a killed run had complete, and remove what it had not."""
+        file = self.path
         try:
             for record in self.journal.state.done.values():
+                file = self.path / str(record["file"])
                 if (part := self._part_of(record)) is not None and part.is_file():
-                    os.replace(part, self.path / str(record["file"]))
+                    os.replace(part, file)
+            file = self._parts
             for left in self._parts.iterdir():
                 left.unlink()
         except OSError as error:
-            raise self._cannot_be_written(error) from None
+            raise _cannot_be_written(file, error) from None
 
     def _part_of(self, record: Record) -> Path | None:
         name = record.get("part")
         return self._parts / name if isinstance(name, str) and name.isalnum() else None
 
-    def _cannot_be_written(self, error: Exception) -> StorageError:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        return StorageError(f"{self.path} cannot be written: {reason}.")
-
 
 class Part:
-    """A file of audio that is not complete yet. Raises OSError."""
+    """A file of audio that is not complete yet. Raises OSError.
+
+    promised: the journal may name it, so that only the next run can say whether it is a result.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = 0
+        self.promised = False
         self._file: BinaryIO = path.open("w+b")
 
     def write(self, data: bytes) -> None:
@@ -163,7 +169,7 @@ class Part:
         try:
             self._file.write(data)
         except OSError as error:
-            raise StorageError(f"The audio cannot be written: {error.strerror}.") from None
+            raise _cannot_be_written(self.path.parent, error) from None
 
     def complete(self, audio_format: str) -> None:
         """Everything is on the disk when it returns; a streamed WAV learns its length."""
@@ -174,8 +180,13 @@ class Part:
         self._file.close()
 
     def discard(self) -> None:
-        """Remove it, unless it was renamed."""
+        """Remove it, unless it is promised."""
         with suppress(OSError):
             self._file.close()
-        with suppress(OSError):
-            self.path.unlink()
+        if not self.promised:
+            with suppress(OSError):
+                self.path.unlink()
+
+
+def _cannot_be_written(path: Path, error: Exception) -> StorageError:
+    return StorageError(f"{path} cannot be written: {getattr(error, 'strerror', None) or type(error).__name__}.")

@@ -1,5 +1,5 @@
-"""What a batch has done so far, as lines of JSON that are appended: a process that is killed at any moment leaves
-enough of it for the next one to go on.
+"""What a batch has done so far, as lines of JSON that are appended: a process that is killed at any moment, or a disk
+that fills up, leaves enough of it for the next one to go on.
 
     {"event": "sending", "key"}                     just before a job is submitted
     {"event": "sent", "key", "job", "target"}       the platform has taken it, under this id
@@ -8,13 +8,17 @@ enough of it for the next one to go on.
     {"event": "done", "key", "file", "part", ...}   its audio is complete in a part, which is then renamed to the file
 
 Two processes append to it, the batch and its submitter. Each line is one write, so that lines do not mix.
+
+A record whose write was cut short counts for nothing, wherever it stands: nobody did anything on the strength of it.
+The next record may stand behind it in the same line. Each begins with the same bytes, which JSON escapes in a text.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,9 @@ from typing import Any
 from serverless.client.errors import ClientError, StorageError
 
 Record = dict[str, Any]
+
+_BEGIN = b'{"event": '
+_NUL = b"\0"  # what a file system may show of a write that a power cut has lost
 
 
 @dataclass
@@ -55,28 +62,39 @@ class JournalState:
 class Journal:
     """Appends records to a file, and keeps what all of them say."""
 
-    def __init__(self, path: Path, *, repair: bool = True) -> None:
-        """repair: cut off a last line that was not written whole; nobody else may be writing then.
-
-        Raises ClientError.
-        """
+    def __init__(self, path: Path) -> None:
+        """Raises ClientError."""
         self.state = JournalState()
+        self._path = path
+        self._room: dict[str, tuple[int, int]] = {}  # offset and bytes that are kept for a key's next record
         try:
-            self._read(path, repair)
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            has_open_line = self._read()
+            self._appending = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self._overwriting = os.open(path, os.O_WRONLY)
+            if has_open_line:  # it may be a whole record, which nothing may be appended to
+                _write(self._appending, b"\n")
         except OSError as error:
-            raise StorageError(f"{path} cannot be written: {error.strerror}.") from None
+            raise self._cannot_be_written(error) from None
 
-    def append(self, event: str, key: str, **facts: Any) -> None:
-        """Returns when the line is on the disk. Raises StorageError."""
+    def append(self, event: str, key: str, *, room: int = 0, **facts: Any) -> None:
+        """Returns when the record is on the disk.
+
+        room: bytes of the key's next record that get their place now, so that a disk that fills up in between does not
+        lose it. Only a process with one thread asks for them. Raises StorageError.
+        """
         record = {"event": event, "key": key, **facts}
         line = json.dumps(record, ensure_ascii=True).encode() + b"\n"
+        offset, kept = self._room.pop(key, (0, 0))
         try:
-            if os.write(self._descriptor, line) != len(line):
-                raise OSError(28, "the disk is full")
-            os.fsync(self._descriptor)
+            if len(line) <= kept:
+                os.lseek(self._overwriting, offset, os.SEEK_SET)
+                _write(self._overwriting, line)
+            else:
+                _write(self._appending, line + b" " * room + b"\n" * bool(room))
+                if room:
+                    self._room[key] = os.lseek(self._appending, 0, os.SEEK_CUR) - room - 1, room
         except OSError as error:
-            raise StorageError(f"The journal of the batch cannot be written: {error.strerror}.") from None
+            raise self._cannot_be_written(error) from None
         self.state.apply(record)
 
     def heard(self, record: Mapping[str, Any]) -> None:
@@ -84,20 +102,40 @@ class Journal:
         self.state.apply(dict(record))
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        os.close(self._appending)
+        os.close(self._overwriting)
 
-    def _read(self, path: Path, repair: bool) -> None:
+    def _read(self) -> bool:
+        """Whether the last line lacks its end. Raises ClientError, OSError."""
         try:
-            data = path.read_bytes()
+            data = self._path.read_bytes()
         except FileNotFoundError:
-            return
-        whole = data.rfind(b"\n") + 1
-        for number, line in enumerate(data[:whole].splitlines(), 1):
+            return False
+        for number, text in _records(data):
             try:
-                self.state.apply(json.loads(line))
-            except (ValueError, KeyError, TypeError):
+                self.state.apply(json.loads(text))
+            except (ValueError, KeyError, TypeError) as error:
+                if isinstance(error, ValueError) and (_BEGIN.startswith(text[: len(_BEGIN)]) or _NUL in text):
+                    continue  # cut short
                 raise ClientError(
-                    f"{path} is damaged in line {number}; take the results that are there and use another folder."
+                    f"{self._path} is damaged in line {number}; take the results that are there and use another folder."
                 ) from None
-        if repair and whole < len(data):
-            os.truncate(path, whole)
+        return bool(data) and not data.endswith(b"\n")
+
+    def _cannot_be_written(self, error: OSError) -> StorageError:
+        return StorageError(f"{self._path} cannot be written: {error.strerror}.")
+
+
+def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Each record, and each piece of one, with the number of its line."""
+    for number, line in enumerate(data.split(b"\n"), 1):
+        for text in line.replace(_BEGIN, b"\n" + _BEGIN).split(b"\n"):
+            if text := text.strip():
+                yield number, text
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """Returns when all of it is on the disk. Raises OSError."""
+    if os.write(descriptor, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(descriptor)

@@ -15,7 +15,7 @@ from serverless.client.batch.manifest import BatchJob
 from serverless.client.batch.pace import Pace
 from serverless.client.batch.progress import Progress
 from serverless.client.download import download
-from serverless.client.errors import ClientError, PassingError, PollError, StorageError, printable
+from serverless.client.errors import ClientError, PassingError, PollError, StoppingError, printable
 from serverless.client.items import address_of, audio_of, number
 from serverless.client.link import Json
 from serverless.client.terminal import MAX_WARNINGS
@@ -32,10 +32,14 @@ _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens")
 
 @dataclass
 class Outcome:
-    """What became of the jobs of one run, by key: `done` in this run, `failed` with the sentence that says why."""
+    """What became of the jobs of one run, by key: `done` in this run, `failed` with the sentence that says why.
+
+    stopped_by: what ended the run before its last job.
+    """
 
     done: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
+    stopped_by: StoppingError | None = None
 
 
 class BatchRun:
@@ -49,7 +53,7 @@ class BatchRun:
         self._retries = retries
         self._stopping = asyncio.Event()
         self._last_taken = 0.0
-        self._stopped_by: StorageError | None = None
+        self._was_reached = False
         self.outcome = Outcome()
 
     @property
@@ -61,8 +65,7 @@ class BatchRun:
         self._stopping.set()
 
     async def run(self, jobs: Sequence[BatchJob]) -> None:
-        """Work on every job until it is done or has failed, or until `stop`. Raises StorageError when the folder
-        cannot be written any more."""
+        """Work on every job until it is done or has failed, or until `stop` or a StoppingError."""
         self._last_taken = asyncio.get_running_loop().time()
         tasks: set[asyncio.Task[None]] = set()
         for job in jobs:
@@ -73,8 +76,6 @@ class BatchRun:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         await asyncio.gather(*tasks)
-        if self._stopped_by is not None:
-            raise self._stopped_by
 
     async def _place(self) -> int | None:
         """A place, or None once the run is to stop."""
@@ -103,7 +104,7 @@ class BatchRun:
             except PollError as error:
                 polls += 1
                 if polls > self._retries:
-                    self._fail(job, error)  # its id stays in the journal: the next run asks again
+                    self._give_up(job, error)  # its id stays in the journal: the next run asks again
                     return
                 wait = _back_off(polls)
             except PassingError as error:
@@ -116,12 +117,11 @@ class BatchRun:
                 else:
                     failures += 1
                     if failures > (1 if error.once and self._retries else self._retries):
-                        self._fail(job, error)
+                        self._give_up(job, error)
                         return
                     wait = max(_back_off(failures), error.retry_after or 0.0)
-            except StorageError as error:
-                self._stopped_by = error
-                self.stop()
+            except StoppingError as error:
+                self._stop_by(error)
                 return
             except ClientError as error:
                 self._fail(job, error)
@@ -168,8 +168,20 @@ class BatchRun:
         return result
 
     async def _taken(self) -> None:
+        self._was_reached = True
         self._last_taken = asyncio.get_running_loop().time()
         await self._pace.taken()
+
+    def _give_up(self, job: BatchJob, error: PassingError) -> None:
+        """Fail the job. An endpoint that was never reached would fail all of them, each after its attempts."""
+        if error.sent or self._was_reached:
+            self._fail(job, error)
+        else:
+            self._stop_by(StoppingError(str(error)))
+
+    def _stop_by(self, error: StoppingError) -> None:
+        self.outcome.stopped_by = error
+        self.stop()
 
     def _fail(self, job: BatchJob, error: ClientError) -> None:
         self.outcome.failed[job.key] = str(error)

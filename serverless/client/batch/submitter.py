@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from serverless.client.batch import submit_child
 from serverless.client.batch.journal import Journal
-from serverless.client.errors import ClientError, PassingError
+from serverless.client.errors import ClientError, PassingError, StoppingError
 
 _LINE_BYTES = 1_000_000
 
@@ -25,8 +25,8 @@ class Submitter:
         self._arguments = (base_url, str(journal_path), key_variable, str(lock))
         self._journal = journal
         self._waiting: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
-        self.unanswered = 0
-        """Submissions whose outcome nobody knows; their jobs were submitted again."""
+        self.sent_again = 0
+        """Jobs that were submitted although nobody knows what became of their last submission."""
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
@@ -54,8 +54,11 @@ class Submitter:
 
     async def submit(self, key: str, body: Mapping[str, Any]) -> str:
         """The id that the platform gives the job. Raises ClientError."""
+        if self._reader.done():
+            raise _gone()
         outcome: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[key] = outcome
+        self.sent_again += key in self._journal.state.doubtful
         try:
             self._orders.write(json.dumps({"key": key, "body": body}).encode() + b"\n")
             await self._orders.drain()
@@ -64,17 +67,14 @@ class Submitter:
         told = await outcome
         if told["event"] == "sent":
             return str(told["job"])
-        if told["event"] == "unanswered":
-            self.unanswered += 1
-        if told["passing"]:
-            raise PassingError(told["sentence"], busy=told["busy"], retry_after=told["retry_after"])
-        raise ClientError(told["sentence"])
+        if told.get("passing"):
+            raise PassingError(told["sentence"], **told["passing"])
+        raise (StoppingError if told["stopping"] else ClientError)(told["sentence"])
 
     async def _read(self) -> None:
         while line := await self._outcomes.readline():
             told = json.loads(line)
-            if told["event"] in ("sent", "refused"):
-                self._journal.heard({name: told[name] for name in ("event", "key", "job", "target") if name in told})
+            self._journal.heard({name: told[name] for name in ("event", "key", "job", "target") if name in told})
             if (outcome := self._waiting.pop(told["key"], None)) is not None and not outcome.done():
                 outcome.set_result(told)
         for outcome in self._waiting.values():
@@ -82,5 +82,5 @@ class Submitter:
                 outcome.set_exception(_gone())
 
 
-def _gone() -> ClientError:
-    return ClientError("The process that submits the jobs has ended.")
+def _gone() -> StoppingError:
+    return StoppingError("The process that submits the jobs has ended; run the same command again.")

@@ -3,55 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from tests.helpers.paths import ROOT
+from tests.helpers.batches import batch, finished, manifest
 from tests.helpers.patience import PATIENCE, wait_until
 from tests.helpers.queue_endpoint import Answer, Gate, Job, QueueEndpoint, audio_of
-
-
-def manifest(folder: Path, count: int) -> tuple[Path, dict[str, str]]:
-    """A manifest, and the text of each file that it asks for."""
-    texts = {f"line-{number}.wav": f"This is line {number}." for number in range(count)}
-    file = folder / "manifest.jsonl"
-    lines = [json.dumps({"input": {"script": text}, "id": name.removesuffix(".wav")}) for name, text in texts.items()]
-    file.write_text("\n".join(lines) + "\n")
-    return file, texts
-
-
-@contextmanager
-def batch(api: str, source: Path, output: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
-    """A batch in a process of its own, which is killed with the block if it still runs."""
-    command = ["-m", "serverless.client", "batch", str(source), "-o", str(output), "--endpoint", "e1", "--api", api]
-    process = subprocess.Popen(
-        [sys.executable, *command, *more],
-        cwd=ROOT,
-        env={**os.environ, "RUNPOD_API_KEY": "rp_secret"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=PATIENCE)
-    return process.returncode, out, err
 
 
 def tear(journal: Path) -> None:
