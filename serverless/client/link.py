@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from serverless.client.errors import ClientError, PassingError, printable
+from serverless.client.errors import ClientError, PassingError, StoppingError, printable
 from serverless.network.bounded_connector import BoundedConnector
 
+RUNPOD_KEY = "RUNPOD_API_KEY"
+OWN_KEY = "HIGGS_AUDIO_API_KEY"
+"""The variables with the keys."""
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 120.0  # for a whole answer
 LINE_SECONDS = 600.0  # for each line of a stream
@@ -30,11 +35,15 @@ WAIT_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)  # between them
 MAX_RETRY_AFTER_SECONDS = 30.0
 _TRY_AGAIN = {429, 502, 503, 504}
 _NO_ROOM = {429, 503}
+_KEY = f"The key comes from {RUNPOD_KEY} for RunPod, from {OWN_KEY} for a server of your own."
+_PLACE = "Is the address, or the id of the endpoint, right?"
+_REMEDIES = {401: _KEY, 403: _KEY, 404: _PLACE, 405: _PLACE}  # for what no other job would get past
 _MAY_PASS = {408, 425}  # and every status from 500 on
 _CHUNK_BYTES = 2**16
 
 Json = dict[str, Any]
 _BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)  # TimeoutError is an OSError
+_NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 @dataclass(frozen=True)
@@ -73,11 +82,14 @@ class Answer:
 
     @property
     def failure(self) -> ClientError:
-        """An answer that is an error, as an exception: a PassingError where another attempt may succeed."""
+        """An answer that is an error, as an exception: a PassingError where another attempt may succeed, a
+        StoppingError where the key or the address is wrong."""
         if self.status in _NO_ROOM:
             return PassingError(self.sentence, busy=True, retry_after=self.retry_after)
         if self.status >= 500 or self.status in _MAY_PASS:
             return PassingError(self.sentence, retry_after=self.retry_after)
+        if remedy := _REMEDIES.get(self.status):
+            return StoppingError(f"{self.sentence} {remedy}")
         return ClientError(self.sentence)
 
 
@@ -142,7 +154,7 @@ class Link:
             async with asyncio.timeout(ANSWER_SECONDS), await self._request(method, url, body) as response:
                 return await self._answer(response)
         except _BROKEN as error:
-            raise _unreachable(error) from None
+            raise _unreachable(url, error) from None
 
     async def _request(self, method: str, url: str, body: Json | None) -> aiohttp.ClientResponse:
         """The answer with its headers. Raises ClientError."""
@@ -151,7 +163,7 @@ class Link:
             async with asyncio.timeout(ANSWER_SECONDS):
                 response = await self._http.request(method, url, json=body, allow_redirects=False)
         except (*_BROKEN, ValueError) as error:  # ValueError: an address or a header that cannot be sent
-            raise _unreachable(error) from None
+            raise _unreachable(url, error) from None
         if 300 <= response.status < 400:
             response.close()
             raise ClientError("The endpoint's address leads to another one by a redirect; give that one.")
@@ -212,8 +224,21 @@ class _Unreachable(PassingError):
     """No answer came; another attempt may get one."""
 
 
-def _unreachable(error: Exception) -> _Unreachable:
-    return _Unreachable(f"The endpoint cannot be reached ({type(error).__name__}).")
+def _unreachable(url: str, error: Exception) -> _Unreachable:
+    parts = urlsplit(url)
+    said = f"{parts.scheme}://{parts.netloc} cannot be reached: {_reason(error)}; is the address right, and is it up?"
+    return _Unreachable(said, sent=not isinstance(error, _NO_CONNECTION))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name is not known"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "its certificate or its TLS is not accepted"
+    if isinstance(error, TimeoutError):
+        return "it does not answer in time"
+    number = getattr(error, "errno", None)
+    return os.strerror(number).lower() if isinstance(number, int) else "it does not answer as HTTP does"
 
 
 def parsed(text: bytes) -> Any:

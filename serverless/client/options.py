@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from serverless.client.errors import ClientError
+from serverless.client.errors import ClientError, printable
+from serverless.client.link import OWN_KEY, RUNPOD_KEY
 from serverless.client.transports import HttpTransport, QueueTransport, StreamTransport
 
 RUNPOD_QUEUE_URL = "https://api.runpod.ai/v2"
-RUNPOD_KEY = "RUNPOD_API_KEY"
-OWN_KEY = "HIGGS_AUDIO_API_KEY"
 _RUNPOD_DOMAIN = ".runpod.ai"
 SUFFIXES = {
     ".wav": "wav",
@@ -153,7 +152,8 @@ def _host_of(address: str, option: str) -> str:
         usable = False
     if usable and parts.hostname:
         return parts.hostname
-    raise ClientError(f"{option} is not an http or https address of a server.")
+    said = "is" if "@" in address else f"is {printable(address)!r},"  # with a user, perhaps a password too
+    raise ClientError(f"{option} {said} no http or https address of a server; give one such as http://localhost:8000.")
 
 
 def _json_or_text(text: str) -> Any:

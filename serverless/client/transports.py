@@ -190,13 +190,14 @@ async def _asked(link: Link, url: str) -> Json:
     """What the platform says of a job that was submitted. Raises ClientError."""
     try:
         answer = await link.get(url)
-        if answer.status == _NOT_FOUND:
-            raise JobGoneError(answer.sentence)
-        return good(answer).json()
-    except JobGoneError:
-        raise
-    except PassingError as error:
-        raise PollError(str(error), retry_after=error.retry_after) from None
+        if answer.ok:
+            return answer.json()
+    except ClientError as error:  # of the way there, not of the job
+        raise PollError(str(error), sent=not isinstance(error, PassingError) or error.sent) from None
+    if answer.status == _NOT_FOUND:
+        raise JobGoneError(answer.sentence)
+    refusal = answer.failure
+    raise PollError(str(refusal), retry_after=refusal.retry_after) if isinstance(refusal, PassingError) else refusal
 
 
 def _state(answer: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ from higgs_core.errors import RequestError
 from serverless.client.batch.book import MAX_CHAPTERS, PART_CHARACTERS, chapters_of
 from serverless.client.batch.doors import Door, HttpDoor, QueueDoor
 from serverless.client.batch.folder import BatchFolder
-from serverless.client.batch.manifest import BatchJob, batch_job, read_manifest, text_of
+from serverless.client.batch.manifest import TEXT_FIELDS, BatchJob, batch_job, read_manifest, text_of
 from serverless.client.batch.names import slug
 from serverless.client.batch.pace import MOST, Pace
 from serverless.client.batch.playlist import JOINED, check_join, join, playlist
@@ -45,7 +45,7 @@ from serverless.client.batch.progress import Progress
 from serverless.client.batch.report import report_lines, report_of
 from serverless.client.batch.run import BatchRun
 from serverless.client.batch.submitter import Submitter
-from serverless.client.errors import ClientError, say
+from serverless.client.errors import ClientError, printable, say
 from serverless.client.items import number
 from serverless.client.options import (
     FORMATS,
@@ -155,13 +155,15 @@ def _book(options: argparse.Namespace) -> list[BatchJob]:
     """A job for each chapter, or for each part of a long one. Raises ClientError."""
     options.is_book = True
     fields = speech_fields(options)
+    if texts := TEXT_FIELDS & fields.keys():
+        raise ClientError(f"--set {min(texts)} is for manifests; {options.source} is a book, and has the text itself.")
     named = {"--format": options.format, "--set response_format": fields.get("response_format")}
     wanted = agreed_format(None, named)
     if wanted is not None and wanted not in FORMATS:
         raise ClientError(f"response_format is not one of {', '.join(FORMATS)}.")
     fields["response_format"] = wanted or _BOOK_FORMAT
     if options.join is not None:
-        check_join(options.join, fields["response_format"])
+        check_join(options.join, fields["response_format"], options.output)
     chapters = chapters_of(text_of(options.source), options.part_characters)
     if not chapters:
         raise ClientError(f"{options.source} has no text.")
@@ -172,9 +174,9 @@ def _book(options: argparse.Namespace) -> list[BatchJob]:
     except RequestError as error:
         raise ClientError(error.message) from None
     for warning in warnings:
-        _tell(warning)
+        _tell(f"warning: {warning}")
     if not {"voice", "references", "reference_audio_urls", "speakers"} & fields.keys():
-        _tell("No voice is chosen, so each chapter may have another one; --voice or --reference keeps it.")
+        _tell("warning: No voice is chosen, so each chapter may have another one; --voice or --reference keeps it.")
     suffix = next(suffix for suffix, name in SUFFIXES.items() if name == fields["response_format"])
     digits = max(2, len(str(len(chapters))))
     jobs = []
@@ -216,9 +218,9 @@ def _refuse_other_target(target: str, folder: BatchFolder, jobs: Sequence[BatchJ
     submitted = folder.journal.state.submitted
     elsewhere = [job for job in jobs if job.key in submitted and submitted[job.key].get("target") != target]
     if elsewhere:
+        other = printable(submitted[elsewhere[0].key].get("target"))
         raise ClientError(
-            f"{len(elsewhere)} jobs of {folder.path} are under way at another endpoint; "
-            "go on with that one, or use another folder."
+            f"{folder.path} has jobs under way at {other} ({len(elsewhere)}); go on there, or use another folder."
         )
 
 

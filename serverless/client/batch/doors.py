@@ -9,7 +9,7 @@ from typing import Protocol
 from serverless.client.batch.journal import Journal
 from serverless.client.batch.manifest import BatchJob
 from serverless.client.batch.submitter import Submitter
-from serverless.client.errors import ClientError, JobGoneError, PassingError, PollError
+from serverless.client.errors import ClientError, JobGoneError, PassingError, PollError, StoppingError
 from serverless.client.link import Json, Link
 from serverless.client.transports import HttpTransport, QueueTransport
 
@@ -59,15 +59,19 @@ class QueueDoor:
         submitted = self._journal.state.submitted.get(job.key)
         if submitted is None:
             job_id = await self._submitter.submit(job.key, self._transport.body(job.body))
+            await on_taken()
         else:
             job_id = str(submitted["job"])
-        await on_taken()
         transport = self._transport if submitted is None else self._whole
+        told = submitted is None
         try:
             async with Link(transport.key) as link, aclosing(transport.follow(link, job_id)) as items:
                 async for item in items:
+                    if not told:
+                        told = True
+                        await on_taken()
                     yield item
-        except PollError:
+        except (PollError, StoppingError):
             raise  # the job goes on, and is asked about again
         except JobGoneError:
             self._journal.append("ended", job.key)

@@ -51,7 +51,7 @@ class BatchFolder:
         except Timeout:
             raise ClientError(f"Another run works in {self.path}; wait until it has ended.") from None
         except (OSError, ValueError) as error:
-            raise _cannot_be_written(self.path, error) from None
+            raise StorageError(f"{_cannot_be_written(self.path, error)} Give another folder with -o.") from None
         try:
             self._wait_for_submitter()
             self.journal = Journal(self.journal_path)

@@ -21,6 +21,9 @@ MAX_JOBS = 100_000
 MAX_PROBLEMS = 20
 """Errors of a manifest that are named."""
 
+_SCRIPT_NAMES = ("script", "prompt", "transcript", "text", "input")
+TEXT_FIELDS = {*_SCRIPT_NAMES, "dialogue", "messages"}
+"""Fields of the input that say what is spoken."""
 _DEFAULT_FORMAT = "wav"
 _WRAPPER_KEYS = {"input", "id", "file", "s3Config"}
 
@@ -79,7 +82,7 @@ def read_manifest(
         else:
             jobs.append(job)
             for warning in warnings:
-                warn(f"{file}:{number}: {warning}")
+                warn(f"{file}:{number}: warning: {warning}")
     if problems:
         more = len(problems) - MAX_PROBLEMS
         raise ClientError("\n".join(problems[:MAX_PROBLEMS] + ([f"and {more} more errors."] if more > 0 else [])))
@@ -174,7 +177,7 @@ def _from_text(title: str, body: Mapping[str, Any], suffix: str, taken: Mapping[
 
 def _title(fields: Mapping[str, Any]) -> str:
     """The first words that are spoken."""
-    for name in ("script", "prompt", "transcript", "text", "input"):
+    for name in _SCRIPT_NAMES:
         if isinstance(text := fields.get(name), str) and text.strip():
             return " ".join(text[:200].split())
     turns = fields.get("dialogue")

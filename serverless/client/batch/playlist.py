@@ -30,12 +30,14 @@ def playlist(entries: Iterable[tuple[str, str, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def check_join(target: Path, audio_format: str) -> None:
-    """Raises ClientError where chapters of this format cannot become that file."""
+def check_join(target: Path, audio_format: str, output: Path) -> None:
+    """Raises ClientError where chapters of this format cannot become that file. output: a folder that will be made."""
     if target.suffix.lower() not in JOINED:
         raise ClientError(f"--join is {target}; allowed is a name with .wav, .flac or .mp3.")
     if audio_format == "aac":
         raise ClientError("--join cannot read aac; take another --format, such as flac.")
+    if target.is_dir() or not (target.parent.is_dir() or target.parent == output):
+        raise ClientError(f"--join is {target}, where no file can be made; give a name in a folder that is there.")
 
 
 def join(files: Sequence[Path], target: Path) -> float:

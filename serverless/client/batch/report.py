@@ -61,6 +61,8 @@ def report_lines(report: dict[str, Any], folder: BatchFolder) -> list[str]:
         )
     if report["left"]:
         lines.append("The same command goes on where this run ended.")
+    elif report["failed"]:
+        lines.append("The same command tries again what failed.")
     return lines
 
 

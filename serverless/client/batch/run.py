@@ -24,6 +24,8 @@ BACK_OFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Between two attempts, each with up to half as much more, so that jobs do not come back together."""
 BUSY_SECONDS = 2.0
 """Between two attempts at a server that has no room and does not say when to come back."""
+BUSY_NOTICE_SECONDS = 10.0
+"""After which it is said that a server refuses every job."""
 BUSY_PATIENCE_SECONDS = 900.0
 """For which a server may refuse every job."""
 
@@ -54,6 +56,7 @@ class BatchRun:
         self._stopping = asyncio.Event()
         self._last_taken = 0.0
         self._was_reached = False
+        self._busy_said = False
         self.outcome = Outcome()
 
     @property
@@ -111,8 +114,7 @@ class BatchRun:
                 if error.busy:
                     wait = BUSY_SECONDS if error.retry_after is None else error.retry_after
                     await self._pace.refused(epoch, wait)
-                    if asyncio.get_running_loop().time() - self._last_taken > BUSY_PATIENCE_SECONDS:
-                        self._fail(job, error)
+                    if self._is_refused_for_long(error):
                         return
                 else:
                     failures += 1
@@ -169,8 +171,20 @@ class BatchRun:
 
     async def _taken(self) -> None:
         self._was_reached = True
+        self._busy_said = False
         self._last_taken = asyncio.get_running_loop().time()
         await self._pace.taken()
+
+    def _is_refused_for_long(self, error: PassingError) -> bool:
+        """Whether the endpoint has taken no job for so long that the run ends. Before that it is said once."""
+        seconds = asyncio.get_running_loop().time() - self._last_taken
+        if seconds > BUSY_PATIENCE_SECONDS:
+            self._stop_by(StoppingError(f"The endpoint has taken no job for {seconds / 60:.0f} minutes: {error}"))
+            return True
+        if seconds > BUSY_NOTICE_SECONDS and not self._busy_said:
+            self._busy_said = True
+            self._progress.say(f"The endpoint takes no job now, and is asked again and again: {error}")
+        return False
 
     def _give_up(self, job: BatchJob, error: PassingError) -> None:
         """Fail the job. An endpoint that was never reached would fail all of them, each after its attempts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def test_the_http_server_speaks_a_batch_and_a_changed_line_alone_is_done_anew(
     told = capsys.readouterr()
     assert "3 of 4 jobs done, 1 failed" in told.out
     assert f"FAILED {source}:4 (bad.flac): " in told.out
+    assert told.out.endswith("The same command tries again what failed.\n")
     assert "nobody" in told.out
     assert all(soundfile.info(output / f"n{n}.wav").samplerate == 24_000 for n in range(3))
     before = {path.name: path.stat().st_mtime_ns for path in output.glob("*.wav")}
@@ -128,6 +130,78 @@ def test_a_job_that_the_platform_has_forgotten_is_submitted_again(tmp_path: Path
     assert endpoint.submissions["One."] == 2
 
 
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        ((401, {}), "status 401. The key comes from RUNPOD_API_KEY for RunPod"),
+        ((403, {"error": "No access."}), "No access. The key comes from RUNPOD_API_KEY for RunPod"),
+        ((404, {"error": "endpoint not found"}), "Is the address, or the id of the endpoint, right?"),
+    ],
+)
+def test_what_no_job_would_get_past_ends_the_run_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], refusal: tuple[int, dict[str, Any]], words: str
+) -> None:
+    endpoint = QueueEndpoint()
+    endpoint.on_run = lambda number: refusal
+    source = written(tmp_path, *(f"Text {n}." for n in range(30)))
+    status, report = at_queue(endpoint, source)
+    told = capsys.readouterr()
+    assert (status, report["failed"], report["left"]) == (1, 0, 30)
+    assert told.err.count(words) == 1
+    assert "The same command goes on where this run ended." in told.out
+    assert endpoint.asked["run"] <= 3
+
+
+def test_a_key_that_is_refused_while_a_job_runs_loses_no_job(tmp_path: Path) -> None:
+    endpoint = QueueEndpoint()
+    endpoint.on_status = lambda job: (401, {})
+    source = written(tmp_path, "One.", "Two.")
+    with endpoint.running() as api:
+        command = ["batch", str(source), "-o", str(tmp_path / "out"), "--endpoint", "e1", "--api", api]
+        assert client.main(command) == 1
+        endpoint.on_status = lambda job: None
+        assert client.main(command) == 0
+    assert set(endpoint.submissions.values()) == {1}
+
+
+def test_an_endpoint_that_nobody_reaches_ends_the_run_and_nothing_counts_as_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = written(tmp_path, *(f"Text {n}." for n in range(30))), tmp_path / "out"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    for where in (["--endpoint", "e1", "--api", nobody], ["--url", nobody]):
+        assert client.main(["batch", str(source), "-o", str(output), *where, "--retries", "1"]) == 1
+        told = capsys.readouterr()
+        assert f"{nobody} cannot be reached: connection refused; is the address right" in told.err
+        assert "0 of 30 jobs done, 0 failed, 30 left" in told.out
+    status, report = at_queue(QueueEndpoint(), source)
+    assert (status, report["sent_again"]) == (0, 0)
+
+
+def test_a_submission_without_an_answer_is_counted_when_it_is_sent_again(tmp_path: Path) -> None:
+    endpoint = QueueEndpoint()
+    endpoint.on_run = lambda number: (504, {}) if number in (1, 2) else None
+    status, report = at_queue(endpoint, written(tmp_path, "One."))
+    assert (status, report["done"], report["sent_again"]) == (0, 1, 2)
+
+
+def test_an_endpoint_without_room_is_told_and_after_a_long_time_the_rest_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = QueueEndpoint()
+    endpoint.on_run = lambda number: (429, {"error": "Too many.", "retry_after": 0}) if number < 5 else None
+    source = written(tmp_path, *(f"Text {n}." for n in range(6)))
+    monkeypatch.setattr(batch_run, "BUSY_NOTICE_SECONDS", -1.0)
+    assert at_queue(endpoint, source)[0] == 0
+    assert capsys.readouterr().err.count("takes no job now, and is asked again and again: Too many.") == 1
+    endpoint.on_run = lambda number: (429, {"error": "Too many."})
+    monkeypatch.setattr(batch_run, "BUSY_PATIENCE_SECONDS", -1.0)
+    status, report = at_queue(endpoint, written(tmp_path, *(f"New {n}." for n in range(30))))
+    assert (status, report["failed"], report["left"]) == (1, 0, 30)
+    assert "has taken no job for" in capsys.readouterr().err
+
+
 def test_jobs_in_flight_never_exceed_what_was_asked_for(tmp_path: Path) -> None:
     endpoint = QueueEndpoint(polls=3)
     most = []
@@ -140,11 +214,15 @@ def test_nothing_is_sent_when_the_manifest_or_the_options_are_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     endpoint = QueueEndpoint()
+    book = tmp_path / "book.txt"
+    book.write_text("A text.\n")
     with endpoint.running() as api:
         for source, options, words in (
             (written(tmp_path, "Good.", {"script": "x", "top_p": 7}, name="bad.jsonl"), (), ":2:17: top_p is 7"),
             (written(tmp_path, "Good."), ("--join", "b.wav"), "--join is for books"),
             (tmp_path / "missing.jsonl", (), "cannot be read"),
+            (book, ("--set", "text=x"), "--set text is for manifests"),
+            (book, ("--join", f"{tmp_path}/missing/b.mp3"), "--join is "),
         ):
             where = ["--endpoint", "e1", "--api", api]
             assert client.main(["batch", str(source), "-o", str(tmp_path / "out"), *where, *options]) == 2
@@ -163,7 +241,7 @@ def test_a_folder_with_jobs_at_another_endpoint_is_left_alone(
         where = ["-o", str(output), "--api", api, "--retries", "0", "--endpoint"]
         assert client.main(["batch", str(source), *where, "e1"]) == 1
         assert client.main(["batch", str(source), *where, "e2"]) == 1
-        assert "1 jobs of" in capsys.readouterr().err
+        assert f"jobs under way at {api}/e1 (1); go on there" in capsys.readouterr().err
         endpoint.on_status = lambda job: None
         assert client.main(["batch", str(source), *where, "e1"]) == 0
     assert endpoint.submissions["One."] == 1

@@ -146,7 +146,18 @@ def test_what_cannot_be_joined_leaves_no_file_and_one_sentence(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
     for target, audio_format in (("book.ogg", "mp3"), ("book.mp3", "aac")):
         with pytest.raises(ClientError, match="--join"):
-            check_join(Path(target), audio_format)
+            check_join(tmp_path / target, audio_format, tmp_path)
+
+
+def test_a_joined_file_goes_to_a_folder_that_is_there_or_will_be(tmp_path: Path) -> None:
+    """It is made at the very end, when it would be late to say that it cannot be."""
+    output = tmp_path / "book"
+    check_join(tmp_path / "book.mp3", "mp3", output)
+    check_join(output / "book.mp3", "mp3", output)
+    (tmp_path / "folder.mp3").mkdir()
+    for target in (tmp_path / "missing/book.mp3", tmp_path / "folder.mp3"):
+        with pytest.raises(ClientError, match=r"--join is .*; give a name in a folder that is there"):
+            check_join(target, "mp3", output)
 
 
 def test_the_list_for_players_has_titles_and_seconds() -> None:

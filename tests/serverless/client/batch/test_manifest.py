@@ -96,7 +96,7 @@ def test_a_misspelt_field_is_a_warning_with_its_line(tmp_path: Path) -> None:
     file.write_text('"A."\n{"script": "B.", "temprature": 1}\n')
     warnings: list[str] = []
     read_manifest(file, {}, None, warnings.append)
-    assert warnings == [f"{file}:2: Unknown field 'temprature' was ignored; did you mean 'temperature'?"]
+    assert warnings == [f"{file}:2: warning: Unknown field 'temprature' was ignored; did you mean 'temperature'?"]
 
 
 @pytest.mark.parametrize("lines", [(), ("",), ("", "  ")])
