@@ -36,6 +36,7 @@ SLOW = (
     "higgs_core/test_quantized_engine.py",
     "serverless/client/batch/test_full_disk.py",
     "serverless/client/batch/test_interrupted_batch.py",
+    "serverless/client/test_ctrl_c.py",
     "serverless/config/test_startup.py",
     "serverless/http",
     "serverless/queue/test_lifecycle.py",
