@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from serverless.config.command_line import help_as_written
 from serverless.config.interrupts import INTERRUPTED
 from serverless.config.native_memory import FreedMemory
 from serverless.config.startup import (
@@ -72,12 +73,7 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        prog="python -m serverless.http_server",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_EPILOG,
-    )
+    return help_as_written("serverless.http_server", __doc__, _EPILOG)
 
 
 def serve(settings: Settings) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from higgs_core.errors import HiggsError, RequestError, SettingsError
+from serverless.config.command_line import help_as_written
 from serverless.config.interrupts import INTERRUPTED, Interrupts
 from serverless.config.startup import WRONG_SETTING, end_process, start_up
 from serverless.local.assets import allow, loopback_open, served
@@ -148,12 +149,7 @@ def _say(line: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m serverless.local_run",
-        description=__doc__,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = help_as_written("serverless.local_run", __doc__, _EPILOG)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help='a JSON file with {"input": {...}}')
     parser.add_argument(
         "--output",

@@ -35,6 +35,7 @@ from serverless.client.options import SUFFIXES, add_place, add_speech, agreed_fo
 from serverless.client.output import AudioFile
 from serverless.client.terminal import ProgressLine, summary
 from serverless.client.transports import Transport
+from serverless.config.command_line import help_as_written
 from serverless.config.interrupts import INTERRUPTED, Interrupts
 
 BATCH = "batch"
@@ -147,12 +148,7 @@ def _standard_input() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m serverless.client",
-        description=__doc__,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = help_as_written("serverless.client", __doc__, _EPILOG)
     parser.add_argument("script", nargs="?", help="the text to speak; - reads standard input")
     parser.add_argument("--job", type=Path, metavar="FILE", help="a JSON file with {'input': ...} to start from")
     parser.add_argument(

@@ -58,6 +58,7 @@ from serverless.client.options import (
     speech_fields,
 )
 from serverless.client.transports import HttpTransport
+from serverless.config.command_line import help_as_written
 from serverless.config.interrupts import INTERRUPTED, Interrupts
 from serverless.payload.precheck import check_input
 
@@ -243,12 +244,7 @@ def _retries(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m serverless.client batch",
-        description=__doc__,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = help_as_written("serverless.client batch", __doc__, _EPILOG)
     parser.add_argument(
         "source", type=Path, metavar="FILE", help="a manifest (.jsonl, .ndjson, .json), or a book as plain text"
     )
