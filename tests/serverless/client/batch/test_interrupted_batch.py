@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import threading
 from pathlib import Path
 
@@ -88,26 +89,36 @@ def test_a_second_run_in_the_folder_is_refused_while_the_first_works(tmp_path: P
         assert finished(first)[0] == 0
 
 
-def test_ctrl_c_says_what_it_waits_for_and_the_rest_is_left_for_the_next_run(tmp_path: Path) -> None:
-    source, texts = manifest(tmp_path, 6)
-    endpoint, begun = QueueEndpoint(), threading.Event()
-    hold = [True]
+def running_until_released(endpoint: QueueEndpoint) -> tuple[threading.Event, threading.Event]:
+    """Let jobs run on: an event for the first question about one, and one that lets them end."""
+    asked, released = threading.Event(), threading.Event()
 
     def status(job: Job) -> Answer | None:
-        begun.set()
-        return (200, {"status": "IN_PROGRESS"}) if hold else None
+        asked.set()
+        return None if released.is_set() else (200, {"status": "IN_PROGRESS"})
 
     endpoint.on_status = status
+    return asked, released
+
+
+def interrupted(process: subprocess.Popen[str], asked: threading.Event) -> str:
+    """The line that a batch says at Ctrl-C, once it has asked about a job."""
+    assert asked.wait(PATIENCE)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    return process.stderr.readline()
+
+
+def test_ctrl_c_says_what_it_waits_for_and_the_rest_is_left_for_the_next_run(tmp_path: Path) -> None:
+    source, texts = manifest(tmp_path, 6)
+    endpoint = QueueEndpoint()
+    asked, released = running_until_released(endpoint)
     with endpoint.running() as api:
         with batch(api, source, tmp_path / "out", "--jobs", "2") as process:
-            assert begun.wait(PATIENCE)
             wait_until(lambda: len(endpoint.jobs) == 2)
-            process.send_signal(signal.SIGINT)
-            assert process.stderr is not None
-            said = process.stderr.readline()
-            hold.clear()
+            assert interrupted(process, asked).startswith("No more jobs are begun; waiting for 2 in flight.")
+            released.set()
             code, out, _ = finished(process)
-        assert said.startswith("No more jobs are begun; waiting for 2 in flight.")
         assert code == 130
         assert "2 of 6 jobs done, 0 failed, 4 left" in out
         with batch(api, source, tmp_path / "out") as process:
@@ -117,23 +128,14 @@ def test_ctrl_c_says_what_it_waits_for_and_the_rest_is_left_for_the_next_run(tmp
 
 def test_a_second_ctrl_c_ends_at_once_and_the_next_run_goes_on(tmp_path: Path) -> None:
     source, texts = manifest(tmp_path, 3)
-    endpoint, begun = QueueEndpoint(), threading.Event()
-    hold = [True]
-
-    def status(job: Job) -> Answer | None:
-        begun.set()
-        return (200, {"status": "IN_PROGRESS"}) if hold else None
-
-    endpoint.on_status = status
+    endpoint = QueueEndpoint()
+    asked, released = running_until_released(endpoint)
     with endpoint.running() as api:
         with batch(api, source, tmp_path / "out") as process:
-            assert begun.wait(PATIENCE)
-            process.send_signal(signal.SIGINT)
-            assert process.stderr is not None
-            assert "second Ctrl-C" in process.stderr.readline()
+            assert "second Ctrl-C" in interrupted(process, asked)
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE) == 130
-        hold.clear()
+        released.set()
         with batch(api, source, tmp_path / "out") as process:
             assert finished(process)[0] == 0
     assert dict(endpoint.submissions) == dict.fromkeys(texts.values(), 1)
