@@ -40,7 +40,7 @@ from serverless.config.interrupts import INTERRUPTED, Interrupts
 
 BATCH = "batch"
 _EPILOG = """\
-exit status: 0 the audio is saved, 1 the job failed, 2 wrong arguments, 130 interrupted with Ctrl-C
+exit status: 0 the audio is saved, 1 the job failed, 2 wrong arguments, nothing was sent, 130 interrupted with Ctrl-C
 """
 
 
@@ -49,22 +49,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == [BATCH]:
         return batch.main(words[1:])
-    options = _parser().parse_args(words)
+    try:
+        return _run(_parser().parse_args(words))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        say(sys.stderr, "Cancelled.")
+        return INTERRUPTED
+
+
+def _run(options: argparse.Namespace) -> int:
+    """The exit status. Raises KeyboardInterrupt or CancelledError after a Ctrl-C."""
     try:
         job, warnings = prepared(options)
         output = output_of(options, job)
         transport = open_transport(options, os.environ)
-        for warning in warnings:
-            say(sys.stderr, f"warning: {warning}")
+    except ClientError as error:
+        say(sys.stderr, str(error))
+        return batch.WRONG_USE
+    for warning in warnings:
+        say(sys.stderr, f"warning: {warning}")
+    try:
         result, path = _receive_unless_interrupted(transport, job, output)
     except ClientError as error:
         say(sys.stderr, str(error))
-        return 1
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        say(sys.stderr, "Cancelled.")
-        return INTERRUPTED
+        return batch.FAILED
     say(sys.stdout, summary(result, path, said=warnings))
-    return 0
+    return batch.DONE
 
 
 def _receive_unless_interrupted(transport: Transport, job: Mapping[str, Any], output: Path) -> tuple[Json, Path]:

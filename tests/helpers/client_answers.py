@@ -35,10 +35,10 @@ def answered(tmp_path: Path, capsys: pytest.CaptureFixture[str], script: Callabl
     return one_sentence(status, capsys)
 
 
-def one_sentence(status: int, capsys: pytest.CaptureFixture[str]) -> str:
+def one_sentence(status: int, capsys: pytest.CaptureFixture[str], expected: int = 1) -> str:
     """What the client says when it fails: a line on stderr, nothing else."""
     captured = capsys.readouterr()
-    assert status == 1
+    assert status == expected
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert captured.err.rstrip("\n").isprintable()

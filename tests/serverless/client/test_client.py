@@ -111,7 +111,7 @@ def test_a_server_that_is_still_loading_is_asked_again(tmp_path: Path) -> None:
 def test_a_refused_job_says_why_and_leaves_nothing(
     server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("--url", server.url, "Hello.", "-o", tmp_path / "x.wav", "--set", "temperature=50") == 1
+    assert run("--url", server.url, "Hello.", "-o", tmp_path / "x.wav", "--set", "temperature=50") == 2
     assert "temperature" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -247,7 +247,7 @@ def test_without_a_key_the_queue_is_not_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("RUNPOD_API_KEY")
-    assert run("--endpoint", "e1", "Hello.") == 1
+    assert run("--endpoint", "e1", "Hello.") == 2
     assert "RUNPOD_API_KEY" in capsys.readouterr().err
 
 
@@ -288,7 +288,7 @@ def test_the_suffix_decides_the_format(options: tuple[str, ...], wanted: str | N
 def test_a_suffix_that_says_something_else_is_one_sentence(
     capsys: pytest.CaptureFixture[str], options: tuple[str, ...], words: str
 ) -> None:
-    assert run("--url", "http://127.0.0.1:9", "Hi", *options) == 1
+    assert run("--url", "http://127.0.0.1:9", "Hi", *options) == 2
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
@@ -318,7 +318,7 @@ def test_what_is_wrong_in_a_job_file_is_named_with_its_place_before_anything_is_
     job = tmp_path / "job.json"
     job.write_text(text, errors="surrogateescape")
     with QueueApi().running() as base:
-        assert run("--url", base, "--job", job) == 1
+        assert run("--url", base, "--job", job) == 2
     assert words in capsys.readouterr().err
 
 

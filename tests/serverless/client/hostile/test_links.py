@@ -65,4 +65,4 @@ def test_a_link_beside_streamed_audio_adds_nothing_to_the_file(tmp_path: Path) -
     "address", ["", "localhost", "ftp://a", "http://", "http://[::1", "http://a:b", "http://u:p@a", "http://a:99999"]
 )
 def test_an_address_that_is_none_is_one_sentence(capsys: pytest.CaptureFixture[str], address: str) -> None:
-    assert "--url" in one_sentence(client.main(["--url", address, "Hello."]), capsys)
+    assert "--url" in one_sentence(client.main(["--url", address, "Hello."]), capsys, expected=2)
