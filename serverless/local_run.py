@@ -74,10 +74,14 @@ def _run(jobs: Sequence[LocalJob], output: Path, settings: Settings, *, keep_goi
         rest = "; --keep-going runs the others" if wrong < len(jobs) else ""
         sys.stderr.write(f"{wrong} of {len(jobs)} files are wrong, nothing was run{rest}.\n")
         return WRONG_USE
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.stderr.write(f"{_cannot_be_written(output, error)} Give another folder with --output.\n")
+        return WRONG_USE
     with Interrupts(_end_while_loading):
         service.load()
     with closing(service):
-        output.mkdir(parents=True, exist_ok=True)
         done, interrupted = asyncio.run(_run_unless_interrupted(service, jobs, output))
     if service.built_in is not None:
         _say(f"{service.built_in.notice} MODEL=<hub id or folder> loads another.")
@@ -140,7 +144,14 @@ async def _run_one(service: SpeechService, job: LocalJob, output: Path) -> str:
         response = await service.run(
             job.content["input"], job_id=job.name, s3_config=job.content.get("s3Config"), on_progress=bar
         )
-    return summary(response, save(response, job.name, output))
+    try:
+        return summary(response, save(response, job.name, output))
+    except OSError as error:
+        raise HiggsError(_cannot_be_written(output, error)) from None
+
+
+def _cannot_be_written(output: Path, error: OSError) -> str:
+    return f"{output} cannot be written: {error.strerror or type(error).__name__}."
 
 
 def _say(line: str) -> None:

@@ -281,6 +281,26 @@ def test_a_job_file_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFi
     assert Path(file).read_bytes() == before
 
 
+def test_an_output_folder_that_cannot_be_made_is_said_before_the_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIGGS_AUDIO_MODEL_ID", str(tmp_path / "no model"))
+    file = write(tmp_path, "job", {"input": {"script": "Hi."}})
+    assert local_run.main(["--output", file, file]) == 2
+    assert capsys.readouterr().err == f"{file} cannot be written: File exists. Give another folder with --output.\n"
+
+
+def test_a_result_that_cannot_be_written_fails_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = {"input": {"script": "Hello.", "seed": 4, "max_new_tokens": 40}}
+    files = [write(tmp_path, name, job) for name in ("first", "second")]
+    (tmp_path / "out/first.json").mkdir(parents=True)
+    assert local_run.main(["--output", str(tmp_path / "out"), *files]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert f"FAILED: {tmp_path / 'out'} cannot be written: Is a directory." in lines[0]
+    assert "1 of 2 jobs done" in lines[-1]
+    assert (tmp_path / "out/second.wav").is_file()
+
+
 def test_a_file_nested_too_deep_fails_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "assets").mkdir()
     deep = tmp_path / "deep.json"
