@@ -33,23 +33,19 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from higgs_core.errors import RequestError
-from serverless.client.batch.book import MAX_CHAPTERS, PART_CHARACTERS, chapters_of
+from serverless.client.batch.book import PART_CHARACTERS
+from serverless.client.batch.book_jobs import book_jobs, finish_book
 from serverless.client.batch.doors import Door, HttpDoor, QueueDoor
 from serverless.client.batch.folder import BatchFolder
-from serverless.client.batch.manifest import TEXT_FIELDS, BatchJob, batch_job, read_manifest, text_of
-from serverless.client.batch.names import slug
+from serverless.client.batch.manifest import BatchJob, read_manifest
 from serverless.client.batch.pace import MOST, Pace
-from serverless.client.batch.playlist import JOINED, check_join, join, playlist
+from serverless.client.batch.playlist import JOINED
 from serverless.client.batch.progress import Progress
 from serverless.client.batch.report import report_lines, report_of
 from serverless.client.batch.run import BatchRun
 from serverless.client.batch.submitter import Submitter
 from serverless.client.errors import ClientError, printable, say
-from serverless.client.items import number
 from serverless.client.options import (
-    FORMATS,
-    SUFFIXES,
     add_place,
     add_speech,
     agreed_format,
@@ -60,11 +56,9 @@ from serverless.client.options import (
 from serverless.client.transports import HttpTransport
 from serverless.config.command_line import help_as_written
 from serverless.config.interrupts import INTERRUPTED, Interrupts
-from serverless.payload.precheck import check_input
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
 _MANIFEST_SUFFIXES = (".jsonl", ".ndjson", ".json")
-_BOOK_FORMAT = "mp3"  # a chapter of half an hour fits an inline result
 _EPILOG = """\
 results: DIR/NAME.wav and so on; DIR/report.json says what became of each job; DIR/.batch belongs to the batch
 exit status: 0 every job is done, 1 some failed, 2 wrong arguments or manifest, nothing was sent, 130 interrupted
@@ -76,7 +70,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         transport = open_transport(options, os.environ)
-        jobs = _book(options) if options.source.suffix.lower() not in _MANIFEST_SUFFIXES else _manifest(options)
+        options.is_book = options.source.suffix.lower() not in _MANIFEST_SUFFIXES
+        jobs = book_jobs(options, _tell) if options.is_book else _manifest(options)
     except ClientError as error:
         say(sys.stderr, str(error))
         return WRONG_USE
@@ -138,80 +133,17 @@ async def _run(options: argparse.Namespace, transport: Any, folder: BatchFolder,
     if interrupts.seen and report["left"]:
         return INTERRUPTED
     if options.is_book:
-        _finish_book(options, folder, jobs, complete=report["done"] == len(jobs))
+        finish_book(options, folder, jobs, complete=report["done"] == len(jobs))
     return DONE if report["done"] == len(jobs) else FAILED
 
 
 def _manifest(options: argparse.Namespace) -> list[BatchJob]:
     """Raises ClientError."""
-    options.is_book = False
     if options.join is not None:
         raise ClientError("--join is for books; a manifest's results have no order to be heard in.")
     fields = speech_fields(options)
     wanted = agreed_format(None, {"--format": options.format, "--set response_format": fields.get("response_format")})
     return read_manifest(options.source, fields, wanted, _tell)
-
-
-def _book(options: argparse.Namespace) -> list[BatchJob]:
-    """A job for each chapter, or for each part of a long one. Raises ClientError."""
-    options.is_book = True
-    fields = speech_fields(options)
-    if texts := TEXT_FIELDS & fields.keys():
-        raise ClientError(f"--set {min(texts)} is for manifests; {options.source} is a book, and has the text itself.")
-    named = {"--format": options.format, "--set response_format": fields.get("response_format")}
-    wanted = agreed_format(None, named)
-    if wanted is not None and wanted not in FORMATS:
-        raise ClientError(f"response_format is not one of {', '.join(FORMATS)}.")
-    fields["response_format"] = wanted or _BOOK_FORMAT
-    if options.join is not None:
-        check_join(options.join, fields["response_format"], options.output)
-    chapters = chapters_of(text_of(options.source), options.part_characters)
-    if not chapters:
-        raise ClientError(f"{options.source} has no text.")
-    if len(chapters) > MAX_CHAPTERS:
-        raise ClientError(f"{options.source} has {len(chapters)} chapters; allowed is at most {MAX_CHAPTERS}.")
-    try:
-        warnings = check_input({**fields, "script": "x"})
-    except RequestError as error:
-        raise ClientError(error.message) from None
-    for warning in warnings:
-        _tell(f"warning: {warning}")
-    if not {"voice", "references", "reference_audio_urls", "speakers"} & fields.keys():
-        _tell("warning: No voice is chosen, so each chapter may have another one; --voice or --reference keeps it.")
-    suffix = next(suffix for suffix, name in SUFFIXES.items() if name == fields["response_format"])
-    digits = max(2, len(str(len(chapters))))
-    jobs = []
-    for index, chapter in enumerate(chapters, 1):
-        for part, text in enumerate(chapter.parts, 1):
-            stem = "-".join(word for word in (f"{index:0{digits}}", slug(chapter.title, 60)) if word)
-            several = len(chapter.parts) > 1
-            name = f"{stem}-part-{part}{suffix}" if several else f"{stem}{suffix}"
-            title = chapter.title or options.source.stem
-            jobs.append(
-                batch_job(
-                    {"input": {**fields, "script": text}},
-                    name,
-                    f"{title} ({part}/{len(chapter.parts)})" if several else title,
-                    f"chapter {index}{f', part {part}' if several else ''}",
-                )
-            )
-    return jobs
-
-
-def _finish_book(options: argparse.Namespace, folder: BatchFolder, jobs: Sequence[BatchJob], *, complete: bool) -> None:
-    """The list of what is there, and the file with all of it. Raises ClientError."""
-    there = [job for job in jobs if folder.is_done(job)]
-    seconds = (number(folder.facts(job).get("duration_seconds")) or 0.0 for job in there)
-    name = f"{slug(options.source.stem) or 'book'}.m3u"
-    folder.write(name, playlist((job.file, job.title, length) for job, length in zip(there, seconds, strict=True)))
-    say(sys.stdout, f"{folder.path / name}: {len(there)} files")
-    if options.join is None:
-        return
-    if not complete:
-        say(sys.stderr, f"{options.join} was not made, as chapters are missing.")
-        return
-    length = join([folder.path / job.file for job in jobs], options.join)
-    say(sys.stdout, f"{options.join}: {length:.2f} s of audio")
 
 
 def _refuse_other_target(target: str, folder: BatchFolder, jobs: Sequence[BatchJob]) -> None:
