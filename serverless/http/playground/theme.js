@@ -1,6 +1,8 @@
 // Dark or light: the system's choice until the person makes one.
 
-const KEY = "higgs-audio-theme";
+import { kept } from "./storage/kept.js";
+
+const chosen = kept("local", "higgs-audio-theme");
 const root = document.documentElement;
 
 function isDark() {
@@ -9,11 +11,11 @@ function isDark() {
 
 /** changed(): called after a switch. */
 export function startTheme(changed) {
-  const kept = localStorage.getItem(KEY);
-  if (kept === "dark" || kept === "light") root.dataset.theme = kept;
+  const theme = chosen.get();
+  if (theme === "dark" || theme === "light") root.dataset.theme = theme;
   document.getElementById("theme-button").onclick = () => {
     root.dataset.theme = isDark() ? "light" : "dark";
-    localStorage.setItem(KEY, root.dataset.theme);
+    chosen.set(root.dataset.theme);
     changed();
   };
 }

@@ -1,10 +1,12 @@
 // The server's routes as the page uses them. Paths are relative, so that the page also works behind a prefix.
 
-const KEY = "higgs-audio-key";
+import { kept } from "../storage/kept.js";
+
+const tab = kept("session", "higgs-audio-key");
 
 export const key = {
-  get: () => sessionStorage.getItem(KEY) ?? "",
-  set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
+  get: () => tab.get() ?? "",
+  set: (value) => tab.set(value || null),
 };
 
 /** status 0: the server was not reached. */

@@ -1,4 +1,4 @@
-// The dialog for the API key. The key stays in sessionStorage, which ends with the tab.
+// The dialog for the API key. The key is kept until the tab is closed.
 
 import * as api from "./api.js";
 

@@ -1,6 +1,8 @@
 // What was being written, kept for the next visit: words and settings in localStorage, clips in IndexedDB.
 
-const KEY = "higgs-audio-draft";
+import { kept } from "./kept.js";
+
+const words = kept("local", "higgs-audio-draft");
 const SETTLE_MS = 250;
 
 /** form: has snapshot() and restore(snapshot); a snapshot's voices may hold clips with a blob each. */
@@ -25,7 +27,7 @@ export class Draft {
   async restore() {
     let snapshot;
     try {
-      snapshot = JSON.parse(localStorage.getItem(KEY));
+      snapshot = JSON.parse(words.get());
     } catch {
       return;
     }
@@ -36,7 +38,11 @@ export class Draft {
       if (voice.kind === "clip") voice.clip = clips.get(speaker);
       if (voice.kind === "clip" && !voice.clip) delete snapshot.voices[speaker];
     }
-    this.#form.restore(snapshot);
+    try {
+      this.#form.restore(snapshot);
+    } catch {
+      this.#form.restore({}); // another version of the page wrote it
+    }
   }
 
   #save() {
@@ -44,11 +50,8 @@ export class Draft {
     const snapshot = this.#form.snapshot();
     const clips = new Map();
     for (const [speaker, voice] of Object.entries(snapshot.voices)) if (voice.clip) clips.set(speaker, voice.clip);
-    try {
-      localStorage.setItem(KEY, JSON.stringify(snapshot, (name, value) => (name === "clip" ? undefined : value)));
-    } catch {
-      return; // refused or full: the draft lasts as long as the page
-    }
+    const lasts = words.set(JSON.stringify(snapshot, (name, value) => (name === "clip" ? undefined : value)));
+    if (!lasts) return; // clips without the words that they belong to would be of no use
     const put = [...clips].filter(([speaker, clip]) => this.#kept.get(speaker)?.blob !== clip.blob);
     const remove = [...this.#kept.keys()].filter((speaker) => !clips.has(speaker));
     if (!put.length && !remove.length) return;
