@@ -3,7 +3,8 @@
 const TAG = /\[(SPEAKER\d{1,2})\]/gi;
 const LINE_NAME = /(?:^|\n)[ \t]*\[(\p{Lu}[\p{L}\p{N}_ .'-]{0,39})\]/gu;
 const SOUND = /^(?:pause|laugh|laughter|cough|humming|music|sing|singing|applause|cheering)\b/i;
-const same = (one, other) => one.localeCompare(other, undefined, { sensitivity: "accent" }) === 0;
+const collator = new Intl.Collator(undefined, { sensitivity: "accent" });
+const same = (one, other) => collator.compare(one, other) === 0;
 
 /** Names of the speakers in order of appearance: SPEAKER0 anywhere, other names where they begin a line. */
 export function speakersIn(script) {

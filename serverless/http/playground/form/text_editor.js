@@ -59,7 +59,7 @@ export class TextEditor extends EventTarget {
     $("plain").hidden = mode !== "plain";
     $("turns-editor").hidden = mode !== "turns";
     for (const name of ["plain", "turns"]) $(`mode-${name}`).setAttribute("aria-pressed", String(name === mode));
-    this.#turns.paint();
+    this.#turns.fit();
   }
 
   /** At the caret; the number is selected, so that typing changes it. */

@@ -10,6 +10,11 @@ export class TurnsEditor extends EventTarget {
 
   constructor() {
     super();
+    let width = 0;
+    new ResizeObserver(([{ contentRect }]) => {
+      if (contentRect.width !== width) this.fit(); // a phone that is turned breaks its lines elsewhere
+      width = contentRect.width;
+    }).observe($("turns"));
     $("add-turn").onclick = () => this.#add(this.#rows.length);
   }
 
@@ -35,9 +40,13 @@ export class TurnsEditor extends EventTarget {
   /** Sets names, colours and what is said about each row. */
   paint() {
     const names = this.names;
-    $("speaker-names").replaceChildren(...names.map((name) => new Option(name)));
+    const known = [...$("speaker-names").options].map((option) => option.value);
+    if (known.join("\n") !== names.join("\n")) $("speaker-names").replaceChildren(...names.map((name) => new Option(name)));
     this.#rows.forEach((row, i) => {
       const name = row.name.value.trim();
+      const painted = `${i} of ${this.#rows.length} ${colourOf(names, name)} ${name}`;
+      if (painted === row.painted) return; // a long conversation is not painted anew for every letter
+      row.painted = painted;
       row.element.dataset.colour = name ? colourOf(names, name) : "none";
       row.name.setAttribute("aria-label", `Speaker of turn ${i + 1}`);
       row.text.setAttribute("aria-label", `Turn ${i + 1}${name ? `, ${name}` : ""}`);
@@ -49,9 +58,11 @@ export class TurnsEditor extends EventTarget {
       row.up.disabled = i === 0;
       row.down.disabled = i === this.#rows.length - 1;
       row.drop.disabled = this.#rows.length === 1;
-      fit(row.text);
     });
   }
+
+  /** Makes every row as tall as its words: for when the rows are shown, or are narrower. */
+  fit() { fit(this.#rows.map((row) => row.text)); }
 
   #row({ speaker, text }) {
     const element = $("turn-template").content.firstElementChild.cloneNode(true);
@@ -64,7 +75,10 @@ export class TurnsEditor extends EventTarget {
       this.#changed();
     };
     row.name.onchange = () => this.#renamed(row);
-    row.text.oninput = () => this.#changed();
+    row.text.oninput = () => {
+      fit([row.text]);
+      this.#changed();
+    };
     row.up.onclick = () => this.#move(row, -1, row.up);
     row.down.onclick = () => this.#move(row, 1, row.down);
     row.drop.onclick = () => this.#remove(row);
@@ -129,6 +143,7 @@ export class TurnsEditor extends EventTarget {
   #draw() {
     $("turns").replaceChildren(...this.#rows.map((row) => row.element));
     this.paint();
+    this.fit();
   }
 
   #changed() {
@@ -137,9 +152,10 @@ export class TurnsEditor extends EventTarget {
   }
 }
 
-/** As tall as its words. */
-function fit(area) {
-  if (!area.checkVisibility()) return;
-  area.style.height = "auto";
-  area.style.height = `${area.scrollHeight + 2}px`;
+/** As tall as their words. All are measured before any is set, so that the page is laid out once. */
+function fit(areas) {
+  if (!$("turns").checkVisibility()) return;
+  for (const area of areas) area.style.height = "auto";
+  const heights = areas.map((area) => area.scrollHeight + 2);
+  areas.forEach((area, i) => { area.style.height = `${heights[i]}px`; });
 }
