@@ -1,30 +1,32 @@
-// The text of a result, lit up as it is heard. Pieces have times; within a piece the share of characters decides.
+// The text of a result, lit up as it is heard. Pieces have times; within a piece the length of the words decides.
 
 import { colourOf, shownName, turnsOf } from "../form/script.js";
+import { ToCome } from "./to_come.js";
 
 const $ = (id) => document.getElementById(id);
-const letters = (text) => text.toLowerCase().replace(/[^\p{L}\p{N}]/gu, "");
+const INSTRUCTION = /<\|generation_instruction_start\|>.*?<\|generation_instruction_end\|>/gs;
+const SOUND = /<(SE|SE_s|SE_e)>\[?([^<>[\]]*)\]?<\/\1>/g;
+const WHEN = { SE: "", SE_s: " begins", SE_e: " ends" };
+// a word with its punctuation; writing without spaces is lit up letter by letter
+const WORD = /([\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}][^\s\p{L}\p{N}]*|(?:(?![\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}])\S)+)(\s*)/gu;
 
-/** What of the script is still to come after the pieces; "" where the pieces' words are not those of the script. */
-function remainder(script, speakers, pieces) {
-  let left = letters(pieces.flatMap((piece) => turnsOf(piece.text, speakers)).map((turn) => turn.text).join(""));
-  const plain = turnsOf(script, speakers).map((turn) => (turn.speaker ? `\n${turn.text}` : turn.text)).join("");
-  let at = 0;
-  for (; left && at < plain.length; at++) {
-    const letter = letters(plain[at]);
-    if (!letter) continue;
-    if (!left.startsWith(letter)) return "";
-    left = left.slice(letter.length);
-  }
-  while (at < plain.length && !letters(plain[at]) && !/\s/.test(plain[at])) at++;
-  return plain.slice(at).trim();
-}
+const IDEOGRAPH = /^[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]/u;
+const USUAL_PACE = 0.07; // seconds that a letter takes, until a piece of the same result tells
+
+/** How much of its piece's time a word takes: its letters and the gap behind it. */
+const shareOf = (word) => (IDEOGRAPH.test(word) ? 3 : word.length + 1);
+
+/** The model's marks for sounds in words of people. */
+const readable = (text) => text.replace(INSTRUCTION, "").replace(SOUND, (mark, kind, sound) => `[${sound}${WHEN[kind]}]`);
 
 export class SpokenText {
-  #script = "";
+  #toCome = new ToCome("");
   #speakers = [];
-  #pieces = []; // {text, start_seconds, end_seconds?}
-  #words = []; // {element, from} in order; from: seconds
+  #pieces = []; // {start_seconds, end_seconds?, words, shares}
+  #words = []; // {element, from, share} in order; from: seconds
+  #turn = null; // the paragraph that is written
+  #speaker = ""; // who has the turn; a piece may begin in the middle of it
+  #pace = USUAL_PACE; // seconds for one of the shares of a word
   #seek;
   #lit = 0;
 
@@ -38,36 +40,49 @@ export class SpokenText {
   }
 
   start(script, speakers) {
-    this.#script = script;
     this.#speakers = speakers;
-    this.#pieces = [];
-    this.#draw();
+    this.#toCome = new ToCome(script);
+    this.#clear();
+    this.#showToCome();
   }
 
   /** A piece whose sound begins to arrive. */
   piece(piece) {
     const last = this.#pieces.at(-1);
-    if (last) last.end_seconds ??= piece.start_seconds;
-    this.#pieces.push({ ...piece });
-    this.#draw();
+    if (last) {
+      this.#time(last, (last.end_seconds ??= piece.start_seconds));
+      const shares = this.#pieces.reduce((sum, each) => sum + each.shares, 0);
+      if (shares) this.#pace = last.end_seconds / shares;
+    }
+    this.#add(piece);
+    this.#toCome.spoken(piece.text);
+    this.#showToCome();
   }
 
-  /** All pieces with their final times. */
-  done(chunks) {
-    if (!chunks?.length) return;
-    this.#pieces = chunks.map((chunk) => ({ ...chunk }));
-    this.#draw();
+  /** All pieces with their final times. length: seconds of the whole. */
+  done(chunks, length) {
+    if (!chunks?.length) {
+      const last = this.#pieces.at(-1);
+      if (last) last.end_seconds ??= length;
+      if (last) this.#time(last, last.end_seconds);
+      return;
+    }
+    this.#clear();
+    chunks.forEach((chunk) => this.#add(chunk));
   }
 
   /** Lights up what has been heard. length: seconds of sound that there are. */
   light(position, length) {
     const open = this.#pieces.at(-1);
-    if (open && open.end_seconds === undefined) this.#time(open, Math.max(length, open.start_seconds + 0.1));
-    let lit = 0;
+    // only a part of the piece may have arrived: its words are not hurried through that part
+    if (open && open.end_seconds === undefined) this.#time(open, Math.max(length, open.start_seconds + this.#pace * open.shares));
+    const before = this.#lit;
+    let lit = before;
+    while (lit > 0 && this.#words[lit - 1].from >= position) lit--;
     while (lit < this.#words.length && this.#words[lit].from < position) lit++;
-    for (let i = Math.min(lit, this.#lit); i < Math.max(lit, this.#lit); i++) this.#words[i].element.classList.toggle("heard", i < lit);
-    if (lit !== this.#lit) {
-      this.#words[this.#lit - 1]?.element.classList.remove("now");
+    for (let i = Math.min(lit, before); i < Math.max(lit, before); i++) this.#words[i].element.classList.toggle("heard", i < lit);
+    if (lit !== before) {
+      this.#words[before - 1]?.element.classList.remove("now");
       const now = this.#words[lit - 1]?.element;
       now?.classList.add("now");
       this.#follow(now);
@@ -84,54 +99,69 @@ export class SpokenText {
     }
   }
 
-  #draw() {
+  #clear() {
+    this.#pieces = [];
     this.#words = [];
+    this.#turn = null;
+    this.#speaker = "";
+    this.#pace = USUAL_PACE;
     this.#lit = 0;
-    const turns = [];
-    const open = (name) => {
-      if (turns.length && turns.at(-1).dataset.name === name) return turns.at(-1);
-      const turn = document.createElement("p");
-      turn.dataset.name = name;
-      if (name) {
-        turn.dataset.colour = colourOf(this.#speakers, name);
-        turn.append(Object.assign(document.createElement("b"), { textContent: shownName(name) }), " ");
-      }
-      turns.push(turn);
-      return turn;
-    };
-    let speaker = ""; // who has the turn; a piece may begin in the middle of it
-    for (const piece of this.#pieces) {
-      piece.words = [];
-      for (const turn of turnsOf(piece.text, this.#speakers)) {
-        speaker = turn.speaker || speaker;
-        if (turn.text) this.#append(open(speaker), turn.text, piece);
-      }
-      this.#time(piece, piece.end_seconds ?? piece.start_seconds + 0.1);
-    }
-    const rest = remainder(this.#script, this.#speakers, this.#pieces);
-    if (rest) (turns.at(-1) ?? open("")).append(Object.assign(document.createElement("span"), { className: "later", textContent: rest }));
-    $("spoken").replaceChildren(...turns);
-    $("spoken").hidden = turns.length === 0;
+    $("spoken").replaceChildren();
   }
 
-  #append(turn, text, piece) {
-    for (const word of text.split(/\s+/)) {
+  #showToCome() {
+    for (const { speaker, text } of this.#toCome.turns) {
+      this.#open(speaker);
+      this.#turn.append(Object.assign(document.createElement("span"), { className: "later", textContent: text }));
+    }
+    $("spoken").hidden = $("spoken").childElementCount === 0;
+  }
+
+  /** Writes a piece behind the others, in place of what was still to come. */
+  #add({ text, start_seconds, end_seconds }) {
+    const piece = { start_seconds, end_seconds, words: [], shares: 0 };
+    $("spoken").querySelectorAll(".later").forEach((later) => later.remove());
+    for (const turn of [...$("spoken").children]) if (!turn.querySelector(".word")) turn.remove();
+    this.#turn = $("spoken").lastElementChild;
+    for (const turn of turnsOf(readable(text), this.#speakers)) {
+      this.#speaker = turn.speaker || this.#speaker;
+      if (turn.text) this.#write(turn.text, piece);
+    }
+    this.#pieces.push(piece);
+    this.#time(piece, end_seconds ?? start_seconds + this.#pace * piece.shares);
+  }
+
+  /** The paragraph of a speaker's turn: the last one, if it is theirs. */
+  #open(name) {
+    if (this.#turn?.dataset.name === name) return;
+    this.#turn = document.createElement("p");
+    this.#turn.dataset.name = name;
+    if (name) {
+      this.#turn.dataset.colour = colourOf(this.#speakers, name);
+      this.#turn.append(Object.assign(document.createElement("b"), { textContent: shownName(name) }), " ");
+    }
+    $("spoken").append(this.#turn);
+  }
+
+  #write(text, piece) {
+    this.#open(this.#speaker);
+    for (const [, word, space] of text.matchAll(WORD)) {
       const element = Object.assign(document.createElement("span"), { className: "word", textContent: word });
-      turn.append(element, " ");
-      const entry = { element, from: 0 };
+      this.#turn.append(element, space && " ");
+      const entry = { element, from: 0, share: shareOf(word) };
       piece.words.push(entry);
+      piece.shares += entry.share;
       this.#words.push(entry);
     }
+    this.#turn.append(" ");
   }
 
-  /** Shares the piece's time among its words by their characters. */
-  #time(piece, end) {
-    const all = piece.words.reduce((sum, { element }) => sum + element.textContent.length + 1, 0);
+  /** Shares the piece's time among its words. */
+  #time({ start_seconds, words, shares }, end) {
     let before = 0;
-    const length = end - piece.start_seconds;
-    for (const word of piece.words) {
-      word.from = piece.start_seconds + (length * before) / all;
-      before += word.element.textContent.length + 1;
+    for (const word of words) {
+      word.from = start_seconds + ((end - start_seconds) * before) / shares;
+      before += word.share;
     }
   }
 }
