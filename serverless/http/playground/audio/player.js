@@ -14,6 +14,7 @@ export class Player extends EventTarget {
   #spans = []; // what is scheduled: {node, at (context seconds), from (sample), to}
   #timer = null;
   #complete = false;
+  #wanted = false; // playing, or about to when the browser allows sound
   playing = false;
 
   get duration() { return this.#length / this.#rate; }
@@ -38,7 +39,7 @@ export class Player extends EventTarget {
       await this.#context?.close();
       this.#context = new AudioContext({ sampleRate: rate, latencyHint: "playback" });
     }
-    if (this.#context.state === "suspended") await this.#context.resume();
+    if (this.#context.state !== "running") await this.#context.resume();
   }
 
   reset(rate) {
@@ -69,8 +70,9 @@ export class Player extends EventTarget {
   }
 
   async play() {
+    this.#wanted = true;
     await this.unlock(this.#rate);
-    if (this.playing) return;
+    if (!this.#wanted || this.playing) return; // paused meanwhile
     if (this.#complete && this.#cursor >= this.#length) this.#cursor = 0;
     this.playing = true;
     this.#timer = setInterval(() => this.#pump(), TICK_MS);
@@ -79,6 +81,7 @@ export class Player extends EventTarget {
   }
 
   pause() {
+    this.#wanted = false;
     if (!this.playing) return;
     this.#cursor = Math.round(this.position * this.#rate);
     this.#silence();

@@ -72,8 +72,8 @@ export class ListenView extends EventTarget {
 
   done(item) {
     $("wave").dataset.waiting = "false";
-    this.#words.done(item.facts.chunks);
-    showFacts(item.facts, (seed) => this.dispatchEvent(new CustomEvent("seed", { detail: seed })));
+    this.#words.done(item.facts.chunks, this.#player.duration);
+    showFacts(item.facts, item.speakers ?? [], (seed) => this.dispatchEvent(new CustomEvent("seed", { detail: seed })));
     this.#offer(item.blob, `speech-${item.facts.seed ?? item.id}.${item.suffix}`);
     this.phase(`Finished, ${clock(this.#player.duration)}`);
     this.#follow();
@@ -84,8 +84,7 @@ export class ListenView extends EventTarget {
     this.#player.pause();
     this.#player.finish();
     this.#quiet();
-    if (partial) this.#offer(partial.blob, `speech-partial.${partial.suffix}`, "Download this part");
-    this.phase(partial ? `Stopped, ${clock(this.#player.duration)} kept` : "Stopped");
+    this.phase(`Stopped${this.#keep(partial)}`);
   }
 
   problem(text, hint) {
@@ -94,16 +93,23 @@ export class ListenView extends EventTarget {
     $("problem").hidden = false;
   }
 
-  /** The result that began will not be complete. */
-  failed() {
+  /** The result that began will not be complete; what has arrived is heard to its end. */
+  failed(partial) {
     this.#player.finish();
     this.#quiet();
-    this.phase("");
+    this.phase(partial ? `Broke off${this.#keep(partial)}` : "");
   }
 
   clearProblem() { $("problem").hidden = true; }
   phase(text) { $("phase").textContent = text; }
   draw() { this.#wave.draw(this.#player.duration ? this.#player.position / this.#player.duration : 0); }
+
+  /** Offers a part to download; what is said about it. */
+  #keep(partial) {
+    if (!partial) return "";
+    this.#offer(partial.blob, `speech-partial.${partial.suffix}`, "Download this part");
+    return this.#player.duration ? `, ${clock(this.#player.duration)} kept` : "";
+  }
 
   #quiet() {
     $("wave").dataset.waiting = "false";
@@ -127,9 +133,8 @@ export class ListenView extends EventTarget {
   }
 
   #seekTo(event) {
-    const box = $("wave").getBoundingClientRect();
-    const share = (event.clientX - box.left - 12) / (box.width - 24);
-    this.#player.seek(Math.max(0, Math.min(1, share)) * this.#player.duration);
+    const share = this.#wave.shareAt(event.clientX - $("wave").getBoundingClientRect().left);
+    this.#player.seek(share * this.#player.duration);
   }
 
   #key(event) {

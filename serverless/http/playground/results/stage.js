@@ -12,6 +12,7 @@ import { RecentList } from "./recent.js";
 
 const $ = (id) => document.getElementById(id);
 const RATE = 24000;
+const UNPLAYABLE = "This browser cannot play files of this kind; the download is complete.";
 const LONGEST_VOICE_SECONDS = 30; // of a reading whose voice can be saved
 const spokenWords = ({ facts, speakers }) =>
   facts.chunks.flatMap((chunk) => turnsOf(chunk.text, speakers)).map((turn) => turn.text).join(" ");
@@ -70,7 +71,7 @@ export class Stage extends EventTarget {
     this.#tell("busy");
     this.#view.start(input.script, namesIn(form.text));
     this.#player.reset(RATE);
-    await this.#player.unlock(RATE).catch(() => {});
+    this.#player.unlock(RATE).catch(() => {}); // in the click; the request does not wait for the sound
     try {
       const made = await this.#receive(generation, input);
       const item = { id: Date.now(), text: input.script, speakers: namesIn(form.text), suffix, form, ...made };
@@ -80,9 +81,10 @@ export class Stage extends EventTarget {
       this.#recent.draw(item.id);
       return item;
     } catch (error) {
-      if (error.name === "AbortError") this.#view.stopped(generation.partial && { blob: generation.partial, suffix });
+      const partial = await this.#partOf(generation, suffix);
+      if (error.name === "AbortError") this.#view.stopped(partial);
       else {
-        this.#view.failed();
+        this.#view.failed(partial);
         this.#tell("failed", error);
       }
       return null;
@@ -103,13 +105,29 @@ export class Stage extends EventTarget {
       piece: (piece) => this.#view.piece(piece),
       size: (bytes) => this.#view.phase(`${Math.ceil(bytes / 1024)} kB so far`),
     });
-    if (!generation.live) {
-      this.#view.append(await samplesOf(made.blob));
-      this.#player.finish();
-      await this.#player.play();
-    }
+    if (!generation.live) await this.#hear(made.blob);
     this.#player.finish();
     return made;
+  }
+
+  /** Plays a file that is complete, if this browser can. */
+  async #hear(blob) {
+    try {
+      this.#view.append(await samplesOf(blob));
+    } catch {
+      this.#view.problem(UNPLAYABLE);
+      return;
+    }
+    this.#player.finish();
+    this.#player.play();
+  }
+
+  /** What has arrived of a generation that ended early, shown as far as this browser reads it: {blob, suffix}, or null. */
+  async #partOf(generation, suffix) {
+    const blob = generation.partial;
+    if (!blob) return null;
+    if (!generation.live) await samplesOf(blob).then((samples) => this.#view.append(samples), () => {});
+    return { blob, suffix };
   }
 
   /** The same request with another seed, beside what is shown. */
@@ -134,8 +152,10 @@ export class Stage extends EventTarget {
   async #replay(item) {
     if (this.busy) return;
     this.#compare.close();
-    this.#show(item, await samplesOf(item.blob));
-    await this.#player.play();
+    const samples = await samplesOf(item.blob).catch(() => new Float32Array());
+    this.#show(item, samples);
+    if (samples.length) await this.#player.play();
+    else this.#view.problem(UNPLAYABLE);
   }
 
   #show(item, samples, how) {

@@ -19,13 +19,26 @@ export class ApiError extends Error {
   }
 }
 
+const BROKEN_OFF = "The connection broke off before the speech was complete.";
 const headers = () => (key.get() ? { Authorization: `Bearer ${key.get()}` } : {});
 
+// for answers without words, as proxies give them
+const WORDS = {
+  413: "The request is larger than the server takes.",
+  429: "The server has too many requests at the moment.",
+  500: "The server has failed.",
+  502: "The server cannot be reached at the moment.",
+  503: "The server is busy at the moment.",
+  504: "The server has taken too long.",
+};
+
 /** Either shape of error: the queue's flat one, or OpenAI's envelope. */
-function toError(body, status) {
+function toError(body, { status, headers: told }) {
   const inner = typeof body?.error === "object" ? body.error : body;
-  const message = inner?.message ?? inner?.error ?? `The server answered with status ${status}.`;
-  return new ApiError(message, { status, field: inner?.field ?? inner?.param, hint: inner?.hint });
+  const message = inner?.message ?? inner?.error ?? WORDS[status] ?? `The server answered with status ${status}.`;
+  const seconds = Number(told.get("Retry-After") ?? NaN); // a proxy may give a date instead
+  const hint = inner?.hint ?? (seconds > 0 ? `Try again in ${seconds === 1 ? "a second" : `${seconds} seconds`}.` : null);
+  return new ApiError(message, { status, field: inner?.field ?? inner?.param, hint });
 }
 
 async function asked(path, options = {}) {
@@ -36,7 +49,7 @@ async function asked(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new ApiError("The server does not answer.");
   }
-  if (!response.ok) throw toError(await response.json().catch(() => null), response.status);
+  if (!response.ok) throw toError(await response.json().catch(() => null), response);
   return response;
 }
 
@@ -68,25 +81,32 @@ export async function ping() {
   }
   if (response.status === 200) return { state: "ready" };
   if (response.status === 204) return { state: "loading" };
-  return { state: "failed", reason: toError(await response.json().catch(() => null), response.status).message };
+  return { state: "failed", reason: toError(await response.json().catch(() => null), response).message };
 }
 
 /** Sends a job and yields the lines of its stream: chunks with audio, the last one with usage and timings. */
 export async function* generate(job, signal) {
   const response = await asked("generate", { ...json(job), signal });
   let rest = "";
+  let last = {};
   for await (const text of decoded(response.body)) {
     const lines = (rest + text).split("\n");
     rest = lines.pop();
-    for (const line of lines) yield parsed(line, response.status);
+    for (const line of lines) yield (last = parsed(line, response));
   }
-  if (rest.trim()) yield parsed(rest, response.status);
+  if (rest.trim()) yield (last = parsed(rest, response));
+  if (!last.is_final) throw new ApiError(BROKEN_OFF); // a proxy may end a stream as if it were whole
 }
 
-function parsed(line, status) {
+function parsed(line, response) {
   // seeds go up to 2**63, further than a JavaScript number is exact
-  const item = JSON.parse(line.replace(/(?<!\\)"seed": ?(\d+)/, '"seed":"$1"'));
-  if (item.error) throw toError(item, status);
+  let item;
+  try {
+    item = JSON.parse(line.replace(/(?<!\\)"seed": ?(\d+)/, '"seed":"$1"'));
+  } catch {
+    throw new ApiError(BROKEN_OFF);
+  }
+  if (item.error) throw toError(item, response);
   return item;
 }
 
@@ -96,7 +116,7 @@ async function* decoded(body) {
     for (let step = await reader.read(); !step.done; step = await reader.read()) yield step.value;
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError("The connection broke off before the speech was complete.");
+    throw new ApiError(BROKEN_OFF);
   } finally {
     reader.cancel().catch(() => {});
   }
