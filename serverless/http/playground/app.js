@@ -7,7 +7,7 @@ import { Database } from "./storage/database.js";
 import { Draft } from "./storage/draft.js";
 import { History } from "./storage/history.js";
 import { showExamples } from "./form/examples.js";
-import { forgiveAll, showAt, showFieldError } from "./form/field_errors.js";
+import { forgiveAll, showAt, showFieldError, speakerOf } from "./form/field_errors.js";
 import { SpeechForm } from "./form/form.js";
 import { scriptIn } from "./form/request.js";
 import { firstInvalid } from "./form/settings.js";
@@ -44,10 +44,16 @@ function speak() {
   else stage.speak(snapshot);
 }
 
-function failed(error) {
+async function failed(error) {
   if (error.status === 401) locked(error.message);
   if (error.status === 0 || error.status >= 500) connection.check();
-  if (!showFieldError(error, form.text.control)) stage.problem(error.message, error.hint);
+  const speaker = speakerOf(error.field, form.names);
+  if (speaker !== null) {
+    form.choices.active = speaker || (form.names[0] ?? "");
+    await connection.describe(); // it may have been deleted in another tab
+    if (voices.showGone()) return;
+  }
+  if (!showFieldError(error, form.text.control, form.names)) stage.problem(error.message, error.hint);
 }
 
 function locked(reason) {

@@ -1,6 +1,8 @@
 // An error stands at the control that it is about, in the words of its label.
 
+import { shownName } from "./script.js";
 import { SETTINGS } from "./settings.js";
+import { errorInWords } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const TEXT_FIELDS = /^(?:script|input|text|prompt|dialogue|script_speaker_tag)\b/;
@@ -8,32 +10,32 @@ const VOICE_FIELDS = /^(?:voice|references?|speakers|reference_\w+)\b/;
 const VOICES = "voice-choice"; // the name of the cards' radio buttons
 const wrongId = (control) => `wrong-${control.id || control.name || "turn"}`;
 
-/** Where a field of the request stands: {control, label, words}, or null. `text`: the control that holds the text. */
-function placeOf(field, text) {
+/** Where a field of the request stands: {control, label, fromField, after}, or null. text: the control that holds the
+ * text. names: the speakers. */
+function placeOf(field, text, names) {
   const setting = SETTINGS.find((each) => each.field === field);
   if (setting) return { control: $(setting.name), label: setting.label, fromField: setting.fromField };
   if (field === "scene_prompt" || field === "instructions") return { control: $("scene"), label: "The scene" };
   if (TEXT_FIELDS.test(field)) return { control: text, label: "The text" };
-  if (VOICE_FIELDS.test(field)) {
+  const speaker = speakerOf(field, names);
+  if (speaker !== null) {
     const picked = $("gallery").querySelector("input:checked") ?? $("gallery").querySelector("input");
-    return { control: picked, label: "The voice", after: $("gallery") };
+    return { control: picked, label: speaker ? `The voice of ${shownName(speaker)}` : "The voice", after: $("gallery") };
   }
   return null;
 }
 
-/** The server's sentence with the label in place of the field's name, and its numbers in the control's unit. */
-function worded(message, field, { label, fromField }) {
-  const counted = fromField ? message.replace(/(?<![\w.])\d+(?:\.\d+)?(?![\w.]*\w)/g, (count) => fromField(Number(count))) : message;
-  const parts = field.split(/[.[]/)[0];
-  const name = new RegExp(`^${parts}[\\w.\\[\\] -]*?(?=:| is | has | names | takes | says )`);
-  return counted.replace(name, label);
+/** Whom of the speakers a field of the request is about, "" for nobody; null where it is not about a voice. */
+export function speakerOf(field, names) {
+  if (!VOICE_FIELDS.test(field ?? "")) return null;
+  return names.find((name) => `${field}.`.startsWith(`speakers.${name}.`)) ?? "";
 }
 
 /** Shows an error of the server at its control. Returns whether there is one. */
-export function showFieldError({ field, message, hint }, text) {
-  const place = field && placeOf(field, text);
+export function showFieldError({ field, message, hint }, text, names) {
+  const place = field && placeOf(field, text, names);
   if (!place?.control) return false;
-  showAt(place.control, [worded(message, field, place), hint].filter(Boolean).join(" "), place.after);
+  showAt(place.control, [errorInWords(message, field, place), hint].filter(Boolean).join(" "), place.after);
   return true;
 }
 

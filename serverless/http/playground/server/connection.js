@@ -37,7 +37,11 @@ export class Connection extends EventTarget {
   start() {
     addEventListener("online", () => this.check());
     addEventListener("offline", () => this.check());
-    document.addEventListener("visibilitychange", () => document.hidden || this.check());
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) return;
+      if (this.model) this.#described = false; // another tab may have added or deleted voices
+      this.check();
+    });
     return this.check();
   }
 

@@ -124,7 +124,9 @@ export class DeleteDialog extends EventTarget {
   async #delete() {
     $("delete-confirm").disabled = true;
     try {
-      await api.deleteVoice(this.#voice.id);
+      await api.deleteVoice(this.#voice.id).catch((error) => {
+        if (error.status !== 404) throw error; // 404: it was deleted in another tab
+      });
       $("delete-dialog").close();
       this.dispatchEvent(new CustomEvent("deleted", { detail: this.#voice }));
     } catch (error) {

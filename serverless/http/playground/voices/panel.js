@@ -21,7 +21,11 @@ export class VoicePanel {
   #clip = new ClipPanel();
   #dialog = new VoiceDialog();
   #deleting = new DeleteDialog();
-  previews = new Previews((message) => this.say(message, true));
+  #gone = []; // ids of chosen voices that the server has no more
+  previews = new Previews((message, error) => {
+    this.say(message, true);
+    if (error.status === 404) this.#connection.describe(); // deleted in another tab
+  });
 
   constructor(connection, choices, database) {
     this.#connection = connection;
@@ -53,6 +57,14 @@ export class VoicePanel {
   /** Asks for a name for the voice of a result. */
   saveResult({ codes, transcript }) { this.#dialog.open("result", { codes, transcript }); }
 
+  /** Leads to what is said about chosen voices that are gone. Returns whether there are any. */
+  showGone() {
+    if (!this.#gone.length) return false;
+    $("gallery").querySelector("input:checked")?.focus({ preventScroll: true });
+    $("voice-note").scrollIntoView({ block: "center" });
+    return true;
+  }
+
   say(text, bad = false) {
     $("voice-note").textContent = text;
     $("voice-note").hidden = !text;
@@ -82,8 +94,8 @@ export class VoicePanel {
   }
 
   #described() {
-    const gone = this.#choices.keepOnly(new Set(this.#connection.voices.map((voice) => voice.id)));
-    if (gone.length) this.say(`This server has no voice ${gone.join(", ")} any more; the model chooses instead.`, true);
+    this.#gone = this.#choices.keepOnly(new Set(this.#connection.voices.map((voice) => voice.id)));
+    if (this.#gone.length) this.say(`This server has no voice ${this.#gone.join(", ")} any more; the model chooses instead.`, true);
     this.#show();
   }
 

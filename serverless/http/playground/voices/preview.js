@@ -7,7 +7,7 @@ export class Previews {
   #failed;
   onplay = () => {};
 
-  /** failed(message): told when a sample cannot be played. */
+  /** failed(message, error): told when a sample cannot be played. */
   constructor(failed) {
     this.#failed = failed;
     this.#audio.onended = this.#audio.onerror = () => this.stop();
@@ -32,7 +32,8 @@ export class Previews {
     } catch (error) {
       if (this.#button !== button) return;
       this.stop();
-      this.#failed(`The sample of ${name} cannot be played. ${error.status === undefined ? "" : error.message}`.trim());
+      if (error.status === 404) this.#failed(`This server has no voice ${name} any more.`, error);
+      else this.#failed(`The sample of ${name} cannot be played. ${error.status === undefined ? "" : error.message}`.trim(), error);
     }
   }
 
