@@ -79,7 +79,7 @@ export function describeSettings(defaults) {
   const fields = fieldsOf(given, defaults);
   const changed = SETTINGS.filter(({ name, field }) => name !== "speed" && field in fields);
   $("advanced-summary").textContent =
-    changed.map(({ name, label, unit, choice }) => `${label}: ${choice ? $(name).selectedOptions[0].text.split(",")[0] : given[name]}${unit ? ` ${unit}` : ""}`).join(" · ") || "as the server likes it";
+    changed.map(({ name, label, unit, choice }) => `${label}: ${choice ? $(name).selectedOptions[0].text.split(",")[0] : given[name]}${unit ? ` ${unit}` : ""}`).join(" · ") || "nothing changed";
 }
 
 /** What is wrong with a number before it is sent: {control, message}, or null. */

@@ -32,13 +32,16 @@ export class Comparison extends EventTarget {
   #take({ item, samples }, letter) {
     const element = document.createElement("div");
     element.className = "take";
-    const about = `${clock(samples.length / 24000)}, seed ${item.facts.seed}`;
+    const seconds = clock(samples.length / 24000);
+    const seed = `seed ${item.facts.seed}`;
+    const about = `${seconds}, ${seed}`;
     const button = Object.assign(document.createElement("button"), { type: "button", className: "take-listen" });
     const title = Object.assign(document.createElement("b"), { textContent: letter });
-    const detail = Object.assign(document.createElement("span"), { className: "faint", textContent: about });
+    const detail = Object.assign(document.createElement("span"), { className: "faint", textContent: seconds });
+    const from = Object.assign(document.createElement("span"), { className: "faint take-seed", textContent: seed });
     const canvas = document.createElement("canvas");
     canvas.setAttribute("aria-hidden", "true");
-    button.append(title, detail, canvas);
+    button.append(title, detail, from, canvas);
     button.setAttribute("aria-label", `Listen to ${letter}, ${about}`);
     const keep = Object.assign(document.createElement("button"), { type: "button", className: "button slim", textContent: `Keep ${letter}` });
     const wave = new Waveform(canvas, () => wave.draw(0));

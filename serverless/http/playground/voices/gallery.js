@@ -8,6 +8,9 @@ const OWN = ["uploaded", "designed", "saved"];
 const ORDER = { model: 0, clip: 1, uploaded: 2, designed: 2, saved: 2, folder: 3, shipped: 4 };
 const MODEL = { id: "default", name: "The model chooses", source: "model", description: "A voice that suits the text and the scene." };
 
+/** A colour of each voice's own, in degrees: the same on every visit. */
+const hueOf = (id) => [...id].reduce((hue, letter) => (hue * 31 + letter.codePointAt(0)) % 360, 7);
+
 /** A person's own voices first, then the folder's, then those that ship. */
 function ordered(voices) {
   return voices.filter((voice) => voice.id !== "default")
@@ -80,6 +83,7 @@ export class Gallery extends EventTarget {
     card.dataset.id = voice.id;
     card.dataset.source = voice.source;
     find("input").value = voice.id;
+    find(".avatar").style.setProperty("--hue", hueOf(voice.id));
     find(".avatar").textContent = voice.source === "model" ? "✦" : [...voice.name][0];
     find(".voice-name").textContent = voice.name;
     find(".voice-about").textContent = about;
