@@ -162,8 +162,17 @@ def test_what_the_server_refuses_is_told_at_its_control_in_the_labels_words(page
     said = page.locator(".wrong", has_text="Longest piece is 100000")
     said.wait_for()
     assert "max_new_tokens" not in said.inner_text()
+    assert "allowed is a number of seconds, 0.04 to" in said.inner_text()
     assert focused(page) == "longest_piece"
     assert not page.locator("#problem").is_visible()
+
+
+def test_a_warning_is_told_in_the_words_of_the_page(page: Page) -> None:
+    write(page, "[Alice] Good morning.\n[Ben] Is it?")
+    page.get_by_label("Pieces of a long text", exact=True).select_option("true")
+    speak(page)
+    warning = page.locator("#warnings li", has_text="“Pieces of a long text” was not used")
+    assert "the voice of Alice, Ben," in warning.inner_text()
 
 
 def test_empty_text_is_asked_for_at_the_text(page: Page) -> None:

@@ -46,6 +46,13 @@ LOW_CONTRAST = """
 }
 """
 
+SMALL = """
+() => [...document.querySelectorAll("button, select, summary, .button, input, label.check")]
+  .filter((e) => e.checkVisibility() && !["checkbox", "radio"].includes(e.type)) // their labels are pressed
+  .filter((e) => e.getBoundingClientRect().height < 44)
+  .map((e) => `${e.outerHTML.slice(0, 90)}: ${e.getBoundingClientRect().height}`)
+"""
+
 
 @pytest.mark.parametrize("built_in", [DEMO, None])
 def test_a_phone_shows_everything_in_one_column(
@@ -67,6 +74,37 @@ def test_a_phone_shows_everything_in_one_column(
     page.get_by_role("button", name="Compare with another seed").tap()
     page.get_by_role("button", name="Keep A").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+    context.close()
+
+
+def test_stop_is_in_reach_on_a_phone_while_the_result_is_looked_at(browser: Browser, server: Running) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{server.url}/")
+    page.get_by_text("Ready · tiny").wait_for()
+    write(page, "Many words, said one after the other. " * 400)
+    page.get_by_role("button", name="Speak", exact=True).tap()
+    page.locator("#phase", has_text="so far").wait_for()
+    for shown in (page.locator("#wave"), page.get_by_role("button", name="Stop", exact=True)):
+        box = shown.bounding_box()
+        assert box is not None
+        assert 0 <= box["y"] <= 844 - box["height"]
+    page.get_by_role("button", name="Stop", exact=True).tap()
+    page.locator("#phase", has_text="Stopped").wait_for()
+    context.close()
+
+
+def test_what_a_finger_presses_is_at_least_44_pixels_tall(browser: Browser, server: Running) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{server.url}/")
+    page.get_by_text("Ready · tiny").wait_for()
+    page.get_by_role("group", name="Examples").get_by_role("button", name="Conversation").tap()
+    speak(page)
+    open_advanced(page)
+    small = page.evaluate(SMALL)
+    page.get_by_role("button", name="Describe a voice").tap()
+    assert small + page.evaluate(SMALL) == []
     context.close()
 
 

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.serverless.http.playground.steps import LASTING, WORDS, card, request_of, speak, until, write
 
 if TYPE_CHECKING:
@@ -81,9 +83,42 @@ def test_a_piece_that_goes_on_with_a_turn_and_one_with_several_turns(page: Page)
     page.route("**/generate", answer)
     write(page, "[Alice] One, [laugh] two. [Ben] Three. [Alice] Four.\n[Ben] Five.", seed=None)
     speak(page)
-    shown = ["Alice One, [laugh] two.", "Ben Three.", "Alice Four. Five."]
+    shown = ["Alice One, [laugh] two.", "Ben Three.", "Alice Four.", "Ben Five."]
     assert page.locator("#spoken p").all_inner_texts() == shown
     assert page.locator("#spoken .later").inner_text() == "Five."
+
+
+@pytest.mark.parametrize(
+    ("script", "piece", "shown", "later"),
+    [
+        (
+            "[Alice] It costs $5. [pause 1s] Really? [laugh]\n[Ben] Yes, on 3 May.",
+            "[Alice] It costs five dollars.",
+            ["Alice It costs five dollars. Really? [laugh]", "Ben Yes, on 3 May."],
+            ["Really? [laugh]", "Yes, on 3 May."],
+        ),
+        (
+            "Ha! [laugh] “Why?” she asked.",
+            "Ha! <SE>[Laughter]</SE>",
+            ["Ha! [Laughter] “Why?” she asked."],
+            ["“Why?” she asked."],
+        ),
+        ("你好。今天很好。", "你好。", ["你好。 今天很好。"], ["今天很好。"]),
+    ],
+)
+def test_what_is_still_to_come_stands_behind_words_that_are_read_otherwise(
+    page: Page, script: str, piece: str, shown: list[str], later: list[str]
+) -> None:
+    items: list[dict[str, Any]] = [
+        {"index": 0, "start_seconds": 0.0, "text": piece, "audio_base64": SECOND_OF_PCM},
+        {"is_final": True, "duration_seconds": 1.0, "sampling_rate": 24_000, "seed": 5},
+    ]
+    body = "\n".join(map(json.dumps, items))
+    page.route("**/generate", lambda route: route.fulfill(body=body, content_type="application/x-ndjson"))
+    write(page, script, seed=None)
+    speak(page)
+    assert page.locator("#spoken p").all_inner_texts() == shown
+    assert page.locator("#spoken .later").all_inner_texts() == later
 
 
 def test_two_seeds_are_compared_at_the_same_position_and_one_is_kept(page: Page) -> None:

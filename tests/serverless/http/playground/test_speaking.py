@@ -75,6 +75,20 @@ def test_stop_silences_at_once_and_keeps_what_has_arrived(page: Page, tmp_path: 
     assert soundfile.info(saved).frames >= heard > 0
 
 
+def test_a_part_of_a_compressed_file_is_heard_and_kept(page: Page, tmp_path: Path) -> None:
+    write(page, "Many words, said one after the other. " * 400)
+    page.get_by_label("File", exact=True).select_option("mp3")
+    page.get_by_role("button", name="Speak", exact=True).click()
+    page.locator("#phase", has_text="kB so far").wait_for()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.locator("#phase", has_text=re.compile(r"^Stopped, 0:\d\d\.\d kept$")).wait_for()
+    saved = download(page, tmp_path)
+    assert saved.name == "speech-partial.mp3"
+    assert soundfile.info(saved).frames > 0
+    page.get_by_role("button", name="Play", exact=True).click()
+    until(page, "window.heard.samples > 0")
+
+
 def test_escape_stops_too(page: Page) -> None:
     write(page, "Many words, said one after the other. " * 400)
     page.get_by_role("button", name="Speak", exact=True).click()
