@@ -77,7 +77,7 @@ export class Stage extends EventTarget {
       const item = { id: Date.now(), text: input.script, speakers: namesIn(form.text), suffix, form, ...made };
       this.#view.done(item);
       this.#setShown(item);
-      await this.#history.add(item);
+      this.#history.add(item); // the next one need not wait for the disk
       this.#recent.draw(item.id);
       return item;
     } catch (error) {
