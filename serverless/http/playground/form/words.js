@@ -1,19 +1,19 @@
-// Sentences of the server in the words of the page: labels in place of fields, names in place of tags.
+// Sentences of the server in the words of the page: labels in place of fields.
 
-import { nameOfTag, shownName } from "./script.js";
+import { shownName } from "./script.js";
 import { SETTINGS } from "./settings.js";
 
 const FIELD = /\b[a-z]+(?:_[a-z]+)+\b/g;
 const TAG = /\bSPEAKER\d{1,2}\b/g;
 
-/** A warning about a result. names: those of its speakers. */
-export function warningInWords(message, names) {
+/** A warning about a result. */
+export function warningInWords(message) {
   return message
     .replace(FIELD, (field) => {
       const setting = SETTINGS.find((each) => each.field === field);
       return setting ? `“${setting.label}”` : field;
     })
-    .replace(TAG, (tag) => shownName(nameOfTag(names, tag)));
+    .replace(TAG, shownName);
 }
 
 /** An error about a field, as a sentence about its control. Numbers are in the control's unit. */

@@ -4,8 +4,8 @@ import { warningInWords } from "../form/words.js";
 
 const $ = (id) => document.getElementById(id);
 
-/** speakers: their names. keepSeed(seed): called when the seed is pressed. */
-export function showFacts(facts, speakers, keepSeed) {
+/** keepSeed(seed): called when the seed is pressed. */
+export function showFacts(facts, keepSeed) {
   const timings = facts.timings ?? {};
   const shown = [
     ["Length", facts.duration_seconds, (value) => `${value.toFixed(2)} s`],
@@ -17,7 +17,7 @@ export function showFacts(facts, speakers, keepSeed) {
   $("facts").replaceChildren(...shown.map(([name, value, format]) => pair(name, format(value))));
   if (facts.seed !== undefined) $("facts").append(seedOf(facts.seed, keepSeed));
   $("facts").hidden = $("facts").childElementCount === 0;
-  const warnings = (facts.warnings ?? []).map((text) => Object.assign(document.createElement("li"), { textContent: warningInWords(text, speakers) }));
+  const warnings = (facts.warnings ?? []).map((text) => Object.assign(document.createElement("li"), { textContent: warningInWords(text) }));
   $("warnings").replaceChildren(...warnings);
   $("warnings").hidden = warnings.length === 0;
 }

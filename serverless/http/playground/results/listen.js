@@ -73,7 +73,7 @@ export class ListenView extends EventTarget {
   done(item) {
     $("wave").dataset.waiting = "false";
     this.#words.done(item.facts.chunks, this.#player.duration);
-    showFacts(item.facts, item.speakers ?? [], (seed) => this.dispatchEvent(new CustomEvent("seed", { detail: seed })));
+    showFacts(item.facts, (seed) => this.dispatchEvent(new CustomEvent("seed", { detail: seed })));
     this.#offer(item.blob, `speech-${item.facts.seed ?? item.id}.${item.suffix}`);
     this.phase(`Finished, ${clock(this.#player.duration)}`);
     this.#follow();
