@@ -12,6 +12,7 @@ import requests
 
 from tests.helpers.http_server import Running
 from tests.helpers.patience import PATIENCE
+from tests.serverless.http.playground.steps import until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -48,6 +49,8 @@ window.urls = new Set();
 const [create, revoke] = [URL.createObjectURL, URL.revokeObjectURL];
 URL.createObjectURL = (blob) => { const url = create.call(URL, blob); window.urls.add(url); return url; };
 URL.revokeObjectURL = (url) => { window.urls.delete(url); revoke.call(URL, url); };
+window.broken = false;
+window.addEventListener("error", () => { window.broken = true; });
 """
 
 
@@ -86,7 +89,8 @@ def page(browser: Browser, server: Running) -> Iterator[Page]:
     opened.on("request", lambda request: asked.append(request.url))
     opened.add_init_script(EAR)
     opened.goto(f"{server.url}/")
-    opened.get_by_text("Ready · tiny").wait_for()
+    until(opened, "window.broken || document.body.innerText.includes('Ready · tiny')")
+    assert complaints == []
     yield opened
     context.close()
     assert [url for url in asked if not url.startswith((server.url, "blob:"))] == []
