@@ -90,11 +90,16 @@ def test_it_prints_its_address_and_at_ctrl_c_what_it_waits_for_and_a_second_one_
         listening = f"Listening at http://localhost:{port}, where the playground is. The model is loading.\n"
         assert server.log.index(listening) < server.log.index("Ready at")
         with requests.post(f"http://127.0.0.1:{port}/generate", json=job, stream=True, timeout=PATIENCE) as answer:
-            assert next(answer.iter_lines())
+            lines = answer.iter_lines()  # a generator that is dropped closes the connection
+            assert next(lines)
             server.process.send_signal(signal.SIGINT)
             stopping = "Stopping: waiting for 1 job under way. A second Ctrl-C ends at once.\n"
-            wait_until(lambda: stopping in server.log)
-            server.assert_runs()
+
+            def told() -> bool:
+                server.assert_runs()
+                return stopping in server.log
+
+            wait_until(told)
             server.process.send_signal(signal.SIGINT)
             assert server.wait_for_exit() == 130
 
