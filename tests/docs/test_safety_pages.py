@@ -44,3 +44,9 @@ def test_every_row_leads_to_tests_that_exist(page: str, row: list[str]) -> None:
 
 def test_there_is_a_row_for_every_kind_of_fault() -> None:
     assert len(rows("faults.md")) >= LEAST_FAULTS
+
+
+@pytest.mark.parametrize("page", ["faults.md", "security.md"])
+def test_nothing_is_listed_twice(page: str) -> None:
+    named = [row[0] for row in rows(page)]
+    assert [name for name in sorted(set(named)) if named.count(name) > 1] == []
