@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ JOB = {"script": "Hi.", "seed": 1, "max_new_tokens": 20}
 CODES = np.arange(8 * 30, dtype=np.int16).reshape(8, 30)
 RECORD = VoiceRecord("mine", "saved", "Words.", CODES, np.ones(28_800, np.int16), "m", "c", 1_700_000_000)
 """A voice as a worker keeps it, of a model and a codec that no test loads."""
+DESIGN = replace(RECORD, source="designed", description="calm", seed=5, codes=None, audio=None)
+"""One that was described, and not made yet."""
 TONE = np.sin(np.arange(24_000) / 20).astype(np.float32) / 2
 
 

@@ -26,15 +26,6 @@ from tests.helpers.living_voices import RECORD, TONE, Clock, WatchedEngine, code
 from tests.helpers.patience import PATIENCE, wait_until
 from tests.helpers.voices import voice_folder
 
-DESIGN = replace(RECORD, source="designed", description="calm", seed=5, codes=None, audio=None)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    voices = tmp_path / "voices"
-    voices.mkdir()
-    return voices
-
 
 @contextmanager
 def away(folder: Path) -> Iterator[None]:

@@ -22,11 +22,10 @@ WORDS = "The birch canoe slid on the smooth planks."
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    voices = tmp_path / "voices"
-    voices.mkdir()
+def folder(folder: Path, tmp_path: Path) -> Path:
+    """With a clip beside it, which nothing in it may reach."""
     (tmp_path / "outside.wav").write_bytes(CLIP.read_bytes())
-    return voices
+    return folder
 
 
 def read(folder: Path, **settings: Any) -> dict[str, Voice]:

@@ -19,18 +19,8 @@ from serverless.voices.errors import VoiceExistsError, VoiceNotFoundError
 from serverless.voices.folder import VoiceFolder
 from serverless.voices.store import VoiceStore
 from serverless.voices.voice_file import VoiceRecord
-from tests.helpers.living_voices import CODES, RECORD, TONE, WatchedEngine, codes_of, library
+from tests.helpers.living_voices import CODES, DESIGN, RECORD, TONE, WatchedEngine, codes_of, library
 from tests.helpers.voices import voice_folder
-
-DESIGN = replace(RECORD, source="designed", description="calm", seed=5, codes=None, audio=None)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    voices = tmp_path / "voices"
-    voices.mkdir()
-    return voices
-
 
 # -- Somebody else changes it meanwhile -------------------------------------------------------------------------------
 

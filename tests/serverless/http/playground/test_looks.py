@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -54,75 +56,70 @@ SMALL = """
 """
 
 
+@contextmanager
+def phone(browser: Browser, server: Running, width: int = 390, height: int = 844) -> Iterator[Page]:
+    """The playground, ready, on a phone of that many CSS pixels."""
+    context = browser.new_context(viewport={"width": width, "height": height}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{server.url}/")
+    page.get_by_text("Ready · tiny").wait_for()
+    yield page
+    context.close()
+
+
 @pytest.mark.parametrize("built_in", [DEMO, None])
 def test_a_phone_shows_everything_in_one_column(
     browser: Browser, server: Running, monkeypatch: pytest.MonkeyPatch, built_in: BuiltIn | None
 ) -> None:
     monkeypatch.setattr(SpeechService, "built_in", built_in)
-    context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
-    page = context.new_page()
-    page.goto(f"{server.url}/")
-    page.get_by_text("Ready · tiny").wait_for()
-    speak_button = page.get_by_role("button", name="Speak", exact=True).bounding_box()
-    assert speak_button is not None
-    assert speak_button["y"] + speak_button["height"] <= 740  # in reach without scrolling
-    page.get_by_role("button", name="Greeting").tap()
-    page.get_by_role("button", name="Speak", exact=True).tap()
-    page.locator("#phase", has_text="Finished").wait_for()
-    open_advanced(page)
-    page.get_by_role("button", name="Conversation").first.tap()
-    page.get_by_role("button", name="Compare with another seed").tap()
-    page.get_by_role("button", name="Keep A").wait_for()
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
-    context.close()
+    with phone(browser, server, 360, 740) as page:
+        speak_button = page.get_by_role("button", name="Speak", exact=True).bounding_box()
+        assert speak_button is not None
+        assert speak_button["y"] + speak_button["height"] <= 740  # in reach without scrolling
+        page.get_by_role("button", name="Greeting").tap()
+        page.get_by_role("button", name="Speak", exact=True).tap()
+        page.locator("#phase", has_text="Finished").wait_for()
+        open_advanced(page)
+        page.get_by_role("button", name="Conversation").first.tap()
+        page.get_by_role("button", name="Compare with another seed").tap()
+        page.get_by_role("button", name="Keep A").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
 def test_stop_is_in_reach_on_a_phone_while_the_result_is_looked_at(browser: Browser, server: Running) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page = context.new_page()
-    page.goto(f"{server.url}/")
-    page.get_by_text("Ready · tiny").wait_for()
-    write(page, "Many words, said one after the other. " * 400)
-    page.get_by_role("button", name="Speak", exact=True).tap()
-    page.locator("#phase", has_text="so far").wait_for()
-    for shown in (page.locator("#wave"), page.get_by_role("button", name="Stop", exact=True)):
-        box = shown.bounding_box()
-        assert box is not None
-        assert 0 <= box["y"] <= 844 - box["height"]
-    page.get_by_role("button", name="Stop", exact=True).tap()
-    page.locator("#phase", has_text="Stopped").wait_for()
-    context.close()
+    with phone(browser, server) as page:
+        write(page, "Many words, said one after the other. " * 400)
+        page.get_by_role("button", name="Speak", exact=True).tap()
+        page.locator("#phase", has_text="so far").wait_for()
+        for shown in (page.locator("#wave"), page.get_by_role("button", name="Stop", exact=True)):
+            box = shown.bounding_box()
+            assert box is not None
+            assert 0 <= box["y"] <= 844 - box["height"]
+        page.get_by_role("button", name="Stop", exact=True).tap()
+        page.locator("#phase", has_text="Stopped").wait_for()
 
 
 def test_what_a_finger_presses_is_at_least_44_pixels_tall(browser: Browser, server: Running) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page = context.new_page()
-    page.goto(f"{server.url}/")
-    page.get_by_text("Ready · tiny").wait_for()
-    page.get_by_role("group", name="Examples").get_by_role("button", name="Conversation").tap()
-    speak(page)
-    open_advanced(page)
-    small = page.evaluate(SMALL)
-    page.get_by_role("button", name="Describe a voice").tap()
-    assert small + page.evaluate(SMALL) == []
-    context.close()
+    with phone(browser, server) as page:
+        page.get_by_role("group", name="Examples").get_by_role("button", name="Conversation").tap()
+        speak(page)
+        open_advanced(page)
+        small = page.evaluate(SMALL)
+        page.get_by_role("button", name="Describe a voice").tap()
+        assert small + page.evaluate(SMALL) == []
 
 
 def test_an_error_on_a_phone_is_scrolled_into_view(browser: Browser, server: Running) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page = context.new_page()
-    page.goto(f"{server.url}/")
-    page.get_by_text("Ready · tiny").wait_for()
-    write(page)
-    page.get_by_label("Longest piece, seconds", exact=True).fill("100000")
-    page.locator("#advanced").evaluate("details => { details.open = false; scrollTo(0, 0); }")
-    page.get_by_role("button", name="Speak", exact=True).tap()
-    said = page.locator(".wrong")
-    said.wait_for()
-    box = said.bounding_box()
-    assert box is not None
-    assert 0 <= box["y"] < page.evaluate("document.getElementById('generate').getBoundingClientRect().top")
-    context.close()
+    with phone(browser, server) as page:
+        write(page)
+        page.get_by_label("Longest piece, seconds", exact=True).fill("100000")
+        page.locator("#advanced").evaluate("details => { details.open = false; scrollTo(0, 0); }")
+        page.get_by_role("button", name="Speak", exact=True).tap()
+        said = page.locator(".wrong")
+        said.wait_for()
+        box = said.bounding_box()
+        assert box is not None
+        assert 0 <= box["y"] < page.evaluate("document.getElementById('generate').getBoundingClientRect().top")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
