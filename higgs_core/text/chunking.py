@@ -20,6 +20,8 @@ from higgs_core.errors import RequestError
 from higgs_core.text.clusters import may_divide
 from higgs_core.text.markup import EVENT, INSTRUCTION, UNBROKEN
 from higgs_core.text.sentence_marks import (
+    CLOSING,
+    OPENING,
     SPACED_CLAUSE_ENDS,
     SPACED_ENDS,
     WIDE_CLAUSE_ENDS,
@@ -31,7 +33,7 @@ from higgs_core.text.speech_length import CJK, CJK_WORDS, MAX_PIECE_WORDS, SOUTH
 
 ChunkMethod = Literal["auto", "none", "word", "sentence", "speaker"]
 
-_OPENING = "\\[({<“‘《「『【（«„‚‹"
+_OPENING = re.escape(OPENING)
 _RUN = re.compile(rf"(?:{UNBROKEN.pattern}|\S)+")  # white space stands between words, or inside markup
 _TAG_OR_UNBROKEN = re.compile(rf"(?P<tag>{TAG.pattern})|{UNBROKEN.pattern}")
 _HAS_CJK = re.compile(f"[{CJK}]")
@@ -39,7 +41,6 @@ _BEHIND_CJK = ".,!?;:\"'”’)\\]}»」』】》）…" + WIDE_ENDS + WIDE_CLAU
 _CJK_ATOM = re.compile(f"[{_OPENING}]*(?:[{CJK}]|[{_BEHIND_CJK}]+|[^{CJK}{_OPENING}]+)|[{_OPENING}]+")
 _PHRASE_SCRIPT = re.compile(f"[{SOUTH_EAST_ASIAN}]")
 
-_CLOSING = "\"'”’)]}>»」』】》）"
 _SENTENCE_ENDS = tuple(SPACED_ENDS + WIDE_ENDS)
 _CLAUSE_ENDS = (*SPACED_CLAUSE_ENDS, *WIDE_CLAUSE_ENDS, "</SE>", "</SE_e>")
 
@@ -186,7 +187,7 @@ def _atoms(script: str, measure: Measure) -> list[_Atom]:
     opening: int | None = None  # start of the tags and instructions before the next word
     for start, end in _tokens(script):
         token = script[start:end]
-        if TAG.fullmatch(token) or INSTRUCTION.fullmatch(token) or not token.strip(_OPENING):
+        if TAG.fullmatch(token) or INSTRUCTION.fullmatch(token) or not token.strip(OPENING):
             opening = start if opening is None else opening
             continue
         words = measure(token)
@@ -261,7 +262,7 @@ def _place(script: str, left: _Atom, right: _Atom) -> _Cut:
     if "\n" in script[left.end : right.start]:
         return _Cut.SENTENCE
     word = script[left.start : left.end]
-    bare = word.rstrip(_CLOSING)
+    bare = word.rstrip(CLOSING)
     if bare.endswith(_SENTENCE_ENDS):
         stop = left.start + len(bare)
         goes_on = bare.endswith(".") and not full_stop_ends_sentence(script, left.start, stop, script[right.start])

@@ -11,7 +11,10 @@ WIDE_ENDS = "。！？｡"
 SPACED_CLAUSE_ENDS = ",;:،؛፣፤"
 WIDE_CLAUSE_ENDS = "，、；：､—–"
 
-_AROUND = "\"'”’)]}>»」』】》）[({<“‘《「『【（"
+OPENING = "[({<“‘《「『【（«„‚‹"
+CLOSING = "\"'”’)]}>»」』】》）"
+"""Brackets and quotation marks around words."""
+
 _INITIALS = re.compile(r"\W*(?:[A-Za-zÀ-ʯΑ-ԯ]\.)+")
 _TITLES = frozenset(
     {
@@ -42,7 +45,7 @@ def full_stop_ends_sentence(text: str, start: int, stop: int, follower: str) -> 
     follower: the first character after the white space behind it, "" where none is known.
     """
     word = text[start:stop]
-    bare = word.strip(_AROUND + ".").lower()
+    bare = word.strip(OPENING + CLOSING + ".").lower()
     if _INITIALS.fullmatch(word) or bare in _TITLES:
         return False
     if (follower.islower() or follower.isdigit()) and bare in _SHORTENED:

@@ -102,6 +102,7 @@ def test_a_sentence_has_something_to_speak_and_a_bound(text: str) -> None:
 
 SENTENCES = [
     ("It is late now. We should go.", ["It is late now.", "We should go."]),
+    ("Wir sahen „Dr. Müller“ und «M. Dupont». Er kam.", ["Wir sahen „Dr. Müller“ und «M. Dupont».", "Er kam."]),
     ("Dr. Smith met Mr. J. K. Jones at noon. They ate.", ["Dr. Smith met Mr. J. K. Jones at noon.", "They ate."]),
     ("It costs 3.14 dollars or so. Is that much?", ["It costs 3.14 dollars or so.", "Is that much?"]),
     ('"Will you come now?" he asked her. "Not yet today."', ['"Will you come now?" he asked her.', '"Not yet today."']),
