@@ -57,11 +57,12 @@ def _absolute(path: Path) -> Path:
 
 
 def _origin(value: str) -> str:
-    """An origin as browsers write it, in lower case and without a slash at its end."""
+    """An origin as browsers write it: in lower case, without the usual port and without a slash at its end."""
     parts = urlsplit(value)
     if not is_web_address(value) or parts.path not in ("", "/"):
         raise ValueError("not an origin")
-    return f"{parts.scheme}://{parts.netloc}".lower()
+    usual_port = ":443" if parts.scheme == "https" else ":80"
+    return f"{parts.scheme}://{parts.netloc.removesuffix(usual_port)}".lower()
 
 
 def _all_or_some(origins: tuple[str, ...]) -> tuple[str, ...]:

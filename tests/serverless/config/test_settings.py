@@ -110,7 +110,7 @@ READ = [
     ("HIGGS_AUDIO_CORS_ORIGINS", "*", "cors_origins", ("*",)),
     (
         "HIGGS_AUDIO_CORS_ORIGINS",
-        "https://A.example/, http://b:3000",
+        "https://A.example:443/, http://b:3000",
         "cors_origins",
         ("https://a.example", "http://b:3000"),
     ),
