@@ -50,10 +50,7 @@ async def batch(request: Request) -> Response:
     """Speak every item; the answer has an entry for each, with its audio in base64 or its own error."""
     require_room(request)
     body = await request.app.state.bodies.read(request)
-    try:
-        run = BatchRun(request, body, batch_items(body))
-    except RequestError as error:
-        raise HttpProblem(error.code, error.message, field=error.field, hint=error.hint) from None
+    run = BatchRun(request, body, batch_items(body))
     entries = run.entries()
     return LiveResponse(_json(run.id, entries), holds=entries, media_type="application/json")
 

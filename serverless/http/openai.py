@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from higgs_core.errors import HiggsError, RequestError
+from higgs_core.errors import HiggsError
 from serverless.delivery.response import AudioPart, SpeechResponse
 from serverless.delivery.serialise import describe
 from serverless.http.disconnect import LiveResponse
@@ -38,19 +38,11 @@ async def speech(request: Request) -> Response:
             "invalid_request", "stream_format is not known; allowed is audio or sse.", field="stream_format"
         )
     require_model(body.get("model"), request.app.state.service.model_name)
-    job = await start_job(request, _job_input(body) | {"stream": True})
+    job = await start_job(request, to_job_input(SPEECH_ROUTE, body) | {"stream": True})
     if stream_format == "sse":
         return LiveResponse(_events(job), holds=job.rest, media_type="text/event-stream", headers=_headers(job))
     media_type = job.accepted.audio_format.mime_type
     return LiveResponse(_audio(job), holds=job.rest, media_type=media_type, headers=_headers(job))
-
-
-def _job_input(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Raises HttpProblem for a body without words: no job has begun, which would count the error."""
-    try:
-        return to_job_input(SPEECH_ROUTE, body)
-    except RequestError as error:
-        raise HttpProblem(error.code, error.message, field=error.field, hint=error.hint) from None
 
 
 def _headers(job: StartedJob) -> dict[str, str]:

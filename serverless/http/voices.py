@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -15,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from higgs_core.audio import encode_audio
 from higgs_core.audio.clip_faults import clip_warning
 from higgs_core.audio.sniff import Container, sniff
-from higgs_core.errors import HiggsError, ReferenceAudioError
+from higgs_core.errors import ReferenceAudioError
 from higgs_core.speech.voices import DEFAULT_VOICE, VoiceLibrary
 from serverless.http.body import media_type
 from serverless.http.disconnect import until_disconnect
@@ -78,19 +77,17 @@ async def list_voices(
 @router.get(VOICES_ROUTE + "/{voice_id}", dependencies=[Depends(require_key)])
 async def one_voice(request: Request, voice_id: str) -> dict[str, Any]:
     require_ready(request)
-    with _told():
-        return voice_json(await request.app.state.service.voices.get(voice_id))
+    return voice_json(await request.app.state.service.voices.get(voice_id))
 
 
 @router.get(VOICES_ROUTE + "/{voice_id}/preview", dependencies=[Depends(require_key)])
 async def preview(request: Request, voice_id: str) -> Response:
     """What the voice sounds like, as a wav file. A designed voice that nobody has used yet is made first."""
     require_ready(request)
-    with _told():
-        if voice_id == DEFAULT_VOICE:
-            raise VoiceNotFoundError("default leaves the voice to the model, so it has no preview.", field="voice")
-        sent = request.headers.get("if-none-match", "")
-        file, tag = await until_disconnect(request, _preview(request.app.state.service, voice_id, sent))
+    if voice_id == DEFAULT_VOICE:
+        raise VoiceNotFoundError("default leaves the voice to the model, so it has no preview.", field="voice")
+    sent = request.headers.get("if-none-match", "")
+    file, tag = await until_disconnect(request, _preview(request.app.state.service, voice_id, sent))
     headers = {"Cache-Control": PREVIEW_CACHING, "ETag": tag}
     if file is None:
         return Response(status_code=304, headers=headers)
@@ -116,13 +113,11 @@ async def add_voice(request: Request) -> JSONResponse:
         await require_same_site(request)
         require_room(request)
         form = await read_form(request, texts=UploadedVoiceFields.known, file=_SAMPLE)
-        with _told():
-            answer = await until_disconnect(request, _add_clip(request.app, form))
+        answer = await until_disconnect(request, _add_clip(request.app, form))
     elif kind == "application/json":
         require_room(request)
         body = await request.app.state.bodies.read(request)
-        with _told():
-            answer = await until_disconnect(request, _add_described(request.app, body))
+        answer = await until_disconnect(request, _add_described(request.app, body))
     else:
         raise HttpProblem(
             "unsupported_media_type",
@@ -136,8 +131,7 @@ async def add_voice(request: Request) -> JSONResponse:
 @router.delete(VOICES_ROUTE + "/{voice_id}", dependencies=[Depends(require_key)])
 async def remove_voice(request: Request, voice_id: str) -> dict[str, Any]:
     require_ready(request)
-    with _told():
-        await request.app.state.service.voices.remove(voice_id)
+    await request.app.state.service.voices.remove(voice_id)
     log.info("a voice was removed", extra={"job_id": request.state.request_id})
     return {"success": True, "message": f"The voice {voice_id} was deleted."}
 
@@ -231,14 +225,3 @@ def voice_json(facts: VoiceFacts) -> dict[str, Any]:
         "created_at": facts.created_at,
         "preview_url": f"{VOICES_ROUTE}/{facts.id}/preview" if facts.has_preview else None,
     }
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """What fails here is no job, so the server counts it and writes its line."""
-    try:
-        yield
-    except HttpProblem:
-        raise
-    except HiggsError as error:
-        raise HttpProblem(error.code, error.message, field=error.field, hint=error.hint) from None

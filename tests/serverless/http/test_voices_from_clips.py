@@ -111,7 +111,9 @@ def test_a_clip_that_cannot_become_a_voice_is_refused(worker: Running, clip: byt
 
 @pytest.mark.parametrize("name", ["belinda", "alloy", "ALLOY", "Belinda"])
 def test_a_name_that_is_taken_is_a_conflict(worker: Running, name: str) -> None:
-    assert "already" in refused(upload(worker, name=name), 409)
+    answer = upload(worker, name=name)
+    assert "already" in refused(answer, 409)
+    assert answer.json()["error_type"] == "VoiceExistsError"
     assert "already" in refused(add(worker, name=name, description="calm"), 409)
 
 
