@@ -176,7 +176,8 @@ class SpeechJob:
         before = self._record.seconds
         sources = self._parsed.request.reference_sources
         voices = dict.fromkeys(source.voice for source in sources if source.voice is not None)
-        ready = await self._on_device(partial(self._resources.voices.ready, voices))
+        making = partial(self._resources.voices.ready, voices)
+        ready = await (self._on_device(making) if voices else making())  # without voices nothing uses the device
         self._voice_warnings = ready.warnings
         if ready.made:
             self._voice_seconds = self._record.seconds - before
