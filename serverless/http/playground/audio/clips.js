@@ -4,7 +4,7 @@
 import { blobToBase64, wavFromFloats } from "./wav.js";
 
 const RATE = 24000;
-export const LONGEST_SECONDS = 60;
+const LONGEST_SECONDS = 60;
 const SHORTEST_SECONDS = 0.3;
 const LARGEST_BYTES = 100e6;
 

@@ -19,7 +19,6 @@ export class Player extends EventTarget {
 
   get duration() { return this.#length / this.#rate; }
   get samples() { return this.#samples.subarray(0, this.#length); }
-  get complete() { return this.#complete; }
 
   /** Seconds into the audio that are heard now. */
   get position() {

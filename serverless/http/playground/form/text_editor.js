@@ -1,6 +1,6 @@
 // The text, written plainly or as turns of named speakers. Both are the same script.
 
-import { scriptOf, turnsOf, speakersIn, wordsIn } from "./script.js";
+import { scriptOf, turnsOf, wordsIn } from "./script.js";
 import { TurnsEditor } from "./turns.js";
 
 const $ = (id) => document.getElementById(id);
@@ -23,7 +23,6 @@ export class TextEditor extends EventTarget {
   }
 
   get script() { return (this.#mode === "plain" ? $("script").value : scriptOf(this.#turns.turns)).trim(); }
-  get speakers() { return this.#mode === "plain" ? speakersIn($("script").value) : this.#turns.names; }
 
   /** The control that an error of the text belongs to. */
   get control() { return this.#mode === "plain" ? $("script") : this.#turns.current; }

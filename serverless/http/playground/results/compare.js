@@ -11,8 +11,6 @@ export class Comparison extends EventTarget {
   #takes = []; // {item, samples, button, wave}
   #heard = 0;
 
-  get open() { return this.#takes.length > 0; }
-
   /** Two results with their samples; `heard` of them is the one that is shown now. */
   show(takes, heard) {
     this.#heard = heard;
