@@ -15,14 +15,14 @@ from serverless.client.errors import ClientError
 from serverless.client.options import FORMATS, SUFFIXES, agreed_format
 from serverless.payload.json_text import JsonTextError, parse_json, position_of, read_text
 from serverless.payload.precheck import check_input
+from serverless.payload.request_fields import RequestFields
 
 MAX_MANIFEST_BYTES = 256_000_000
 MAX_JOBS = 100_000
 MAX_PROBLEMS = 20
 """Errors of a manifest that are named."""
 
-_SCRIPT_NAMES = ("script", "prompt", "transcript", "text", "input")
-TEXT_FIELDS = {*_SCRIPT_NAMES, "dialogue", "messages"}
+TEXT_FIELDS = {*RequestFields.script.names, "dialogue", "messages"}
 """Fields of the input that say what is spoken."""
 _DEFAULT_FORMAT = "wav"
 _WRAPPER_KEYS = {"input", "id", "file", "s3Config"}
@@ -177,7 +177,7 @@ def _from_text(title: str, body: Mapping[str, Any], suffix: str, taken: Mapping[
 
 def _title(fields: Mapping[str, Any]) -> str:
     """The first words that are spoken."""
-    for name in _SCRIPT_NAMES:
+    for name in RequestFields.script.names:
         if isinstance(text := fields.get(name), str) and text.strip():
             return " ".join(text[:200].split())
     turns = fields.get("dialogue")
