@@ -1,6 +1,6 @@
 """The living library: the voices that requests name, with their codes made once; and voices added, shown and removed.
 
-Its coroutines may be awaited in any event loop; what blocks runs in threads of its own.
+Its coroutines may be awaited in any event loop; what blocks runs in threads.
 """
 
 from __future__ import annotations

@@ -35,7 +35,10 @@ _SCHEMES = {
 }
 _HEADERS = {
     "X-Request-Id": {"description": "Stands in the log beside the job.", "schema": {"type": "string"}},
-    "X-Warnings": {"description": "Fields without effect, as a list in JSON.", "schema": {"type": "string"}},
+    "X-Warnings": {
+        "description": "Fields without effect, and what is wrong with clips and voices: a list in JSON.",
+        "schema": {"type": "string"},
+    },
     "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}},
 }
 

@@ -1,6 +1,7 @@
 """What a reader takes, as JSON Schema in the form of OpenAPI 3.0: for people and programs that write requests.
 
-A reader may take more than its schema says, such as numbers as texts; whatever the schema allows, it takes.
+A reader may take more than its schema says, such as numbers as texts, and refuse what no schema tells, such as control
+characters, or aac where ffmpeg is missing.
 """
 
 from __future__ import annotations
