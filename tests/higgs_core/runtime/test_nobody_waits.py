@@ -82,15 +82,32 @@ def test_a_defect_behind_a_streams_columns_reaches_the_stream_and_no_other(
 def test_what_ends_a_thread_inside_a_callback_leaves_nobody_waiting(
     engine: HiggsAudioEngine, owner: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The thread ends once all have asked: until then nobody can have a result."""
+    reached, all_asked = threading.Event(), threading.Event()
+
+    def broken(*_: Any, **__: Any) -> Any:
+        reached.set()
+        all_asked.wait(PATIENCE)
+        raise SystemExit
+
+    def stream() -> None:
+        with engine.stream(HELLO, LONG) as chunks:
+            list(chunks)
+
+    monkeypatch.setattr(owner, name, broken)
     with ThreadPoolExecutor() as pool:
 
-        def stream() -> None:
-            with engine.stream(HELLO, LONG) as chunks:
-                list(chunks)
+        def streams() -> list[Future[Any]]:
+            return [pool.submit(stream)]
 
-        monkeypatch.setattr(owner, name, raising(SystemExit()))
-        asked: list[Future[Any]] = [pool.submit(stream)]
-        asked += [pool.submit(engine.generate, HELLO, SHORT) for _ in range(3)]
+        def wholes() -> list[Future[Any]]:
+            return [engine.submit(HELLO, SHORT) for _ in range(3)]
+
+        asked: list[Future[Any]] = []
+        for ask in (streams, wholes) if (owner, name) in STREAM else (wholes, streams):
+            asked += ask()
+            assert reached.wait(PATIENCE)
+        all_asked.set()
         for each in asked:
             assert isinstance(each.exception(PATIENCE), EngineStoppedError)
     wait_until(lambda: not engine.healthy)
